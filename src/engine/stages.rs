@@ -1,0 +1,290 @@
+//! The stages before and after the critical section: prepare and gates, confirm, after, undo.
+
+use super::run::{Advance, EngineError, Run, engine_in_step, into_engine};
+use crate::host::{Host, HostError, NodeState, Precopy, StartEvidence};
+use crate::journal::{Event, Outcome};
+use crate::model::{OnFailure, StartId};
+use crate::plan::{Action, Phase, Step, StepKind};
+use crate::step::{Gate, Notice, Report, StepEnd, StepError, await_clear, chain_safe, run_step, trigger};
+use std::time::Duration;
+
+impl<H: Host> Run<'_, H> {
+    /// Everything that is done while the node runs its old release. `None`: the critical section is entered.
+    pub(super) fn prepare(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+        let steps: Vec<Step> = self.plan.phase(Phase::Prepare).chain(self.plan.phase(Phase::Gate)).cloned().collect();
+        for step in &steps {
+            if self.status.is_done(&step.id) {
+                continue;
+            }
+            let overrides = self.host.overrides()?;
+            if overrides.abort == Some(self.id) {
+                self.close(Outcome::Cancelled, "cancelled by `visor reconcile --abort` before the node was touched".into())?;
+                return Ok(None);
+            }
+            match &step.kind {
+                StepKind::Precopy { backup } => {
+                    if !self.status.begun.contains_key(&step.id) {
+                        self.begin(step, report)?;
+                    }
+                    if let Err(error) = self.host.precopy_start(self.generation(), backup) {
+                        return self.give_up(step, error.into(), report);
+                    }
+                }
+                StepKind::Trigger { trigger: wanted } => {
+                    let Action::Upgrade { name, .. } = &self.plan.action else { continue };
+                    let facts = self.host.chain(&self.plan.node.chain);
+                    match trigger(wanted, name, &facts, &overrides) {
+                        Gate::Closed(why) => return Ok(Some(self.wait(vec![why], report))),
+                        Gate::Open(seen) => {
+                            let held = [
+                                overrides.hold.as_ref().map(|h| format!("held by {}: {}", h.by, h.reason)),
+                                overrides.stop.as_ref().map(|s| format!("the node is stopped by {}: {}", s.by, s.reason)),
+                            ];
+                            let held: Vec<String> = held.into_iter().flatten().collect();
+                            if !held.is_empty() {
+                                return Ok(Some(self.wait(held, report)));
+                            }
+                            if let Some(end) = self.await_precopy(report)? {
+                                return Ok(end);
+                            }
+                            let began = self.begin(step, report)?;
+                            self.ended(&step.id, began, StepEnd::note(&seen), true)?;
+                            report.notice(Notice::Ended(step, 0, Some(seen)));
+                        }
+                    }
+                }
+                // The last gate: evaluated when everything else is ready, and again right before the intent.
+                StepKind::ChainSafe { .. } => {}
+                _ => {
+                    let began = self.begin(step, report)?;
+                    match run_step(&self.cx(), step, report) {
+                        Ok(end) => {
+                            report.notice(Notice::Ended(step, self.host.now() - began, end.note.clone()));
+                            self.ended(&step.id, began, end, true)?;
+                        }
+                        Err(error) => return self.give_up(step, error, report),
+                    }
+                }
+            }
+        }
+        self.enter_critical(report)
+    }
+
+    /// Waits for the first full pre-copy round; `Some` ends `prepare` with its value.
+    #[expect(clippy::type_complexity, reason = "an optional end of a stage whose end is optional")]
+    fn await_precopy(&mut self, report: &mut dyn Report) -> Result<Option<Option<Advance>>, EngineError> {
+        let Some(step) = self.plan.steps.iter().find(|s| matches!(s.kind, StepKind::Precopy { .. })).cloned() else {
+            return Ok(None);
+        };
+        loop {
+            match self.host.precopy(self.generation())? {
+                Precopy::Ready { .. } => return Ok(None),
+                Precopy::Failed(why) => return self.give_up(&step, StepError::Failed(why), report).map(Some),
+                Precopy::Filling { bytes } => {
+                    report.notice(Notice::Progress(&step, format!("{} copied", bytesize::ByteSize(bytes))));
+                    if self.host.overrides()?.abort == Some(self.id) {
+                        return Ok(Some(None));
+                    }
+                    match self.host.pause(Duration::from_millis(50)) {
+                        Ok(()) => {}
+                        Err(HostError::Interrupted) => return Ok(Some(Some(Advance::Interrupted))),
+                        Err(other) => return Err(other.into()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// A failure before the node was touched: the run is given up, and nothing is remembered against the upgrade.
+    fn give_up(&mut self, step: &Step, error: StepError, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+        match error {
+            StepError::Host(HostError::Interrupted) => Ok(Some(Advance::Interrupted)),
+            StepError::Host(other) => Err(other.into()),
+            StepError::Stuck(reason) => self.stuck(step, &reason, report).map(|()| None),
+            StepError::Failed(_) | StepError::Aborted => {
+                let error = error.to_string();
+                report.notice(Notice::Failed(step, &error));
+                self.record(Event::Failed { step: step.id.clone(), error: error.clone() }, true)?;
+                self.close(Outcome::Abandoned, format!("{}: {error}", step.name))?;
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn wait(&self, why: Vec<String>, report: &mut dyn Report) -> Advance {
+        report.notice(Notice::Waiting(&why));
+        Advance::Waiting(why)
+    }
+
+    /// Journals that a step is about to have its effect; returns the time.
+    fn begin(&mut self, step: &Step, report: &mut dyn Report) -> Result<u64, EngineError> {
+        report.notice(Notice::Began(step));
+        let attempt = self.status.begun.get(&step.id).map_or(1, |n| n + 1);
+        let now = self.host.now();
+        self.record(Event::Began { step: step.id.clone(), attempt }, true)?;
+        Ok(now)
+    }
+
+    /// The last chain gate, with the pre-copy ended; true when it is open.
+    pub(super) fn chain_gate(&self) -> (Gate, Option<u64>) {
+        let facts = self.host.chain(&self.plan.node.chain);
+        let gate = self.plan.steps.iter().find_map(|s| match &s.kind {
+            StepKind::ChainSafe { chain } => Some(chain_safe(chain, &facts)),
+            _ => None,
+        });
+        (gate.unwrap_or(Gate::Open(String::new())), facts.head.known().copied())
+    }
+
+    /// Health of the new release, then the commit.
+    pub(super) fn confirm(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+        self.host.claim_node();
+        for step in self.plan.phase(Phase::Confirm).cloned().collect::<Vec<_>>() {
+            if self.status.is_done(&step.id) {
+                continue;
+            }
+            let began = self.begin(&step, report)?;
+            let again = if matches!(step.kind, StepKind::Health { .. }) { self.start_once_more(report) } else { Ok(()) };
+            match again.and_then(|()| run_step(&self.cx(), &step, report)) {
+                Ok(end) => {
+                    report.notice(Notice::Ended(&step, self.host.now() - began, end.note.clone()));
+                    self.ended(&step.id, began, end, true)?;
+                }
+                Err(StepError::Host(HostError::Interrupted)) => return Ok(Some(Advance::Interrupted)),
+                Err(StepError::Host(other)) => return Err(other.into()),
+                Err(StepError::Stuck(reason)) => {
+                    self.stuck(&step, &reason, report)?;
+                    return Ok(None);
+                }
+                Err(error) => {
+                    let cause = format!("{}: {error}", step.name);
+                    report.notice(Notice::Failed(&step, &error.to_string()));
+                    self.record(Event::Failed { step: step.id.clone(), error: error.to_string() }, true)?;
+                    let aborted = matches!(error, StepError::Aborted);
+                    return self.fail(&step, &cause, aborted, report).map(|()| None);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What follows a failure once the node may have been touched: back, or held for a person.
+    pub(super) fn fail(&mut self, step: &Step, cause: &str, aborted: bool, report: &mut dyn Report) -> Result<(), EngineError> {
+        let hold = matches!(self.plan.action, Action::Upgrade { on_failure: OnFailure::Hold, .. });
+        // An untouched node goes back to its old release whatever the policy: there is nothing to hold on to.
+        if hold && !aborted && self.cx().touched().map_err(into_engine)? {
+            let reason = format!("{cause}; on-failure = \"hold\": the new release is left as it is");
+            return self.stuck(step, &reason, report);
+        }
+        self.begin_undo(cause, report)
+    }
+
+    /// After a power loss, or after the operator stopped the node in mid-run, its death says nothing about the release:
+    /// it gets one more start.
+    fn start_once_more(&mut self, report: &mut dyn Report) -> Result<(), StepError> {
+        let Some(start) = self.status.start else { return Ok(()) };
+        // A shim that outlived its visor may be about to write the record.
+        let clear = await_clear(self.host)?;
+        let why = match self.host.start_evidence(start)? {
+            StartEvidence::Dead { this_boot: false, .. } => "the machine was restarted",
+            StartEvidence::Dead { .. } if self.status.paused => "the node had been stopped by an operator",
+            StartEvidence::None => "the start was cut off",
+            _ => return Ok(()),
+        };
+        if let NodeState::Running { pid, start: other, .. } = clear {
+            return Err(StepError::Stuck(format!("pid {pid} of another start ({other}) is alive")));
+        }
+        report.notice(Notice::Warn(format!("{why}: the node is started once more")));
+        let next = StartId(self.host.new_ulid());
+        self.record(Event::Restart { start: next, why: why.to_owned() }, true).map_err(engine_in_step)?;
+        Ok(self.host.start(next, &self.plan.node.launch)?)
+    }
+
+    /// After the commit nothing is rolled back: failures are told and the run ends well.
+    pub(super) fn after(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+        self.host.release_node();
+        for step in self.plan.phase(Phase::After).cloned().collect::<Vec<_>>() {
+            if self.status.is_done(&step.id) {
+                continue;
+            }
+            if let Some(end) = self.tolerant(&step, report)? {
+                return Ok(Some(end));
+            }
+        }
+        let detail = match self.status.warnings.as_slice() {
+            [] => format!("{} committed", self.plan.action.describe()),
+            some => format!("{} committed; {}", self.plan.action.describe(), some.join("; ")),
+        };
+        self.close(Outcome::Committed, detail)?;
+        Ok(None)
+    }
+
+    /// A step whose failure changes nothing.
+    fn tolerant(&mut self, step: &Step, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+        let began = self.begin(step, report)?;
+        match run_step(&self.cx(), step, report) {
+            Ok(end) => {
+                report.notice(Notice::Ended(step, self.host.now() - began, end.note.clone()));
+                self.ended(&step.id, began, end, true)?;
+            }
+            Err(StepError::Host(HostError::Interrupted)) => return Ok(Some(Advance::Interrupted)),
+            Err(StepError::Host(other)) => return Err(other.into()),
+            Err(error) => {
+                report.notice(Notice::Failed(step, &error.to_string()));
+                self.record(Event::Failed { step: step.id.clone(), error: error.to_string() }, true)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The way back. Any failure here is *stuck*, with the evidence.
+    pub(super) fn undo(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+        self.host.claim_node();
+        let undo = self.status.undo.clone().expect("the stage Undoing has its record");
+        for step in self.plan.undo.clone() {
+            if self.status.is_done(&step.id) || step.kind.restores_data() && !undo.restore {
+                continue;
+            }
+            if matches!(step.kind, StepKind::Hook(_)) {
+                if let Some(end) = self.tolerant(&step, report)? {
+                    return Ok(Some(end));
+                }
+                continue;
+            }
+            if step.kind.restores_data() && self.status.restore.is_none() {
+                match self.host.inodes(self.generation())? {
+                    (Some(live), Some(generation)) => self.record(Event::Restore { live, generation }, true)?,
+                    found => {
+                        let reason = format!("a directory of the exchange is missing: {found:?}");
+                        self.stuck(&step, &reason, report)?;
+                        return Ok(None);
+                    }
+                }
+            }
+            let began = self.begin(&step, report)?;
+            let again = if matches!(step.kind, StepKind::HealthOld { .. }) { self.start_once_more(report) } else { Ok(()) };
+            match again.and_then(|()| run_step(&self.cx(), &step, report)) {
+                Ok(end) => {
+                    report.notice(Notice::Ended(&step, self.host.now() - began, end.note.clone()));
+                    self.ended(&step.id, began, end, true)?;
+                }
+                Err(StepError::Host(HostError::Interrupted)) => return Ok(Some(Advance::Interrupted)),
+                Err(StepError::Host(other)) => return Err(other.into()),
+                // The run is on its way back already.
+                Err(StepError::Aborted) => {
+                    self.host.settle(self.id, None)?;
+                    self.record(Event::Failed { step: step.id.clone(), error: "abort asked for again".into() }, true)?;
+                    return Ok(None);
+                }
+                Err(error) => {
+                    let reason = format!("{error}; the upgrade failed before: {}", undo.cause);
+                    self.stuck(&step, &reason, report)?;
+                    return Ok(None);
+                }
+            }
+        }
+        let data = if undo.restore { "data as they were at the seal" } else { "data not put back: nothing had written to them" };
+        let data = if self.plan.backup().is_none() { "no backup was asked for, so data are as they are" } else { data };
+        self.close(Outcome::RolledBack, format!("{} ({data})", undo.cause))?;
+        Ok(None)
+    }
+}

@@ -1,0 +1,71 @@
+//! The timeline of a run, from its journal alone.
+
+use crate::journal::{Event, Record};
+use crate::model::UnixMs;
+use crate::plan::{Phase, Plan};
+use serde::Serialize;
+
+/// One line: a step, when it began, how long it took, whether the node was down meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    pub step: String,
+    pub began: UnixMs,
+    pub ms: u64,
+    pub inside_outage: bool,
+    pub note: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Timeline {
+    pub rows: Vec<Row>,
+    /// From TERM to the process's end: the node's own stop.
+    pub stop_ms: Option<u64>,
+    /// From the new process's start to its first answer: the node's own start.
+    pub start_ms: Option<u64>,
+    /// From the end of the old process to the start of the new one: what visor added.
+    pub between_ms: Option<u64>,
+    /// From TERM to the first answer of the new release.
+    pub outage_ms: Option<u64>,
+}
+
+/// Reads a run's records. Steps found done after a crash have no length.
+pub fn timeline(plan: &Plan, records: &[Record]) -> Timeline {
+    let mut rows = Vec::new();
+    let (mut term, mut exit, mut started, mut answer) = (None, None, None, None);
+    for record in records {
+        let (id, began, ended, note, facts) = match &record.event {
+            Event::Ended { step, began, note, facts } => {
+                (step, *began, facts.get("ended").copied().unwrap_or(record.at), note.clone(), Some(facts))
+            }
+            Event::Failed { step, error } => (step, record.at, record.at, Some(format!("failed: {error}")), None),
+            _ => continue,
+        };
+        let Some(step) = plan.step(id) else { continue };
+        let fact = |name: &str| facts.and_then(|f| f.get(name)).copied();
+        match step.kind.word() {
+            "stop" => {
+                term = fact("term-at");
+                exit = fact("exit-at");
+            }
+            "start" if fact("ended").is_some() => started = Some(ended),
+            "health" => answer = fact("first-answer"),
+            _ => {}
+        }
+        rows.push(Row {
+            step: step.name.clone(),
+            began,
+            ms: ended.saturating_sub(began),
+            inside_outage: step.phase == Phase::Critical,
+            note,
+        });
+    }
+    rows.sort_by_key(|r| r.began);
+    let between = |from: Option<u64>, to: Option<u64>| Some(to?.saturating_sub(from?));
+    Timeline {
+        rows,
+        stop_ms: between(term, exit),
+        start_ms: between(started, answer),
+        between_ms: between(exit, started),
+        outage_ms: between(term, answer),
+    }
+}

@@ -1,0 +1,25 @@
+//! The compiler: what the manifests want and what was observed become a step graph with a digest.
+//!
+//! Pure: no clock, no environment, no network, no randomness. Same input, same bytes.
+//!
+//! ```text
+//!  Desired ─┐
+//!           ├─▶ diff ─▶ Diff (drift, changes, scheduled, blocked, overrides)
+//!  Observed ┘     └──▶ compile ─▶ Plan { steps, undo, digest }
+//! ```
+
+mod compile;
+//mod diff;
+mod graph;
+mod observed;
+//mod render;
+mod step;
+
+pub use compile::{compile_install, compile_upgrade, expand_launch};
+//pub use diff::{Blocked, Change, ChangeKind, Diff, Drift, Scheduled, diff};
+pub use graph::{Cycle, order};
+pub use observed::{
+    Approval, AppliedUpgrade, ChainFacts, Denied, Fact, Hold, HookFile, Liveness, Observed, OpenRun, Overrides, StopOverride,
+};
+//pub use render::{diff_text, plan_tree};
+pub use step::{Action, PLAN_VERSION, Phase, Plan, PlanError, Step, StepId, StepKind};

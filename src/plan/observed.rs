@@ -1,0 +1,156 @@
+//! What the planner is told about machine, process, chain and the operator's overrides. Data only; `observe/` fills it.
+
+use crate::model::{Name, Release, RunId, UnixMs};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Something asked of the outside world. Unknown is never treated as good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fact<T> {
+    Known(T),
+    /// Why there is no answer to rely on.
+    Unknown(String),
+}
+
+impl<T> Fact<T> {
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Fact<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(value) => value.fmt(f),
+            Self::Unknown(why) => write!(f, "unknown ({why})"),
+        }
+    }
+}
+
+/// One look at the chain through the node's RPC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainFacts {
+    pub head: Fact<u64>,
+    pub syncing: Fact<bool>,
+    /// Now minus the head's timestamp.
+    pub head_age: Fact<Duration>,
+}
+
+impl ChainFacts {
+    pub fn unknown(why: &str) -> Self {
+        Self {
+            head: Fact::Unknown(why.to_owned()),
+            syncing: Fact::Unknown(why.to_owned()),
+            head_age: Fact::Unknown(why.to_owned()),
+        }
+    }
+}
+
+/// What is known of the node's process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Liveness {
+    Running { pid: i32, since: UnixMs },
+    Stopped { exit: Option<String> },
+    /// The node's lock is held, or records contradict each other: neither running nor stopped is proved.
+    Unclear { why: String },
+}
+
+/// An upgrade that a run of visor committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedUpgrade {
+    pub name: Name,
+    pub digest: String,
+    pub at: UnixMs,
+}
+
+/// A failed upgrade that is not tried again until it changes or `visor upgrade retry` says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    pub upgrade: Name,
+    pub digest: String,
+    pub reason: String,
+    pub at: UnixMs,
+    pub run: RunId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub reason: String,
+    pub by: String,
+    pub at: UnixMs,
+    pub until: Option<UnixMs>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopOverride {
+    pub reason: String,
+    pub by: String,
+    pub at: UnixMs,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    pub upgrade: Name,
+    pub by: String,
+    pub at: UnixMs,
+}
+
+/// The operator's local exceptions, from `state/overrides.json`; expired ones are left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overrides {
+    pub stop: Option<StopOverride>,
+    pub hold: Option<Hold>,
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
+    /// A run whose abort was asked for.
+    pub abort: Option<RunId>,
+}
+
+/// A run whose journal is not closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRun {
+    pub run: RunId,
+    pub what: String,
+    pub upgrade: Option<Name>,
+    pub stage: String,
+    pub stuck: Option<String>,
+}
+
+/// An absolute hook program, as found on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookFile {
+    pub path: PathBuf,
+    /// Why it may not be run.
+    pub problem: Option<String>,
+}
+
+/// Everything the planner knows that is not in the manifests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The release that `current` names; `Unknown` when the link is there and names none of ours.
+    pub current: Fact<Option<Release>>,
+    pub node: Liveness,
+    pub chain: ChainFacts,
+    /// Releases whose executable is in place with the wanted digest.
+    pub staged: BTreeMap<Release, bool>,
+    pub data_empty: bool,
+    /// Why data cannot be exchanged with a backup, when they cannot.
+    pub data_problem: Option<String>,
+    /// Why the final pass of a backup has to read all data, when it has to.
+    pub slow_backup: Option<String>,
+    /// The release that the last committed run left behind.
+    pub last_release: Option<Release>,
+    pub applied: Vec<AppliedUpgrade>,
+    pub denied: Vec<Denied>,
+    pub overrides: Overrides,
+    pub open_run: Option<OpenRun>,
+    pub hook_files: Vec<HookFile>,
+}

@@ -1,0 +1,31 @@
+//! What a run tells those who watch it.
+
+use crate::plan::Step;
+
+/// One thing worth showing.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    Began(&'a Step),
+    /// What a long step is doing right now; replaces the last such line.
+    Progress(&'a Step, String),
+    Ended(&'a Step, u64, Option<String>),
+    Failed(&'a Step, &'a str),
+    /// Gates that are closed, each with its reason.
+    Waiting(&'a [String]),
+    /// The run turns back.
+    Undo { cause: &'a str, restore: bool },
+    Stuck { step: &'a Step, reason: &'a str },
+    /// Something went wrong that changes nothing.
+    Warn(String),
+}
+
+pub trait Report {
+    fn notice(&mut self, notice: Notice<'_>);
+}
+
+/// Shows nothing.
+pub struct Silent;
+
+impl Report for Silent {
+    fn notice(&mut self, _: Notice<'_>) {}
+}

@@ -1,0 +1,5 @@
+//! All integration tests, in one binary. `layers.rs` makes sure that no file here is forgotten.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "tests fail by panicking, print figures and touch the machine")]
+
+mod sim;
