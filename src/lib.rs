@@ -8,12 +8,21 @@
 //!  observe ◀── host ─▶ Observed ─┘             └─▶ journal
 //! ```
 
-pub mod model;
-pub mod diag;
-pub mod manifest;
+pub mod backup;
+pub mod chain;
 pub mod check;
-pub mod plan;
-pub mod journal;
-pub mod host;
-pub mod step;
+pub mod diag;
+pub mod durable;
 pub mod engine;
+pub mod hook;
+pub mod host;
+pub mod journal;
+pub mod killpoint;
+pub mod manifest;
+pub mod model;
+pub mod node;
+pub mod plan;
+pub mod process;
+pub mod release;
+pub mod step;
+pub mod store;

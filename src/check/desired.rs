@@ -17,6 +17,8 @@ pub struct Desired {
 pub struct DesiredNode {
     /// `args` and `env` of the launch hold `${…}` still.
     pub spec: NodeSpec,
+    /// False: `spec.root` is the default, and one of the peers' directories may take its place.
+    pub root_given: bool,
     pub genesis: Option<Artifact>,
     /// Those of a height by height, then the manual ones by name.
     pub upgrades: Vec<DesiredUpgrade>,

@@ -4,11 +4,13 @@
 //! cut off before, in and after every call. Each method has one effect, leaves an artefact that can be found again, and
 //! may be called twice.
 
-//mod real;
+mod clock;
+mod real;
 pub mod sim;
 mod traits;
 
-//pub use real::RealHost;
+pub use clock::wall_clock;
+pub use real::{Ambient, Baton, RealHost};
 pub use traits::{
     Attempt, Backups, Chains, Clock, Hooks, Host, HostError, HookCall, HookEnd, Journals, NodeState, Nodes, Precopy, Releases,
     Requests, SealReport, SealState, StartEvidence, StopReport,

@@ -1,0 +1,232 @@
+//! What the last round saw (`baseline`) and what the final pass changed (`SEAL`), on disk.
+//!
+//! Both are JSON lines: a header, one line an entry, a last line with the number of entries and a CRC over all before it.
+//! Paths are percent-escaped, so that names that are not UTF-8 survive.
+//!
+//! ```text
+//! {"version":1,"generation":"01J…","source":"/var/lib/node/data"}
+//! {"p":"chain/000001.tbl","kind":"file","ident":{"dev":65024,"ino":9,"size":4096,…}}
+//! {"p":"chain/000000.tbl","gone":true}
+//! {"entries":2,"crc":3735928559}
+//! ```
+
+use super::error::BackupError;
+use super::scan::{Entry, Ident, Kind};
+use crate::durable::{PathError, read_bounded, write_atomic};
+use crate::model::GenId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+/// The format of both files. 1: first.
+const VERSION: u32 = 1;
+/// About 200 bytes an entry: twenty million files.
+const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Entries of the copy with the identities that their sources had when they were copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Baseline {
+    pub generation: GenId,
+    pub source: PathBuf,
+    pub entries: BTreeMap<PathBuf, Entry>,
+}
+
+/// What the final pass changed: an entry's new state, or `None` for one that had gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    pub generation: GenId,
+    pub source: PathBuf,
+    pub changes: BTreeMap<PathBuf, Option<Entry>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    generation: GenId,
+    source: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    p: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kind: Option<Kind>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ident: Option<Ident>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    hot: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Footer {
+    entries: u64,
+    crc: u32,
+}
+
+impl Baseline {
+    pub fn new(generation: GenId, source: &Path) -> Self {
+        Self { generation, source: source.to_owned(), entries: BTreeMap::new() }
+    }
+
+    /// Replaces the file, synced.
+    pub fn write(&self, path: &Path) -> Result<(), PathError> {
+        let lines = self.entries.iter().map(|(p, e)| (p.as_path(), Some(e)));
+        write_atomic(path, &encode(self.generation, &self.source, lines), true)
+    }
+
+    /// `None` when there is no such file.
+    pub fn read(path: &Path) -> Result<Option<Self>, BackupError> {
+        let Some((generation, source, changes)) = decode(path)? else { return Ok(None) };
+        let entries = changes.into_iter().filter_map(|(p, e)| e.map(|e| (p, e))).collect();
+        Ok(Some(Self { generation, source, entries }))
+    }
+
+    /// The state that a seal on top of this baseline stands for.
+    pub fn with(mut self, sealed: &Sealed) -> Self {
+        for (path, entry) in &sealed.changes {
+            match entry {
+                Some(entry) => self.entries.insert(path.clone(), *entry),
+                None => self.entries.remove(path),
+            };
+        }
+        self
+    }
+}
+
+impl Sealed {
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self.generation, &self.source, self.changes.iter().map(|(p, e)| (p.as_path(), e.as_ref())))
+    }
+}
+
+/// Reads a SEAL or CONSUMED file; `None` when there is none.
+pub fn read_seal(path: &Path) -> Result<Option<Sealed>, BackupError> {
+    Ok(decode(path)?.map(|(generation, source, changes)| Sealed { generation, source, changes }))
+}
+
+fn encode<'a>(generation: GenId, source: &Path, lines: impl Iterator<Item = (&'a Path, Option<&'a Entry>)>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut line = |value: &dyn erased::Json| {
+        out.extend(value.json());
+        out.push(b'\n');
+    };
+    line(&Header { version: VERSION, generation, source: escape(source) });
+    let mut entries = 0;
+    for (path, entry) in lines {
+        entries += 1;
+        line(&Line {
+            p: escape(path),
+            kind: entry.map(|e| e.kind),
+            ident: entry.map(|e| e.ident),
+            hot: entry.is_some_and(|e| e.hot),
+            gone: entry.is_none(),
+        });
+    }
+    let crc = crc32fast::hash(&out);
+    out.extend(serde_json::to_vec(&Footer { entries, crc }).expect("plain data"));
+    out.push(b'\n');
+    out
+}
+
+mod erased {
+    pub(super) trait Json {
+        fn json(&self) -> Vec<u8>;
+    }
+    impl<T: serde::Serialize> Json for T {
+        fn json(&self) -> Vec<u8> {
+            serde_json::to_vec(self).expect("plain data")
+        }
+    }
+}
+
+type Decoded = (GenId, PathBuf, BTreeMap<PathBuf, Option<Entry>>);
+
+fn decode(path: &Path) -> Result<Option<Decoded>, BackupError> {
+    let Some(bytes) = read_bounded(path, MAX_BYTES)? else { return Ok(None) };
+    let damaged = |what: String| BackupError::Damaged { path: path.to_owned(), what };
+    let text = bytes.strip_suffix(b"\n").ok_or_else(|| damaged("it has no end".into()))?;
+    let (body, footer) = match text.iter().rposition(|&b| b == b'\n') {
+        Some(at) => (&bytes[..=at], &text[at + 1..]),
+        None => return Err(damaged("it has no last line".into())),
+    };
+    let footer: Footer = serde_json::from_slice(footer).map_err(|e| damaged(format!("last line: {e}")))?;
+    if crc32fast::hash(body) != footer.crc {
+        return Err(damaged("its checksum is wrong".into()));
+    }
+    let mut lines = body.split(|&b| b == b'\n').filter(|l| !l.is_empty());
+    let header: Header = serde_json::from_slice(lines.next().unwrap_or_default()).map_err(|e| damaged(e.to_string()))?;
+    if header.version > VERSION {
+        return Err(damaged(format!("it has format version {}, this visor reads {VERSION}", header.version)));
+    }
+    let mut changes = BTreeMap::new();
+    for line in lines {
+        let line: Line = serde_json::from_slice(line).map_err(|e| damaged(e.to_string()))?;
+        let entry = match (line.kind, line.ident, line.gone) {
+            (Some(kind), Some(ident), false) => Some(Entry { kind, ident, hot: line.hot }),
+            (_, _, true) => None,
+            _ => return Err(damaged(format!("the entry of {} is not whole", line.p))),
+        };
+        changes.insert(unescape(&line.p).ok_or_else(|| damaged(format!("bad escape in {}", line.p)))?, entry);
+    }
+    if changes.len() as u64 != footer.entries {
+        return Err(damaged("entries are missing".into()));
+    }
+    let source = unescape(&header.source).ok_or_else(|| damaged("bad escape".into()))?;
+    Ok(Some((header.generation, source, changes)))
+}
+
+fn escape(path: &Path) -> String {
+    let mut out = String::new();
+    for &b in path.as_os_str().as_bytes() {
+        match b {
+            b'%' | 0..=0x1f | 0x7f.. => out.push_str(&format!("%{b:02x}")),
+            _ => out.push(char::from(b)),
+        }
+    }
+    out
+}
+
+fn unescape(text: &str) -> Option<PathBuf> {
+    let mut out = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        out.push(if b == b'%' {
+            let hex = [bytes.next()?, bytes.next()?];
+            u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?
+        } else {
+            b
+        });
+    }
+    Some(PathBuf::from(OsString::from_vec(out)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        let ident = Ident { dev: 1, ino: 2, size: 3, mtime: 4, ctime: -5, mode: 0o100_600, uid: 0, gid: 0 };
+        Entry { kind: Kind::File, ident, hot: true }
+    }
+
+    #[test]
+    fn a_baseline_reads_back_and_damage_is_seen() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("baseline");
+        let mut baseline = Baseline::new(GenId(ulid::Ulid::nil()), Path::new("/data"));
+        let odd = PathBuf::from(OsString::from_vec(b"a/\xff%\n".to_vec()));
+        baseline.entries.insert(odd.clone(), entry());
+        baseline.write(&path).expect("written");
+        assert_eq!(Baseline::read(&path).expect("read"), Some(baseline.clone()));
+        let sealed = Sealed { generation: baseline.generation, source: "/data".into(), changes: [(odd, None)].into() };
+        assert!(baseline.with(&sealed).entries.is_empty());
+        let mut bytes = std::fs::read(&path).expect("read");
+        bytes[5] ^= 1;
+        std::fs::write(&path, bytes).expect("written");
+        assert!(matches!(Baseline::read(&path), Err(BackupError::Damaged { .. })));
+    }
+}

@@ -1,0 +1,35 @@
+//! What can go wrong with a backup.
+
+use crate::durable::PathError;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("interrupted")]
+    Interrupted,
+    #[error("`{glob}` is not a glob")]
+    Glob {
+        glob: String,
+        #[source]
+        source: globset::Error,
+    },
+    #[error(
+        "not enough space in {} for a copy of the data: {} needed and {} kept free, {} available",
+        .dir.display(), bytesize::ByteSize(*.need), bytesize::ByteSize(*.reserve), bytesize::ByteSize(*.available)
+    )]
+    NoSpace { dir: PathBuf, need: u64, reserve: u64, available: u64 },
+    #[error("{} is damaged: {what}", .path.display())]
+    Damaged { path: PathBuf, what: String },
+    #[error("generation {0} has no finished pre-copy round")]
+    NoBaseline(crate::model::GenId),
+    #[error("the kept file {} is missing from the live data; without it the old data must not be started", .0.display())]
+    KeepMissing(PathBuf),
+    #[error("{} was not carried over as it is in the live data", .0.display())]
+    KeepDiffers(PathBuf),
+    #[error("{} could not be exchanged with its copy; the file system may not support it", .0.display())]
+    NoExchange(PathBuf),
+    #[error("the pre-copy failed: {0}")]
+    Precopy(String),
+}

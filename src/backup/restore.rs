@@ -1,0 +1,134 @@
+//! Putting sealed data back, in single steps that can each be found done or not done. The order is the engine's.
+
+use super::GenPaths;
+use super::copy::Copier;
+use super::error::BackupError;
+use super::scan::{DataView, Entry, Kind, scan};
+use super::seal::sealed_state;
+use crate::durable::{AtPath as _, PathError, make_private_dir, parent, sync_dir};
+use crate::killpoint;
+use crate::model::{DataSpec, GenId};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Inodes of the live data directory and of the generation's tree, whichever are there.
+pub fn inodes(paths: &GenPaths, data: &DataSpec) -> (Option<u64>, Option<u64>) {
+    let inode = |path: &Path| fs::metadata(path).ok().map(|m| m.ino());
+    let tree = inode(&paths.done.join("tree")).or_else(|| inode(&paths.aside.join("tree")));
+    (inode(&data.path), tree)
+}
+
+/// Marks the generation as used up: whatever comes, it is no backup any more.
+pub fn consume(paths: &GenPaths) -> Result<(), BackupError> {
+    let seal = paths.done.join("SEAL");
+    if !paths.done.join("CONSUMED").is_file() {
+        fs::rename(&seal, paths.done.join("CONSUMED")).at("rename", &seal)?;
+        sync_dir(&paths.done)?;
+    }
+    killpoint::hit("consume:after");
+    Ok(())
+}
+
+/// Copies what `keep` names from the live data into the generation, and compares. A kept file that the sealed state knew
+/// and the live data lack is an error: signer state must not vanish.
+pub fn carry_keep(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Result<(), BackupError> {
+    let view = DataView::new(data)?;
+    let live: BTreeMap<PathBuf, Entry> = scan(&view)?.into_iter().filter(|(_, e)| e.kind == Kind::Kept).collect();
+    let sealed = sealed_state(&paths.done, generation)?;
+    for (path, _) in sealed.entries.iter().filter(|(_, e)| e.kind == Kind::Kept) {
+        if !live.contains_key(path) {
+            return Err(BackupError::KeepMissing(view.dir.join(path)));
+        }
+    }
+    let tmp = paths.done.join("tmp");
+    make_private_dir(&tmp)?;
+    let mut copier = Copier {
+        source: &view.dir,
+        tree: paths.done.join("tree"),
+        tmp,
+        pace: &|_| Ok(()),
+        dirty_dirs: BTreeSet::new(),
+        files: 0,
+        bytes: 0,
+        syncs: 0,
+    };
+    for (path, entry) in &live {
+        let full = view.dir.join(path);
+        let meta = fs::symlink_metadata(&full).at("look at", &full)?;
+        let kind = if meta.is_dir() { Kind::Dir } else if meta.is_symlink() { Kind::Link } else { Kind::File };
+        copier.copy(path, &Entry { kind, ..*entry }, false)?;
+        if kind == Kind::File && !same_contents(&full, &copier.tree.join(path))? {
+            return Err(BackupError::KeepDiffers(full));
+        }
+    }
+    copier.sync_dirs()?;
+    killpoint::hit("carry-keep:after");
+    Ok(())
+}
+
+/// Exchanges the live data directory with the generation's tree, in one step of the file system.
+pub fn exchange(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
+    let live = fs::canonicalize(&data.path).at("resolve", &data.path)?;
+    let tree = paths.done.join("tree");
+    // The tree's top has the mode and owner of the live one.
+    let meta = fs::metadata(&live).at("look at", &live)?;
+    fs::set_permissions(&tree, meta.permissions()).at("set the mode of", &tree)?;
+    std::os::unix::fs::chown(&tree, Some(meta.uid()), Some(meta.gid())).at("set the owner of", &tree)?;
+    exchange_names(&live, &tree)?;
+    sync_dir(parent(&live))?;
+    sync_dir(&paths.done)?;
+    killpoint::hit("exchange:after");
+    Ok(())
+}
+
+pub(super) fn exchange_names(a: &Path, b: &Path) -> Result<(), BackupError> {
+    match renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE) {
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => Err(BackupError::NoExchange(a.to_owned())),
+        other => Ok(other.at("exchange", a)?),
+    }
+}
+
+/// Moves the generation, which now holds the failed data, to `failed/`.
+pub fn set_aside(paths: &GenPaths) -> Result<(), BackupError> {
+    make_private_dir(parent(&paths.aside))?;
+    fs::rename(&paths.done, &paths.aside).at("rename", &paths.done)?;
+    sync_dir(parent(&paths.aside))?;
+    sync_dir(parent(&paths.done))?;
+    killpoint::hit("set-aside:after");
+    Ok(())
+}
+
+pub fn is_aside(paths: &GenPaths) -> bool {
+    paths.aside.is_dir()
+}
+
+pub(super) fn same_contents(a: &Path, b: &Path) -> Result<bool, PathError> {
+    let (mut fa, mut fb) = match (File::open(a), File::open(b)) {
+        (Ok(fa), Ok(fb)) => (fa, fb),
+        (Err(e), _) | (_, Err(e)) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        (Err(e), _) => return Err(e).at("open", a),
+        (_, Err(e)) => return Err(e).at("open", b),
+    };
+    let size = |f: &File, p: &Path| f.metadata().at("look at", p).map(|m| m.len());
+    if size(&fa, a)? != size(&fb, b)? {
+        return Ok(false);
+    }
+    let (mut ba, mut bb) = (vec![0; 128 * 1024], vec![0; 128 * 1024]);
+    loop {
+        let n = fa.read(&mut ba).at("read", a)?;
+        if n == 0 {
+            return Ok(true);
+        }
+        match fb.read_exact(&mut bb[..n]) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            other => other.at("read", b)?,
+        }
+        if ba[..n] != bb[..n] {
+            return Ok(false);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Durations and sizes in manifests.
+
+use super::run::Rules;
+use crate::diag::{Code, Finding, Place};
+use std::time::Duration;
+
+/// A duration such as `30s`, `1h 30m`, `500ms`; more than nothing is not asked for.
+pub fn duration(text: &str) -> Option<Duration> {
+    if text.trim_start().starts_with(['-', '+', 'P', 'p']) || text.contains("ago") {
+        return None;
+    }
+    let parsed: jiff::SignedDuration = text.trim().parse().ok()?;
+    Duration::try_from(parsed).ok()
+}
+
+/// The same, written back.
+pub fn duration_text(d: Duration) -> String {
+    let ms = u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    if ms % 60_000 == 0 && ms > 0 {
+        format!("{}m", ms / 60_000)
+    } else if ms % 1_000 == 0 {
+        format!("{}s", ms / 1_000)
+    } else {
+        format!("{ms}ms")
+    }
+}
+
+impl Rules<'_> {
+    /// A duration of a manifest, or its default.
+    pub(super) fn duration(&mut self, key: &str, text: Option<&str>, default: &str, place: impl FnOnce() -> Place) -> Duration {
+        let text = text.unwrap_or(default);
+        duration(text).unwrap_or_else(|| {
+            let message = format!("`{key}` wants a duration such as \"30s\" or \"1h 30m\"; this is \"{text}\"");
+            let help = "Write a whole number with one of ms, s, m, h, d.";
+            self.push(Finding::error(Code::BadDuration, place(), message, help));
+            Duration::ZERO
+        })
+    }
+
+    pub(super) fn size(&mut self, key: &str, text: Option<&str>, default: &str, place: impl FnOnce() -> Place) -> u64 {
+        let text = text.unwrap_or(default);
+        match text.parse::<bytesize::ByteSize>() {
+            Ok(size) if size.0 > 0 => size.0,
+            _ => {
+                let message = format!("`{key}` wants a size such as \"200MiB\" or \"1GB\"; this is \"{text}\"");
+                self.push(Finding::error(Code::BadSize, place(), message, "Write a number with one of B, KB, MB, GB, KiB, MiB, GiB."));
+                1
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_odd_ones_refused() {
+        for (text, ms) in [("30s", 30_000), ("1h 30m", 5_400_000), ("250ms", 250), ("0s", 0)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
+        }
+        for bad in ["", "60 parsecs", "5", "-1s", "PT5M", "5s ago"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+}

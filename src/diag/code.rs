@@ -1,0 +1,77 @@
+//! The stable codes of findings. A code is never given to another rule.
+
+use serde::Serialize;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $title:literal;)*) => {
+        /// A rule that a finding comes from.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            pub const ALL: &[Code] = &[$(Code::$name,)*];
+
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $code,)*
+                }
+            }
+
+            /// What the rule is about, in a few words.
+            pub fn title(self) -> &'static str {
+                match self {
+                    $(Self::$name => $title,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    Unreadable = "V0001", "a manifest cannot be read";
+    Syntax = "V0002", "a manifest is not TOML";
+    Version = "V0003", "the manifest format is not said, or not known";
+    Empty = "V0004", "there is nothing to check";
+    UnknownKey = "V0101", "a key that does not exist";
+    WrongType = "V0102", "a value of another type";
+    MissingKey = "V0103", "a required key is missing";
+    BadValue = "V0104", "a value that is not allowed";
+    UnquotedName = "V0105", "a name with dots needs quotes";
+    BadName = "V0201", "a name is not one path segment";
+    Duplicate = "V0202", "a name is used twice";
+    Dangling = "V0203", "a reference to nothing";
+    NoMatch = "V0204", "a selector matches no node";
+    SameHeight = "V0205", "two upgrades of one node at one height";
+    NoDigest = "V0206", "an artifact needs exactly one digest";
+    BadDigest = "V0207", "a digest of another form";
+    BadDuration = "V0208", "a duration of another form";
+    BadSize = "V0209", "a size of another form";
+    BadSource = "V0210", "a source that cannot be fetched";
+    UnknownVariable = "V0211", "a variable that does not exist";
+    BadTrigger = "V0212", "a trigger is exactly one of its kinds";
+    BadHook = "V0213", "a hook that cannot be run";
+    BadPath = "V0214", "a path that cannot be used here";
+    BadGlob = "V0215", "a glob of another form";
+    BadChain = "V0216", "a chain that cannot be asked";
+    SamePlatform = "V0217", "an artifact has two files for one platform";
+    NoBackup = "V0301", "an upgrade without a backup";
+}
+
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique() {
+        let all: std::collections::BTreeSet<&str> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        assert_eq!(all.len(), Code::ALL.len());
+    }
+}

@@ -1,0 +1,129 @@
+//! Effects on disk that survive a power loss: atomic replacement, synced directories.
+//!
+//! Every capability writes through here, in one order: temporary name, contents, fsync, rename, fsync of the directory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// An I/O error with what was being done and to which path.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {what} {}", path.display())]
+pub struct PathError {
+    pub what: &'static str,
+    pub path: PathBuf,
+    #[source]
+    pub source: io::Error,
+}
+
+/// Adds the deed and the path to an I/O error.
+pub trait AtPath<T> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T, PathError>;
+}
+
+impl<T> AtPath<T> for io::Result<T> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T, PathError> {
+        self.map_err(|source| PathError { what, path: path.to_owned(), source })
+    }
+}
+
+impl<T> AtPath<T> for rustix::io::Result<T> {
+    fn at(self, what: &'static str, path: &Path) -> Result<T, PathError> {
+        self.map_err(|e| PathError { what, path: path.to_owned(), source: e.into() })
+    }
+}
+
+/// Makes a directory and its parents, each for its owner only.
+pub fn make_private_dir(dir: &Path) -> Result<(), PathError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).at("make directory", dir)
+}
+
+/// Syncs a directory, so that renames and new names in it last.
+pub fn sync_dir(dir: &Path) -> Result<(), PathError> {
+    File::open(dir).and_then(|d| d.sync_all()).at("sync directory", dir)
+}
+
+/// The directory that holds a path.
+pub fn parent(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Opens a new private file for writing; what had this temporary name is removed first.
+pub fn create_private(path: &Path) -> Result<File, PathError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("remove", path),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).at("create", path)
+}
+
+/// Replaces a file by these bytes, mode 0600. With `sync` the new contents and the name survive a power loss.
+pub fn write_atomic(path: &Path, bytes: &[u8], sync: bool) -> Result<(), PathError> {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let mut file = create_private(&temporary)?;
+    file.write_all(bytes).at("write", &temporary)?;
+    if sync {
+        file.sync_all().at("sync", &temporary)?;
+    }
+    fs::rename(&temporary, path).at("rename into place", path)?;
+    if sync {
+        sync_dir(parent(path))?;
+    }
+    Ok(())
+}
+
+/// Points a symbolic link at `target` by replacing it in one step.
+pub fn replace_link(link: &Path, target: &Path) -> Result<(), PathError> {
+    let name = link.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = link.with_file_name(format!(".{name}.tmp"));
+    match fs::remove_file(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("remove", &temporary),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(target, &temporary).at("link", &temporary)?;
+    fs::rename(&temporary, link).at("rename into place", link)?;
+    sync_dir(parent(link))
+}
+
+/// Reads a file of at most `limit` bytes; `None` when there is none.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, PathError> {
+    use std::io::Read as _;
+    let file = match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.at("open", path)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).at("read", path)?;
+    if bytes.len() as u64 > limit {
+        let error = io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes"));
+        return Err(error).at("read", path);
+    }
+    Ok(Some(bytes))
+}
+
+/// Makes a file executable by those who may read it.
+pub fn make_executable(file: &File, path: &Path) -> Result<(), PathError> {
+    file.set_permissions(fs::Permissions::from_mode(0o755)).at("make executable", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_private() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("x");
+        for text in ["one", "two"] {
+            write_atomic(&path, text.as_bytes(), true).expect("written");
+            assert_eq!(fs::read_to_string(&path).expect("read"), text);
+        }
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1);
+        assert!(read_bounded(&path, 2).is_err());
+        assert!(matches!(read_bounded(&dir.path().join("none"), 2), Ok(None)));
+    }
+}

@@ -1,0 +1,356 @@
+//! The real machine: the capability modules behind the host's traits, for one node.
+
+use super::clock::wall_clock;
+use super::traits::{
+    Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, HostError, Journals, NodeState, Nodes, Precopy, Releases,
+    Requests, SealReport, SealState, StartEvidence, StopReport,
+};
+use crate::backup::{self, GenPaths, Precopier};
+use crate::chain::EvmClient;
+use crate::hook;
+use crate::model::{
+    ArtifactSpec, BackupSpec, ChainSpec, DataSpec, GenId, HookSpec, Launch, NodeSpec, Release, RunId, StartId, StopPolicy,
+    UnixMs,
+};
+use crate::node::{self, StopError, Stopper};
+use crate::plan::{ChainFacts, Denied, Overrides, StepId};
+use crate::release;
+use crate::store::{JournalDir, Layout, OverrideChange, edit_deny, edit_overrides, read_overrides};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// What visor takes from its own surroundings, read once by the program's start.
+#[derive(Debug, Clone, Default)]
+pub struct Ambient {
+    /// The allow-listed variables `PATH HOME LANG TZ`, and `VISOR_EXE`, the path of visor itself.
+    pub env: BTreeMap<String, String>,
+    /// Set when visor is told to end.
+    pub interrupt: Arc<AtomicBool>,
+}
+
+/// Who may start and stop the node: the supervisor, or the engine while it claims it.
+#[derive(Debug, Clone, Default)]
+pub struct Baton(Arc<(Mutex<bool>, Condvar)>);
+
+impl Baton {
+    /// Runs `act` unless the engine has claimed the node; the engine waits until it is over.
+    pub fn unless_claimed<T>(&self, act: impl FnOnce() -> T) -> Option<T> {
+        let claimed = self.0.0.lock().ok()?;
+        if *claimed { None } else { Some(act()) }
+    }
+
+    fn set(&self, value: bool) {
+        if let Ok(mut claimed) = self.0.0.lock() {
+            *claimed = value;
+        }
+        self.0.1.notify_all();
+    }
+}
+
+/// One node of this machine.
+pub struct RealHost {
+    pub layout: Layout,
+    home: PathBuf,
+    data: DataSpec,
+    node: NodeSpec,
+    ambient: Ambient,
+    baton: Baton,
+    journals: RefCell<JournalDir>,
+    stopper: Stopper,
+    evm: EvmClient,
+    precopier: RefCell<Option<Precopier>>,
+}
+
+type Result<T> = std::result::Result<T, HostError>;
+
+fn failed<E: std::error::Error>(error: E) -> HostError {
+    HostError::from_error(&error)
+}
+
+impl RealHost {
+    pub fn new(node: &NodeSpec, ambient: Ambient, baton: Baton) -> Self {
+        let layout = Layout::new(&node.root);
+        Self {
+            journals: RefCell::new(JournalDir::new(&layout)),
+            layout,
+            home: node.home.clone(),
+            data: node.data.clone(),
+            node: node.clone(),
+            ambient,
+            baton,
+            stopper: Stopper::default(),
+            evm: EvmClient::default(),
+            precopier: RefCell::new(None),
+        }
+    }
+
+    pub fn interrupted(&self) -> bool {
+        self.ambient.interrupt.load(Ordering::Relaxed)
+    }
+
+    /// All runs on record, oldest first.
+    pub fn runs(&self) -> Result<Vec<RunId>> {
+        self.journals.borrow().runs().map_err(failed)
+    }
+
+    /// What a visor does that has just become the only one: fences starts that never happened, sweeps what was never begun.
+    pub fn take_over(&self) -> Result<()> {
+        node::fence(&self.layout).map_err(failed)?;
+        self.journals.borrow().sweep().map_err(failed)
+    }
+
+    fn paths(&self, generation: GenId) -> GenPaths {
+        GenPaths::new(&self.layout, generation)
+    }
+
+    /// Why stamps prove nothing on the data's file system, so that contents must be compared.
+    pub fn stamps_unreliable(&self) -> Option<String> {
+        const EXT: i64 = 0xef53;
+        const XFS: i64 = 0x5846_5342;
+        const BTRFS: i64 = 0x9123_683e;
+        const OVERLAY: i64 = 0x794c_7630;
+        let stat = rustix::fs::statfs(&self.data.path).ok()?;
+        #[expect(clippy::useless_conversion, reason = "the field's type differs between targets")]
+        let kind = i64::try_from(stat.f_type).unwrap_or(0);
+        let known = [EXT, XFS, BTRFS, OVERLAY].contains(&kind);
+        (!known).then(|| {
+            format!("the data's file system (type {kind:#x}) does not show every write through a mapping: the final pass compares all contents")
+        })
+    }
+}
+
+impl Clock for RealHost {
+    fn now(&self) -> UnixMs {
+        wall_clock()
+    }
+
+    fn pause(&self, time: Duration) -> Result<()> {
+        let began = std::time::Instant::now();
+        loop {
+            if self.interrupted() {
+                return Err(HostError::Interrupted);
+            }
+            let left = time.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+    }
+
+    fn new_ulid(&self) -> ulid::Ulid {
+        ulid::Ulid::generate()
+    }
+}
+
+impl Journals for RealHost {
+    fn create(&self, run: RunId, plan: &[u8]) -> Result<()> {
+        self.journals.borrow().create(run, plan).map_err(failed)
+    }
+
+    fn read(&self, run: RunId) -> Result<(Vec<u8>, Vec<u8>)> {
+        self.journals.borrow().read(run).map_err(failed)
+    }
+
+    fn truncate(&self, run: RunId, len: u64) -> Result<()> {
+        self.journals.borrow_mut().truncate(run, len).map_err(failed)
+    }
+
+    fn append(&self, run: RunId, line: &[u8], sync: bool) -> Result<()> {
+        self.journals.borrow_mut().append(run, line, sync).map_err(failed)
+    }
+
+    fn drop_ballast(&self, run: RunId) -> Result<()> {
+        self.journals.borrow().drop_ballast(run).map_err(failed)
+    }
+
+    fn deny(&self, entry: &Denied) -> Result<()> {
+        edit_deny(&self.layout, |denied| {
+            denied.retain(|d| d.upgrade != entry.upgrade);
+            denied.push(entry.clone());
+        })
+        .map_err(failed)
+    }
+}
+
+impl Requests for RealHost {
+    fn overrides(&self) -> Result<Overrides> {
+        read_overrides(&self.layout, self.now()).map_err(failed)
+    }
+
+    fn settle(&self, run: RunId, upgrade: Option<&str>) -> Result<()> {
+        let overrides = self.overrides()?;
+        let approved = |name: &str| overrides.approvals.iter().any(|a| a.upgrade.as_str() == name);
+        if overrides.abort != Some(run) && !upgrade.is_some_and(approved) {
+            return Ok(());
+        }
+        let change = OverrideChange::new(self.now(), "visor", format!("run {run} is over"));
+        edit_overrides(&self.layout, change, |now| {
+            now.approvals.retain(|a| Some(a.upgrade.as_str()) != upgrade);
+            now.abort = now.abort.filter(|r| *r != run);
+        })
+        .map_err(failed)
+    }
+}
+
+impl Releases for RealHost {
+    fn fetch(&self, artifact: &ArtifactSpec, release: &Release, binary: &str) -> Result<u64> {
+        match release::fetch(&self.layout, artifact, release, binary, &|| self.interrupted()) {
+            Err(release::FetchError::Interrupted) => Err(HostError::Interrupted),
+            other => other.map_err(failed),
+        }
+    }
+
+    fn stage(&self, artifact: &ArtifactSpec, release: &Release, binary: &str) -> Result<()> {
+        release::stage(&self.layout, artifact, release, binary).map_err(failed)
+    }
+
+    fn current(&self) -> Result<Option<Release>> {
+        release::read_current(&self.layout).map_err(failed)
+    }
+
+    fn switch(&self, to: &Release) -> Result<()> {
+        release::switch(&self.layout, to).map_err(failed)
+    }
+}
+
+impl Nodes for RealHost {
+    fn claim_node(&self) {
+        self.baton.set(true);
+    }
+
+    fn release_node(&self) {
+        self.baton.set(false);
+    }
+
+    fn node(&self) -> Result<NodeState> {
+        node::node_state(&self.layout).map_err(failed)
+    }
+
+    fn start_evidence(&self, start: StartId) -> Result<StartEvidence> {
+        node::start_evidence(&self.layout, start).map_err(failed)
+    }
+
+    fn start(&self, start: StartId, launch: &Launch) -> Result<()> {
+        node::start(&self.layout, &self.node, launch, start, &self.ambient.env).map_err(failed)
+    }
+
+    fn stop(&self, policy: &StopPolicy) -> Result<Option<StopReport>> {
+        match self.stopper.stop(&self.layout, policy, &|| self.interrupted()) {
+            Err(StopError::Interrupted) => Err(HostError::Interrupted),
+            other => other.map_err(failed),
+        }
+    }
+}
+
+impl Backups for RealHost {
+    fn precopy_start(&self, generation: GenId, _: &BackupSpec) -> Result<()> {
+        let mut slot = self.precopier.borrow_mut();
+        if slot.as_ref().is_some_and(|p| p.generation == generation && !p.has_ended()) {
+            return Ok(());
+        }
+        *slot = None;
+        *slot = Some(Precopier::start(&self.paths(generation), generation, &self.data).map_err(failed)?);
+        Ok(())
+    }
+
+    fn precopy(&self, generation: GenId) -> Result<Precopy> {
+        match self.precopier.borrow().as_ref().filter(|p| p.generation == generation) {
+            Some(precopier) => Ok(precopier.state()),
+            None => Err(HostError::Failed(format!("no pre-copy of generation {generation} runs"))),
+        }
+    }
+
+    fn precopy_end(&self, generation: GenId) -> Result<()> {
+        match self.precopier.borrow_mut().as_mut().filter(|p| p.generation == generation) {
+            Some(precopier) => precopier.end().map_err(failed),
+            None => Ok(()),
+        }
+    }
+
+    fn seal(&self, generation: GenId, _: &BackupSpec) -> Result<SealReport> {
+        let precopier = self.precopier.borrow_mut().take().filter(|p| p.generation == generation);
+        let baseline = precopier.and_then(Precopier::into_baseline);
+        let compare = self.stamps_unreliable().is_some();
+        backup::seal(&self.paths(generation), generation, &self.data, baseline, compare).map_err(failed)
+    }
+
+    fn seal_state(&self, generation: GenId) -> Result<SealState> {
+        Ok(backup::seal_state(&self.paths(generation)))
+    }
+
+    fn seal_holds(&self, generation: GenId) -> Result<bool> {
+        backup::seal_holds(&self.paths(generation), generation, &self.data).map_err(failed)
+    }
+
+    fn unseal(&self, generation: GenId) -> Result<()> {
+        backup::unseal(&self.paths(generation)).map_err(failed)
+    }
+
+    fn inodes(&self, generation: GenId) -> Result<(Option<u64>, Option<u64>)> {
+        Ok(backup::inodes(&self.paths(generation), &self.data))
+    }
+
+    fn consume(&self, generation: GenId) -> Result<()> {
+        backup::consume(&self.paths(generation)).map_err(failed)
+    }
+
+    fn carry_keep(&self, generation: GenId) -> Result<()> {
+        backup::carry_keep(&self.paths(generation), generation, &self.data).map_err(failed)
+    }
+
+    fn exchange(&self, generation: GenId) -> Result<()> {
+        backup::exchange(&self.paths(generation), &self.data).map_err(failed)
+    }
+
+    fn set_aside(&self, generation: GenId) -> Result<()> {
+        backup::set_aside(&self.paths(generation)).map_err(failed)
+    }
+
+    fn is_aside(&self, generation: GenId) -> Result<bool> {
+        Ok(backup::is_aside(&self.paths(generation)))
+    }
+
+    fn prune(&self, spec: &BackupSpec, generation: GenId) -> Result<u32> {
+        backup::prune(&self.layout, spec.keep_last, generation).map_err(failed)
+    }
+
+    fn discard(&self, generation: GenId) -> Result<()> {
+        *self.precopier.borrow_mut() = None;
+        backup::discard(&self.layout, generation).map_err(failed)
+    }
+}
+
+impl Hooks for RealHost {
+    fn run_hook(&self, spec: &HookSpec, call: &HookCall) -> Result<HookEnd> {
+        let record = self.journals.borrow().hook_record(call.run, &call.step.0);
+        let mut env = self.ambient.env.clone();
+        env.extend(spec.env.clone());
+        env.extend(call.vars.clone());
+        match hook::run(&record, spec, call.attempt, &env, &self.home, &|| self.interrupted()) {
+            Err(hook::HookError::Interrupted) => Err(HostError::Interrupted),
+            other => other.map_err(failed),
+        }
+    }
+
+    fn attempt(&self, run: RunId, step: &StepId) -> Result<Option<Attempt>> {
+        hook::read_attempt(&self.journals.borrow().hook_record(run, &step.0)).map_err(failed)
+    }
+
+    fn reap_hook(&self, run: RunId, step: &StepId) -> Result<()> {
+        hook::reap(&self.journals.borrow().hook_record(run, &step.0)).map_err(failed)
+    }
+}
+
+impl Chains for RealHost {
+    fn chain(&self, chain: &ChainSpec) -> ChainFacts {
+        match chain {
+            ChainSpec::None => ChainFacts::unknown("the manifest names no chain"),
+            ChainSpec::Evm { rpc, .. } => self.evm.look(rpc, wall_clock),
+        }
+    }
+}

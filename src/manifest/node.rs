@@ -1,0 +1,122 @@
+//! `[node.<name>]`: one supervised process.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// One long-running process with a home, a data directory and a release.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Node {
+    /// Name of the executable in `current/bin/`.
+    #[schemars(example = &"gethd")]
+    pub binary: String,
+    /// Absolute path of the node's home; it is also the working directory.
+    #[schemars(example = &"/var/lib/geth")]
+    pub home: String,
+    /// Absolute path of visor's root for this node. Default: the one of `<home>/visor`, `<home>/cosmovisor` and
+    /// `<home>/wemixvisor` that is there, else `<home>/visor`.
+    #[schemars(example = &"/var/lib/geth/visor")]
+    pub root: Option<String>,
+    /// Arguments of the process. `${node.home}`, `${node.data}`, `${node.name}`, `${node.root}`, `${chain.host}` and
+    /// `${chain.port}` are replaced. Default: none.
+    #[serde(default)]
+    #[schemars(example = ["--datadir", "${node.data}"])]
+    pub args: Vec<String>,
+    /// Environment of the process, beside `PATH HOME LANG TZ` and `VISOR_EXE`. Never for secrets. Default: none.
+    #[serde(default)]
+    #[schemars(example = BTreeMap::from([("GOGC", "50")]))]
+    pub env: BTreeMap<String, String>,
+    /// The data directory.
+    pub data: Data,
+    /// The chain the node follows. Default: `{ kind = "none" }`.
+    #[serde(default)]
+    pub chain: Chain,
+    /// How the process is stopped.
+    #[serde(default)]
+    pub stop: Stop,
+    /// What `visor run` does after a crash.
+    #[serde(default)]
+    pub restart: Restart,
+    /// Labels that upgrades select by. Default: none.
+    #[serde(default)]
+    #[schemars(example = BTreeMap::from([("network", "mainnet")]))]
+    pub labels: BTreeMap<String, String>,
+    /// The artifact that a node without data starts from. Without it the first release is given by hand:
+    /// `visor start --release`.
+    #[schemars(example = &"gethd-v1")]
+    pub genesis: Option<String>,
+    /// The program of this node may run as it is in `visor rehearse`; otherwise devnode takes its place. Default: false.
+    #[serde(default)]
+    #[schemars(example = true)]
+    pub rehearse: bool,
+}
+
+/// The node's data directory, and what of it is special.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Data {
+    /// The directory: below `home`, or absolute.
+    #[schemars(example = &"data")]
+    pub path: String,
+    /// Globs below the directory of what is disposable: not copied, gone after a restore. Default: none.
+    #[serde(default)]
+    #[schemars(example = ["*.ipc", "**/LOCK"])]
+    pub exclude: Vec<String>,
+    /// Globs below the directory of what is never rolled back, such as keys and signer state: carried over from the live
+    /// directory. Default: none.
+    #[serde(default)]
+    #[schemars(example = ["geth/nodekey"])]
+    pub keep: Vec<String>,
+}
+
+/// How visor asks the node about its chain.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Chain {
+    /// The chain's family.
+    #[schemars(example = &"evm")]
+    pub kind: ChainKind,
+    /// The node's HTTP RPC; required unless the kind is `none`.
+    #[schemars(example = &"http://127.0.0.1:8545")]
+    pub rpc: Option<String>,
+    /// A head older than this closes the chain's gate. A duration. Default: `"2m"`.
+    #[schemars(example = &"2m")]
+    pub max_head_age: Option<String>,
+}
+
+/// A chain's family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChainKind {
+    /// No chain is asked: there are no heights.
+    #[default]
+    None,
+    /// Ethereum's JSON-RPC.
+    Evm,
+}
+
+/// The stop sequence: TERM, wait `grace`; then, only with `kill`, QUIT, wait `dump`, KILL.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Stop {
+    /// How long the process may take to end after TERM. A duration. Default: `"5m"`.
+    #[schemars(example = &"5m")]
+    pub grace: Option<String>,
+    /// How long the process may write a dump after QUIT. A duration. Default: `"5s"`.
+    #[schemars(example = &"5s")]
+    pub dump: Option<String>,
+    /// Whether QUIT and KILL follow when the grace is over. Otherwise the run is stuck and the node untouched. Default: false.
+    #[serde(default)]
+    #[schemars(example = false)]
+    pub kill: bool,
+}
+
+/// What `visor run` does after a crash of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Restart {
+    /// How long visor waits before it starts a crashed node again. A duration. Default: `"5s"`.
+    #[schemars(example = &"5s")]
+    pub delay: Option<String>,
+}

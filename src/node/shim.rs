@@ -1,0 +1,110 @@
+//! The shim and its second stage: `visor shim`, internal. It outlives visor; the node outlives it.
+
+use super::records::{ExitRecord, RECORD_VERSION, StartRecord, dir, read_launch};
+use crate::durable::write_atomic;
+use crate::killpoint;
+use crate::process::Identity;
+use crate::model::{StartId, UnixMs};
+use crate::store::Layout;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// Which of the two processes this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShimStage {
+    Parent,
+    Second,
+}
+
+/// A probe of the lock by another visor lasts microseconds; a node that lives holds it.
+const LOCK_WITHIN: Duration = Duration::from_secs(2);
+
+/// The whole life of the internal command. Its stdout and stderr are the node's log.
+pub fn shim_main(layout: &Layout, start: StartId, stage: ShimStage) -> ExitCode {
+    let done = match stage {
+        ShimStage::Parent => parent(layout, start),
+        ShimStage::Second => second(layout, start),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            let _ = write_atomic(&dir(layout, start).join("refused"), why.to_string().as_bytes(), false);
+            ExitCode::from(70)
+        }
+    }
+}
+
+fn parent(layout: &Layout, start: StartId) -> io::Result<()> {
+    // Not led by visor's terminal or session: a signal to visor's group is not for us.
+    let _ = rustix::process::setsid();
+    let lock = take_lock(layout)?;
+    killpoint::hit("shim:locked");
+    if dir(layout, start).join("cancelled").exists() {
+        return Err(io::Error::other("the start was given up before it took the lock"));
+    }
+    let mut second = Command::new("/proc/self/exe")
+        .args(["shim", "--second-stage", "--start", &start.to_string(), "--root"])
+        .arg(&layout.root)
+        .stdin(Stdio::null())
+        .spawn()?;
+    killpoint::hit("shim:forked");
+    let status = second.wait()?;
+    let failed = std::fs::read_to_string(dir(layout, start).join("not-executed")).ok();
+    let record = ExitRecord {
+        version: RECORD_VERSION,
+        code: status.code(),
+        signal: status.signal(),
+        not_executed: failed,
+        at: now(),
+    };
+    write_atomic(&dir(layout, start).join("exit"), &serde_json::to_vec(&record)?, false).map_err(io::Error::other)?;
+    // Only now may anybody believe that the node is gone.
+    drop(lock);
+    Ok(())
+}
+
+fn second(layout: &Layout, start: StartId) -> io::Result<()> {
+    let _ = rustix::process::setsid();
+    let launch = read_launch(layout, start)
+        .map_err(io::Error::other)?
+        .ok_or_else(|| io::Error::other("launch.json is not there"))?;
+    let identity = Identity::of(rustix::process::getpid().as_raw_nonzero().get())?;
+    let record = StartRecord { version: RECORD_VERSION, identity, at: now() };
+    killpoint::hit("stage2:unrecorded");
+    write_atomic(&dir(layout, start).join("start"), &serde_json::to_vec(&record)?, false).map_err(io::Error::other)?;
+    killpoint::hit("stage2:recorded");
+    let error = Command::new(&launch.program)
+        .args(&launch.args)
+        .env_clear()
+        .envs(&launch.env)
+        .current_dir(&launch.cwd)
+        .stdin(Stdio::null())
+        .exec();
+    let text = format!("{}: {error}", launch.program.display());
+    let _ = write_atomic(&dir(layout, start).join("not-executed"), text.as_bytes(), false);
+    Err(io::Error::other(text))
+}
+
+/// Takes the node's lock in a way that children inherit.
+fn take_lock(layout: &Layout) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(layout.node_lock())?;
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WITHIN => std::thread::sleep(Duration::from_millis(1)),
+            Err(TryLockError::WouldBlock) => return Err(io::Error::other("node.lock is held by another process")),
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+    }
+    rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty())?;
+    Ok(file)
+}
+
+fn now() -> UnixMs {
+    crate::host::wall_clock()
+}

@@ -1,0 +1,103 @@
+//! Starting the node: the shim is spawned, and the start record is awaited.
+
+use super::records::{LaunchRecord, RECORD_VERSION, STARTS_KEPT, dir, read_start, starts};
+use crate::durable::{AtPath as _, PathError, make_private_dir, write_atomic};
+use crate::killpoint;
+use crate::model::{Launch, NodeSpec, StartId};
+use crate::store::Layout;
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("the shim could not be started")]
+    Spawn(#[source] std::io::Error),
+    #[error("the node was not started: {0}")]
+    Refused(String),
+    #[error("the shim left no start record within {0:?}")]
+    NoRecord(Duration),
+}
+
+const RECORD_WITHIN: Duration = Duration::from_secs(15);
+
+/// Starts the program of `current`. `env` is the allow-listed part of visor's own environment.
+pub fn start(
+    layout: &Layout,
+    node: &NodeSpec,
+    launch: &Launch,
+    start: StartId,
+    env: &BTreeMap<String, String>,
+) -> Result<(), StartError> {
+    let dir = dir(layout, start);
+    make_private_dir(&dir)?;
+    for mark in ["cancelled", "refused", "not-executed"] {
+        let path = dir.join(mark);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).at("remove", &path)?,
+            _ => {}
+        }
+    }
+    let mut all_env = env.clone();
+    all_env.extend(launch.env.clone());
+    let record = LaunchRecord {
+        version: RECORD_VERSION,
+        program: layout.current().join("bin").join(&launch.binary),
+        args: launch.args.clone(),
+        env: all_env,
+        cwd: node.home.clone(),
+    };
+    write_atomic(&dir.join("launch.json"), &serde_json::to_vec(&record).expect("plain data"), false)?;
+    let log_path = layout.log();
+    make_private_dir(crate::durable::parent(&log_path))?;
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path).at("open", &log_path)?;
+    let copy = log.try_clone().at("open", &log_path)?;
+    killpoint::hit("start:before");
+    // From /proc, so that a visor that was replaced on disk can still start its own shim.
+    let mut shim = Command::new("/proc/self/exe")
+        .args(["shim", "--start", &start.to_string(), "--root"])
+        .arg(&layout.root)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(copy)
+        .spawn()
+        .map_err(StartError::Spawn)?;
+    killpoint::hit("start:spawned");
+    let began = Instant::now();
+    let result = loop {
+        if read_start(layout, start)?.is_some() {
+            break Ok(());
+        }
+        if shim.try_wait().map_err(StartError::Spawn)?.is_some() {
+            // It may have ended because the shim of a visor before us had started the node under this very id.
+            break match read_start(layout, start)? {
+                Some(_) => Ok(()),
+                None => {
+                    let why = std::fs::read_to_string(dir.join("refused")).unwrap_or_else(|_| "the shim ended".into());
+                    Err(StartError::Refused(why))
+                }
+            };
+        }
+        if began.elapsed() > RECORD_WITHIN {
+            break Err(StartError::NoRecord(RECORD_WITHIN));
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    };
+    killpoint::hit("start:recorded");
+    // The shim outlives us; while we live, we reap it.
+    std::thread::spawn(move || shim.wait());
+    forget_old(layout);
+    result
+}
+
+/// Removes the records of all but the last starts; a failure changes nothing.
+fn forget_old(layout: &Layout) {
+    let all = starts(layout);
+    for old in all.iter().rev().skip(STARTS_KEPT) {
+        let _ = std::fs::remove_dir_all(dir(layout, *old));
+    }
+}

@@ -1,0 +1,76 @@
+//! What evidence says of the node's process.
+
+use super::records::{dir, read_exit, read_start, starts};
+use crate::durable::{AtPath as _, PathError, write_atomic};
+use crate::host::{NodeState, StartEvidence};
+use crate::model::StartId;
+use crate::store::Layout;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+/// Running, gone, or unclear. Looks at records first: a node that closed the inherited lock is still found by its record.
+pub fn node_state(layout: &Layout) -> Result<NodeState, PathError> {
+    let all = starts(layout);
+    let mut last = None;
+    for &start in all.iter().rev() {
+        let Some(record) = read_start(layout, start)? else { continue };
+        if record.identity.is_alive() {
+            return Ok(NodeState::Running { start, pid: record.identity.pid, since: record.at });
+        }
+        last = last.or(Some(start));
+    }
+    if !lock_is_free(layout)? {
+        let why = "state/node.lock is held, but no process with a start record lives: a child of the node, or a start under way";
+        return Ok(NodeState::Unclear { why: why.into() });
+    }
+    let exit = match last {
+        Some(start) => read_exit(layout, start)?.map(|e| e.describe()),
+        None => None,
+    };
+    Ok(NodeState::Gone { last, exit })
+}
+
+/// What is left of one start.
+pub fn start_evidence(layout: &Layout, start: StartId) -> Result<StartEvidence, PathError> {
+    let Some(record) = read_start(layout, start)? else { return Ok(StartEvidence::None) };
+    if record.identity.is_alive() {
+        return Ok(StartEvidence::Alive);
+    }
+    let exit = read_exit(layout, start)?.map(|e| e.describe());
+    Ok(StartEvidence::Dead { exit, this_boot: record.identity.is_this_boot() })
+}
+
+/// True when no process holds the node's lock. Held shared for an instant; the shim waits that out.
+pub fn lock_is_free(layout: &Layout) -> Result<bool, PathError> {
+    let path = layout.node_lock();
+    let file = match File::open(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
+        other => other.at("open", &path)?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(e)) => Err(e).at("lock", &path),
+    }
+}
+
+/// Forbids every start that has no record yet. Called once by a visor that has just taken the state lock: a shim that its
+/// dead predecessor spawned may not have come to the node's lock, and must not come to life later.
+pub fn fence(layout: &Layout) -> Result<(), PathError> {
+    crate::durable::make_private_dir(&layout.state())?;
+    let path = layout.node_lock();
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).at("open", &path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        // Somebody is past the check: the record will tell.
+        Err(TryLockError::WouldBlock) => return Ok(()),
+        Err(TryLockError::Error(e)) => return Err(e).at("lock", &path),
+    }
+    for start in starts(layout) {
+        if read_start(layout, start)?.is_none() {
+            write_atomic(&dir(layout, start).join("cancelled"), b"", false)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! The stop sequence: TERM, wait; only when the policy allows: QUIT, wait, KILL. Ends when process and lock are gone.
+
+use super::records::{read_exit, read_start};
+use super::state::{lock_is_free, node_state};
+use crate::durable::PathError;
+use crate::host::{NodeState, StopReport, wall_clock};
+use crate::killpoint;
+use crate::model::{StartId, StopPolicy, UnixMs};
+use crate::process::{Watch, kill_group};
+use crate::store::Layout;
+use rustix::io::Errno;
+use rustix::process::Signal;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("interrupted")]
+    Interrupted,
+    #[error("failed to {what} pid {pid}")]
+    Process {
+        what: &'static str,
+        pid: i32,
+        #[source]
+        source: Errno,
+    },
+}
+
+/// Stops nodes; remembers which start it sent a TERM, for each gets at most one from one visor.
+#[derive(Debug, Default)]
+pub struct Stopper {
+    termed: RefCell<BTreeSet<StartId>>,
+}
+
+/// After KILL a process needs this long at the most to be gone (measured: 88 ms a GiB of memory).
+const DEATH_WITHIN: Duration = Duration::from_secs(30);
+
+impl Stopper {
+    /// `Ok(None)`: it lives on although the policy is spent.
+    pub fn stop(
+        &self,
+        layout: &Layout,
+        policy: &StopPolicy,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Option<StopReport>, StopError> {
+        let NodeState::Running { start, pid, .. } = node_state(layout)? else {
+            return Ok(Some(StopReport { term_at: None, exit_at: wall_clock(), exit: None, killed: false }));
+        };
+        let deed = |what| move |source| StopError::Process { what, pid, source };
+        let watch = match read_start(layout, start)? {
+            Some(record) => Watch::open(&record.identity).map_err(deed("watch"))?,
+            None => None,
+        };
+        let Some(watch) = watch else {
+            return see_gone(layout, start, pid, (None, false), policy, interrupted);
+        };
+        let ended = |time: Duration, interrupted: &dyn Fn() -> bool| {
+            watch.wait(time, interrupted).map_err(deed("wait for"))?.ok_or(StopError::Interrupted)
+        };
+        let mut term_at = None;
+        if self.termed.borrow_mut().insert(start) {
+            killpoint::hit("stop:before");
+            term_at = Some(wall_clock());
+            watch.signal(Signal::TERM).map_err(deed("signal"))?;
+            killpoint::hit("stop:termed");
+        }
+        let mut killed = false;
+        if !ended(policy.grace, interrupted)? {
+            if !policy.kill {
+                return Ok(None);
+            }
+            // Go programs write all their stacks on QUIT: evidence before the end.
+            watch.signal(Signal::QUIT).map_err(deed("signal"))?;
+            if !ended(policy.dump, interrupted)? {
+                killed = true;
+                // The node leads a session and a group of its own, so its group is its pid.
+                kill_group(pid);
+                watch.signal(Signal::KILL).map_err(deed("signal"))?;
+                if !ended(DEATH_WITHIN, &|| false)? {
+                    return Ok(None);
+                }
+            }
+        }
+        see_gone(layout, start, pid, (term_at, killed), policy, interrupted)
+    }
+}
+
+/// The process has ended: waits for its lock, which its children and its shim may still hold.
+fn see_gone(
+    layout: &Layout,
+    start: StartId,
+    pid: i32,
+    (term_at, mut killed): (Option<UnixMs>, bool),
+    policy: &StopPolicy,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Option<StopReport>, StopError> {
+    let exit_at = wall_clock();
+    killpoint::hit("stop:exited");
+    let began = Instant::now();
+    let patience = policy.grace.max(Duration::from_secs(2));
+    while !lock_is_free(layout)? {
+        if began.elapsed() > patience {
+            if !policy.kill || killed {
+                return Ok(None);
+            }
+            killed = true;
+            kill_group(pid);
+        }
+        if interrupted() {
+            return Err(StopError::Interrupted);
+        }
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    let exit = read_exit(layout, start)?.map(|e| e.describe());
+    Ok(Some(StopReport { term_at, exit_at, exit, killed }))
+}
