@@ -8,9 +8,12 @@
 //!  observe ◀── host ─▶ Observed ─┘             └─▶ journal
 //! ```
 
+pub mod agent;
 pub mod backup;
 pub mod chain;
+pub mod cli;
 pub mod check;
+pub mod devnode;
 pub mod diag;
 pub mod durable;
 pub mod engine;
@@ -21,8 +24,11 @@ pub mod killpoint;
 pub mod manifest;
 pub mod model;
 pub mod node;
+pub mod observe;
 pub mod plan;
 pub mod process;
+pub mod rehearse;
 pub mod release;
+pub mod source;
 pub mod step;
 pub mod store;

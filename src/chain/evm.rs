@@ -34,8 +34,7 @@ impl Default for EvmClient {
 impl EvmClient {
     /// One look at the chain. `now` is compared with the head's timestamp.
     pub fn look(&self, rpc: &str, now: impl Fn() -> UnixMs) -> ChainFacts {
-        let number = self.call(rpc, "eth_blockNumber", &json!([])).and_then(|v| quantity(&v));
-        let number = match number {
+        let number = match self.height(rpc) {
             Ok(number) => number,
             Err(why) => return ChainFacts::unknown(&why),
         };
@@ -53,6 +52,11 @@ impl EvmClient {
             Err(why) => Fact::Unknown(why),
         };
         ChainFacts { head, syncing, head_age }
+    }
+
+    /// The height alone.
+    pub fn height(&self, rpc: &str) -> Result<u64, String> {
+        self.call(rpc, "eth_blockNumber", &json!([])).and_then(|v| quantity(&v))
     }
 
     fn call(&self, rpc: &str, method: &str, params: &Value) -> Result<Value, String> {

@@ -19,8 +19,8 @@ use super::run::{Advance, EngineError, Run};
 use crate::host::{Host, HostError, NodeState, StartEvidence};
 use crate::journal::{Event, Intent};
 use crate::model::StartId;
-use crate::plan::{Phase, Step, StepKind};
-use crate::step::{Gate, Notice, Report, StepEnd, StepError, await_clear, run_step};
+use crate::plan::{Gate, Phase, Step, StepKind};
+use crate::step::{Notice, Report, StepEnd, StepError, await_clear, run_step};
 
 impl<H: Host> Run<'_, H> {
     /// Ends the pre-copy, looks at the chain a last time, and writes the intent.

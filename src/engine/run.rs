@@ -2,10 +2,10 @@
 
 use crate::host::{Host, HostError};
 use crate::journal::{
-    Answer, Event, IllegalEvent, JOURNAL_VERSION, JournalError, Outcome, Record, Stage, Status, StuckAt, Undo, decode, encode,
+    Event, IllegalEvent, JOURNAL_VERSION, JournalError, Outcome, Record, Stage, Status, StuckAt, Undo, decode, encode,
     next_status,
 };
-use crate::model::{GenId, RunId, StartId};
+use crate::model::{Answer, GenId, RunId, StartId};
 use crate::plan::{Action, Denied, Plan, PlanError, Step, StepId};
 use crate::step::{Cx, Notice, Report, StepEnd, StepError};
 
@@ -89,10 +89,8 @@ impl<'h, H: Host> Run<'h, H> {
                 Stage::Confirming => self.confirm(report)?,
                 Stage::After => self.after(report)?,
                 Stage::Undoing => self.undo(report)?,
-                Stage::Stuck(at) => {
-                    self.host.release_node();
-                    Some(Advance::Stuck(at))
-                }
+                // The node stays claimed: who drives the run decides what may be done meanwhile.
+                Stage::Stuck(at) => Some(Advance::Stuck(at)),
                 Stage::Closed(outcome, detail) => {
                     self.host.release_node();
                     Some(Advance::Closed(outcome, detail))
@@ -118,6 +116,15 @@ impl<'h, H: Host> Run<'h, H> {
                 _ => Ok(()),
             },
         }
+    }
+
+    /// Gives up a run that has not touched the node, for another wish comes first. True when it did.
+    pub fn supersede(&mut self, why: &str) -> Result<bool, EngineError> {
+        let preparing = self.status.stage == Stage::Preparing;
+        if preparing {
+            self.close(Outcome::Abandoned, why.to_owned())?;
+        }
+        Ok(preparing)
     }
 
     /// Journals that the operator stops the node while the run goes on later.

@@ -4,13 +4,14 @@ use super::run::{Advance, EngineError, Run, engine_in_step, into_engine};
 use crate::host::{Host, HostError, NodeState, Precopy, StartEvidence};
 use crate::journal::{Event, Outcome};
 use crate::model::{OnFailure, StartId};
-use crate::plan::{Action, Phase, Step, StepKind};
-use crate::step::{Gate, Notice, Report, StepEnd, StepError, await_clear, chain_safe, run_step, trigger};
+use crate::plan::{Action, Gate, Phase, Step, StepKind, chain_safe, trigger};
+use crate::step::{Notice, Report, StepEnd, StepError, await_clear, run_step};
 use std::time::Duration;
 
 impl<H: Host> Run<'_, H> {
     /// Everything that is done while the node runs its old release. `None`: the critical section is entered.
     pub(super) fn prepare(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+        self.host.release_node();
         let steps: Vec<Step> = self.plan.phase(Phase::Prepare).chain(self.plan.phase(Phase::Gate)).cloned().collect();
         for step in &steps {
             if self.status.is_done(&step.id) {

@@ -185,13 +185,15 @@ impl Requests for RealHost {
     fn settle(&self, run: RunId, upgrade: Option<&str>) -> Result<()> {
         let overrides = self.overrides()?;
         let approved = |name: &str| overrides.approvals.iter().any(|a| a.upgrade.as_str() == name);
-        if overrides.abort != Some(run) && !upgrade.is_some_and(approved) {
+        let resolved = overrides.resolution.as_ref().is_some_and(|r| r.run == run);
+        if overrides.abort != Some(run) && !resolved && !upgrade.is_some_and(approved) {
             return Ok(());
         }
         let change = OverrideChange::new(self.now(), "visor", format!("run {run} is over"));
         edit_overrides(&self.layout, change, |now| {
             now.approvals.retain(|a| Some(a.upgrade.as_str()) != upgrade);
             now.abort = now.abort.filter(|r| *r != run);
+            now.resolution = now.resolution.take().filter(|r| r.run != run);
         })
         .map_err(failed)
     }

@@ -15,6 +15,6 @@ mod record;
 mod status;
 
 pub use record::{
-    Answer, Event, Intent, JOURNAL_VERSION, JournalError, Outcome, Record, Undo, decode, encode,
+    Event, Intent, JOURNAL_VERSION, JournalError, Outcome, Record, Undo, decode, encode,
 };
 pub use status::{IllegalEvent, Stage, Status, StuckAt, next_status};

@@ -1,6 +1,6 @@
 //! Records and their bytes.
 
-use crate::model::{GenId, StartId, UnixMs};
+use crate::model::{Answer, GenId, StartId, UnixMs};
 use crate::plan::StepId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,20 +22,6 @@ pub enum Outcome {
     Cancelled,
     /// A person resolved a stuck run by leaving the machine as it is.
     GivenUp,
-}
-
-/// What a person said about a stuck step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// It has happened: go on after it.
-    Done,
-    /// It has not happened: do it again.
-    NotDone,
-    /// Leave the machine as it is and close the run.
-    GiveUp,
-    /// Undo the run: back to the old release.
-    RollBack,
 }
 
 /// The one intent of the critical section.

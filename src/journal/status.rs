@@ -1,7 +1,7 @@
 //! The state of a run as a fold over its records. The same function serves live runs and recovery.
 
-use super::record::{Answer, Event, Intent, Outcome, Undo};
-use crate::model::{GenId, StartId};
+use super::record::{Event, Intent, Outcome, Undo};
+use crate::model::{Answer, GenId, StartId};
 use crate::plan::{Phase, Plan, StepId};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,10 +1,12 @@
 //! Validated words of the domain: names, digests, identifiers, times. No I/O, no manifest syntax.
 
+mod answer;
 mod digest;
 mod id;
 mod name;
 mod spec;
 
+pub use answer::Answer;
 pub use digest::{Digest, DigestError, Hasher, hex, sha256_hex};
 pub use id::{GenId, RunId, StartId};
 pub use name::{Name, NameError};

@@ -15,9 +15,9 @@ pub fn expand_launch(node: &NodeSpec) -> Launch {
     }
 }
 
-/// The plan that gives a new node its first release.
-pub fn compile_install(node: &DesiredNode, artifact: &ArtifactSpec) -> Result<Plan, PlanError> {
-    let release = Release::Genesis;
+/// The plan that gives a node its first release.
+pub fn compile_install(node: &DesiredNode, artifact: &ArtifactSpec, release: &Release) -> Result<Plan, PlanError> {
+    let release = release.clone();
     let mut spec = node.spec.clone();
     spec.launch = expand_launch(&node.spec);
     let mut steps = Builder::new(&spec.name.to_string(), "install");

@@ -9,17 +9,20 @@
 //! ```
 
 mod compile;
-//mod diff;
+mod diff;
+mod gate;
 mod graph;
 mod observed;
-//mod render;
+mod render;
 mod step;
 
 pub use compile::{compile_install, compile_upgrade, expand_launch};
-//pub use diff::{Blocked, Change, ChangeKind, Diff, Drift, Scheduled, diff};
+pub use diff::{Change, ChangeKind, Diff, Remark, Scheduled, diff};
+pub use gate::{Gate, chain_safe, trigger};
 pub use graph::{Cycle, order};
 pub use observed::{
-    Approval, AppliedUpgrade, ChainFacts, Denied, Fact, Hold, HookFile, Liveness, Observed, OpenRun, Overrides, StopOverride,
+    Approval, AppliedUpgrade, ChainFacts, Denied, Fact, Hold, HookFile, Liveness, Observed, OpenRun, Overrides,
+    Resolution, StopOverride,
 };
-//pub use render::{diff_text, plan_tree};
+pub use render::{diff_text, plan_tree};
 pub use step::{Action, PLAN_VERSION, Phase, Plan, PlanError, Step, StepId, StepKind};

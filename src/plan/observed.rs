@@ -1,8 +1,7 @@
 //! What the planner is told about machine, process, chain and the operator's overrides. Data only; `observe/` fills it.
 
-use crate::model::{Name, Release, RunId, UnixMs};
+use crate::model::{Answer, Name, Release, RunId, UnixMs};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -112,6 +111,20 @@ pub struct Overrides {
     pub approvals: Vec<Approval>,
     /// A run whose abort was asked for.
     pub abort: Option<RunId>,
+    /// A person's word about a stuck run.
+    #[serde(default)]
+    pub resolution: Option<Resolution>,
+}
+
+/// What a person says about a stuck run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    pub run: RunId,
+    /// How many records the journal had: a word about one moment is not taken for another.
+    pub seq: u64,
+    pub answer: Answer,
+    pub by: String,
+    pub reason: String,
 }
 
 /// A run whose journal is not closed.
@@ -139,8 +152,6 @@ pub struct Observed {
     pub current: Fact<Option<Release>>,
     pub node: Liveness,
     pub chain: ChainFacts,
-    /// Releases whose executable is in place with the wanted digest.
-    pub staged: BTreeMap<Release, bool>,
     pub data_empty: bool,
     /// Why data cannot be exchanged with a backup, when they cannot.
     pub data_problem: Option<String>,

@@ -2,14 +2,12 @@
 //!
 //! Owns one step at a time; never the journal, never the order.
 
-mod gate;
 mod health;
 mod hook;
 mod report;
 mod run;
 mod table;
 
-pub use gate::{Gate, chain_safe, trigger};
 pub use health::await_health;
 pub use hook::run_hook_step;
 pub use report::{Notice, Report, Silent};

@@ -380,7 +380,7 @@ fn every_step_failed() {
 
 #[test]
 fn every_undo_failed_is_stuck_and_can_be_resolved() {
-    use visor::journal::Answer;
+    use visor::model::Answer;
     let plan = plan(true, true, false, OnFailure::RollBack);
     for name in ["consume", "carry-keep", "exchange", "set-aside"] {
         let sim = machine(Conduct::Silent);
@@ -433,7 +433,7 @@ fn an_append_that_fails_stops_before_the_effect() {
 
 #[test]
 fn hold_leaves_the_new_release_and_a_person_decides() {
-    use visor::journal::Answer;
+    use visor::model::Answer;
     let plan = plan(true, false, false, OnFailure::Hold);
     for (answer, want) in [
         (Answer::RollBack, Outcome::RolledBack),

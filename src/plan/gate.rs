@@ -1,7 +1,7 @@
 //! Gates: conditions that must be *known* to hold. Unknown is closed.
 
 use crate::model::{ChainSpec, Name, Trigger, human_ms};
-use crate::plan::{ChainFacts, Fact, Overrides};
+use super::observed::{ChainFacts, Fact, Overrides};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {

@@ -1,0 +1,11 @@
+//! The agent: one pass over a node (`reconcile`), and the endless one that also supervises (`run`).
+
+mod act;
+mod pass;
+mod supervise;
+mod wish;
+
+pub use act::{start_node, stop_node};
+pub use pass::{AgentError, Pass, PassEnd, Patience};
+pub use supervise::{Supervised, supervise};
+pub use wish::{Wish, WishError};

@@ -1,0 +1,238 @@
+//! One pass: finish what is open, then do all that can be done now; wait only when asked to.
+
+use super::act::start_node;
+use super::wish::Wish;
+use crate::check::platform;
+use crate::engine::{Advance, EngineError, Run, create};
+use crate::host::{Clock as _, HostError, RealHost, Requests as _};
+use crate::journal::{Outcome, Stage};
+use crate::model::{RunId, UnixMs};
+use crate::observe::{ObserveError, observe};
+use crate::plan::{Diff, Observed, diff};
+use crate::step::{Notice, Report};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long a pass waits at closed gates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all.
+    OnePass,
+    /// Until everything scheduled is done, or this time has come.
+    Until(Option<UnixMs>),
+    /// For ever; stuck runs too.
+    Forever,
+}
+
+/// How a pass ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PassEnd {
+    /// Nothing is left to do now.
+    Done,
+    /// Gates are closed.
+    Blocked(Vec<String>),
+    /// A run was given up before it touched the node.
+    Abandoned(String),
+    Cancelled(String),
+    RolledBack(String),
+    GivenUp(String),
+    Stuck { run: RunId, step: String, reason: String },
+    Interrupted,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// Between two looks at closed gates.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Between two looks at the manifests while waiting.
+const REFRESH_EVERY_MS: u64 = 2_000;
+
+/// A pass over one node.
+pub struct Pass<'a> {
+    pub host: &'a RealHost,
+    pub wish: &'a mut Wish,
+    pub patience: Patience,
+    /// A supervisor starts the node, not the pass.
+    pub supervised: bool,
+    /// True while a run is stuck.
+    pub stuck: Arc<AtomicBool>,
+    pub report: &'a mut dyn Report,
+}
+
+/// How the work on one run ended.
+enum Driven {
+    Next,
+    End(PassEnd),
+}
+
+impl Pass<'_> {
+    pub fn run(&mut self) -> Result<PassEnd, AgentError> {
+        let mut started = false;
+        loop {
+            self.refresh();
+            let (observed, d) = self.look()?;
+            if let Some(open) = &observed.open_run {
+                match self.drive(open.run)? {
+                    Driven::Next => continue,
+                    Driven::End(end) => return Ok(end),
+                }
+            }
+            crate::host::Nodes::release_node(self.host);
+            let free = observed.overrides.hold.is_none() && observed.overrides.stop.is_none();
+            let ahead = d.next.as_ref().filter(|_| self.patience != Patience::OnePass && free && !d.wants_start());
+            if let Some(plan) = d.due().or(ahead) {
+                let run = create(self.host, plan)?;
+                match self.drive(run)? {
+                    Driven::Next => continue,
+                    Driven::End(end) => return Ok(end),
+                }
+            }
+            if d.wants_start() && !self.supervised {
+                if started {
+                    return Ok(PassEnd::Blocked(vec!["the node ends right after its start; see its log".into()]));
+                }
+                started = true;
+                match start_node(&self.wish.node, self.host) {
+                    Ok(_) => continue,
+                    Err(HostError::Interrupted) => return Ok(PassEnd::Interrupted),
+                    Err(other) => return Err(other.into()),
+                }
+            }
+            let mut why: Vec<String> = d.blocked.iter().map(|b| format!("{} {}", b.what, b.help)).collect();
+            if observed.overrides.stop.is_some() || observed.overrides.hold.is_some() {
+                why.extend(d.overrides.iter().cloned());
+            }
+            let idle = why.is_empty() && d.scheduled.is_empty();
+            match self.patience {
+                Patience::OnePass if why.is_empty() => return Ok(PassEnd::Done),
+                Patience::OnePass => return Ok(PassEnd::Blocked(why)),
+                Patience::Until(_) if idle => return Ok(PassEnd::Done),
+                Patience::Until(_) | Patience::Forever => {}
+            }
+            why.extend(d.scheduled.iter().map(|s| format!("upgrade {} waits for {}", s.upgrade, s.trigger)));
+            if !why.is_empty() {
+                self.report.notice(Notice::Waiting(&why));
+            }
+            if self.time_is_over() {
+                return Ok(PassEnd::Blocked(why));
+            }
+            match self.host.pause(Duration::from_millis(500)) {
+                Ok(()) => {}
+                Err(HostError::Interrupted) => return Ok(PassEnd::Interrupted),
+                Err(other) => return Err(other.into()),
+            }
+        }
+    }
+
+    fn refresh(&mut self) {
+        if let Err(error) = self.wish.refresh() {
+            self.report.notice(Notice::Warn(format!("{error}; the wishes read before are kept")));
+        }
+    }
+
+    fn look(&self) -> Result<(Observed, Diff), AgentError> {
+        let observed = observe(&self.wish.node, self.host)?;
+        let d = diff(&self.wish.node, &observed, &platform());
+        Ok((observed, d))
+    }
+
+    fn time_is_over(&self) -> bool {
+        match self.patience {
+            Patience::OnePass => true,
+            Patience::Until(until) => until.is_some_and(|until| self.host.now() >= until),
+            Patience::Forever => false,
+        }
+    }
+
+    /// Recovers a run and takes it as far as patience goes.
+    fn drive(&mut self, id: RunId) -> Result<Driven, AgentError> {
+        let mut run = Run::recover(self.host, id)?;
+        let mut looked_at = self.host.now();
+        loop {
+            let end = match run.advance(self.report)? {
+                Advance::Waiting(why) => {
+                    if self.time_is_over() {
+                        return Ok(Driven::End(PassEnd::Blocked(why)));
+                    }
+                    if self.host.now().saturating_sub(looked_at) >= REFRESH_EVERY_MS {
+                        looked_at = self.host.now();
+                        if self.superseded(&mut run)? {
+                            return Ok(Driven::Next);
+                        }
+                    }
+                    LOOK_EVERY
+                }
+                Advance::Stuck(at) => {
+                    let word = self.host.overrides()?.resolution;
+                    if let Some(word) = word.filter(|w| w.run == id && w.seq == run.status().n_records) {
+                        run.resolve(word.answer, &word.by, &word.reason, self.report)?;
+                        self.host.settle(id, None)?;
+                        self.stuck.store(false, Ordering::Release);
+                        continue;
+                    }
+                    let overrides = self.host.overrides()?;
+                    if overrides.abort == Some(id) {
+                        run.resolve(crate::model::Answer::RollBack, "an operator", "--abort", self.report)?;
+                        self.host.settle(id, None)?;
+                        self.stuck.store(false, Ordering::Release);
+                        continue;
+                    }
+                    self.stuck.store(true, Ordering::Release);
+                    crate::host::Nodes::release_node(self.host);
+                    let step = run.plan.step(&at.step).map_or_else(|| at.step.to_string(), |s| s.name.clone());
+                    if self.patience != Patience::Forever {
+                        return Ok(Driven::End(PassEnd::Stuck { run: id, step, reason: at.reason }));
+                    }
+                    Duration::from_millis(500)
+                }
+                Advance::Interrupted => return Ok(Driven::End(PassEnd::Interrupted)),
+                Advance::Closed(outcome, detail) => {
+                    return Ok(match outcome {
+                        Outcome::Committed => Driven::Next,
+                        Outcome::RolledBack => Driven::End(PassEnd::RolledBack(detail)),
+                        Outcome::Abandoned => Driven::End(PassEnd::Abandoned(detail)),
+                        Outcome::Cancelled => Driven::End(PassEnd::Cancelled(detail)),
+                        Outcome::GivenUp => Driven::End(PassEnd::GivenUp(detail)),
+                    });
+                }
+            };
+            match self.host.pause(end) {
+                Ok(()) => {}
+                Err(HostError::Interrupted) => return Ok(Driven::End(PassEnd::Interrupted)),
+                Err(other) => return Err(other.into()),
+            }
+        }
+    }
+
+    /// While a run waits before its critical section: gives way to a wish that has changed or that comes first.
+    fn superseded(&mut self, run: &mut Run<'_, RealHost>) -> Result<bool, AgentError> {
+        if run.status().stage != Stage::Preparing {
+            return Ok(false);
+        }
+        self.refresh();
+        let mut observed = observe(&self.wish.node, self.host)?;
+        observed.open_run = None;
+        // What this run waits for is not in its own way.
+        observed.overrides.hold = None;
+        observed.overrides.stop = None;
+        let next = diff(&self.wish.node, &observed, &platform()).next;
+        if next.as_ref().is_some_and(|p| p.digest == run.plan.digest) {
+            return Ok(false);
+        }
+        let why = match next {
+            Some(plan) => format!("{} comes first or has changed", plan.action.describe()),
+            None => "the manifests no longer ask for it".to_owned(),
+        };
+        self.report.notice(Notice::Warn(format!("{} is given up: {why}", run.plan.action.describe())));
+        Ok(run.supersede(&why)?)
+    }
+}

@@ -1,0 +1,168 @@
+//! `visor run`: one thread reconciles, this one keeps the node alive and listens to the operator.
+//!
+//! Both act on the node through one baton: while the engine has claimed it, the supervisor keeps its hands off.
+
+use super::pass::{AgentError, Pass, PassEnd, Patience};
+use super::wish::Wish;
+use crate::engine::{EngineError, Run};
+use crate::host::{Ambient, Baton, Clock as _, HostError, NodeState, Nodes as _, RealHost, Requests as _};
+use crate::model::StartId;
+use crate::observe::run_summaries;
+use crate::plan::expand_launch;
+use crate::step::{Notice, Report};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How `visor run` ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Supervised {
+    /// Told to end: node stopped.
+    Stopped,
+    /// The node lives although its stop policy is spent.
+    NotStopped,
+}
+
+const TICK: Duration = Duration::from_millis(200);
+/// After a pass that could not do its work, the next one waits this long at first, and at the most.
+const FIRST_REST: Duration = Duration::from_secs(5);
+const LONGEST_REST: Duration = Duration::from_secs(300);
+
+/// Supervises until `ambient.interrupt` is set. The caller holds the state lock.
+pub fn supervise(
+    wish: &Wish,
+    ambient: &Ambient,
+    new_report: &(dyn Fn() -> Box<dyn Report + Send> + Sync),
+) -> Result<Supervised, AgentError> {
+    let baton = Baton::default();
+    let stuck = Arc::new(AtomicBool::new(false));
+    let host = RealHost::new(&wish.node.spec, ambient.clone(), baton.clone());
+    // Until the engine has looked at what an earlier visor left, nobody touches the node.
+    host.claim_node();
+    let failed: Option<AgentError> = std::thread::scope(|scope| {
+        let engine = scope.spawn(|| {
+            let host = RealHost::new(&wish.node.spec, ambient.clone(), baton.clone());
+            let mut report = new_report();
+            let ended = reconcile_forever(wish.clone(), &host, &stuck, report.as_mut());
+            // An engine that could not go on takes the supervisor along.
+            ambient.interrupt.store(ended.is_err() || host.interrupted(), Ordering::Relaxed);
+            ended
+        });
+        let mut report = new_report();
+        let mut keeper = Keeper { wish, host: &host, stuck: &stuck, died_at: None, announced: false };
+        while host.pause(TICK).is_ok() {
+            if let Some(Err(error)) = baton.unless_claimed(|| keeper.tick(report.as_mut())) {
+                report.notice(Notice::Warn(format!("supervision: {error}")));
+            }
+        }
+        engine.join().ok().and_then(Result::err)
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    finish(wish, ambient, new_report().as_mut())
+}
+
+fn reconcile_forever(
+    mut wish: Wish,
+    host: &RealHost,
+    stuck: &Arc<AtomicBool>,
+    report: &mut dyn Report,
+) -> Result<(), AgentError> {
+    let mut rest = FIRST_REST;
+    loop {
+        let mut pass = Pass {
+            host,
+            wish: &mut wish,
+            patience: Patience::Forever,
+            supervised: true,
+            stuck: Arc::clone(stuck),
+            report: &mut *report,
+        };
+        let began = Instant::now();
+        let again_in = match pass.run()? {
+            PassEnd::Interrupted => return Ok(()),
+            PassEnd::Abandoned(_) => {
+                if began.elapsed() > LONGEST_REST {
+                    rest = FIRST_REST;
+                }
+                let now = rest;
+                rest = (rest * 2).min(LONGEST_REST);
+                now
+            }
+            _ => Duration::from_millis(500),
+        };
+        host.release_node();
+        if host.pause(again_in).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// The part that keeps the node alive.
+struct Keeper<'a> {
+    wish: &'a Wish,
+    host: &'a RealHost,
+    stuck: &'a AtomicBool,
+    died_at: Option<Instant>,
+    announced: bool,
+}
+
+impl Keeper<'_> {
+    fn tick(&mut self, report: &mut dyn Report) -> Result<(), HostError> {
+        let stop_wanted = self.host.overrides()?.stop.is_some();
+        match self.host.node()? {
+            NodeState::Running { pid, .. } => {
+                self.died_at = None;
+                if stop_wanted {
+                    report.notice(Notice::Warn(format!("stopping pid {pid}: an operator asked for it")));
+                    if self.host.stop(&self.wish.node.spec.stop)?.is_none() {
+                        report.notice(Notice::Warn(format!("pid {pid} does not end within its grace")));
+                    }
+                } else if !self.announced {
+                    self.announced = true;
+                    report.notice(Notice::Warn(format!("the node runs, pid {pid}")));
+                }
+            }
+            NodeState::Gone { exit, .. } if !stop_wanted && !self.stuck.load(Ordering::Acquire) => {
+                let has_release = crate::host::Releases::current(self.host)?.is_some();
+                let first = self.died_at.is_none();
+                let died_at = *self.died_at.get_or_insert_with(Instant::now);
+                let delay = self.wish.node.spec.restart.delay;
+                // A node that never ran in this visor's time is not a crashed one.
+                let due = !self.announced || died_at.elapsed() >= delay;
+                if has_release && first && self.announced {
+                    let exit = exit.as_deref().unwrap_or("exit status unknown");
+                    report.notice(Notice::Warn(format!("the node has ended ({exit}); it is started again in {delay:?}")));
+                }
+                if has_release && due {
+                    self.host.start(StartId(self.host.new_ulid()), &expand_launch(&self.wish.node.spec))?;
+                    self.died_at = None;
+                    self.announced = false;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The end of `visor run`: an open run is told that the node's death is ours, then the node is stopped.
+fn finish(wish: &Wish, ambient: &Ambient, report: &mut dyn Report) -> Result<Supervised, AgentError> {
+    let calm = Ambient { env: ambient.env.clone(), ..Ambient::default() };
+    let host = RealHost::new(&wish.node.spec, calm, Baton::default());
+    let open = run_summaries(&host).map_err(crate::observe::ObserveError::from)?.into_iter().rfind(|r| r.is_open());
+    if let Some(open) = open {
+        let paused = Run::recover(&host, open.run).and_then(|mut run| run.paused("visor run was told to end"));
+        match paused {
+            Ok(()) => {}
+            Err(EngineError::Host(error)) => return Err(error.into()),
+            Err(other) => return Err(other.into()),
+        }
+    }
+    report.notice(Notice::Warn("stopping the node".into()));
+    match super::act::stop_node(&wish.node, &host)? {
+        Some(_) => Ok(Supervised::Stopped),
+        None => Ok(Supervised::NotStopped),
+    }
+}

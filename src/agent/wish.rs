@@ -1,0 +1,69 @@
+//! What is wanted of one node, read again while visor waits.
+
+use crate::check::{DesiredNode, check};
+use crate::diag::{Finding, Severity, SourceText};
+use crate::observe::{RootError, find_root};
+use crate::source::{SourceError, read_set};
+use std::path::PathBuf;
+
+/// The wish for one node, and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// `None`: the wish was made in memory and does not change.
+    dir: Option<PathBuf>,
+    pub node: DesiredNode,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WishError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Root(#[from] RootError),
+    #[error("the manifest set {} has errors", .dir.display())]
+    Findings { dir: PathBuf, findings: Vec<Finding>, files: Vec<SourceText> },
+    #[error("the set {} has no node", .0.display())]
+    NoNode(PathBuf),
+    #[error("the set has the nodes {}; say which with --node or VISOR_NODE", .0.join(", "))]
+    WhichNode(Vec<String>),
+    #[error("the set has no node \"{name}\"; it has {}", .known.join(", "))]
+    UnknownNode { name: String, known: Vec<String> },
+}
+
+impl Wish {
+    /// Reads and checks a set and picks a node: the named one, or the only one.
+    pub fn read(dir: &std::path::Path, name: Option<&str>) -> Result<Self, WishError> {
+        let set = read_set(dir)?;
+        let checked = check(&set);
+        let Some(desired) = checked.desired else {
+            let errors = checked.findings.into_iter().filter(|f| f.severity == Severity::Error).collect();
+            return Err(WishError::Findings { dir: set.dir, findings: errors, files: set.files });
+        };
+        let known: Vec<String> = desired.nodes.iter().map(|n| n.spec.name.to_string()).collect();
+        let mut nodes = desired.nodes.into_iter();
+        let node = match name {
+            Some(name) => nodes
+                .find(|n| n.spec.name.as_str() == name)
+                .ok_or_else(|| WishError::UnknownNode { name: name.to_owned(), known })?,
+            None if known.len() > 1 => return Err(WishError::WhichNode(known)),
+            None => nodes.next().ok_or_else(|| WishError::NoNode(set.dir.clone()))?,
+        };
+        let mut wish = Self { dir: Some(set.dir), node };
+        if !wish.node.root_given {
+            wish.node.spec.root = find_root(&wish.node.spec.home)?;
+        }
+        Ok(wish)
+    }
+
+    pub fn fixed(node: DesiredNode) -> Self {
+        Self { dir: None, node }
+    }
+
+    /// Reads the set again. A set that has become wrong leaves the wish as it was.
+    pub fn refresh(&mut self) -> Result<(), WishError> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let next = Self::read(dir, Some(self.node.spec.name.as_str()))?;
+        *self = next;
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! Arguments. The first line of each text is the short help, all of it the long one.
+
+use crate::devnode::Fault;
+use crate::model::StartId;
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Keep a blockchain node at the release its manifests ask for
+///
+/// Exit codes: 0 done or nothing to do · 1 findings · 2 changes or drift (diff) · 3 blocked, try again · 5 failed and rolled
+/// back · 6 stuck, a person is needed · 7 interrupted, resumable · 64 usage · 70 an error of the machine or of visor.
+#[derive(Debug, Parser)]
+#[command(name = "visor", version, max_term_width = 100)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Global {
+    /// The manifest set: a directory of TOML files [default: ./manifests, else .]
+    #[arg(long, short, global = true, env = "VISOR_MANIFESTS", value_name = "DIR")]
+    pub(super) manifests: Option<PathBuf>,
+    /// The node of the set; needed when it has several
+    #[arg(long, short, global = true, env = "VISOR_NODE", value_name = "NAME")]
+    pub(super) node: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ShowFormat {
+    Tree,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check manifests, compare them with the machine, show what would be done
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// Do all that can be done now, once
+    ///
+    /// Finishes what was cut off, starts the node, and applies the upgrade that is due. At a closed gate it stops, says what it
+    /// waits for, and exits with 3.
+    Reconcile(ReconcileOptions),
+    /// Supervise the node and reconcile, until told to end
+    ///
+    /// TERM or INT stop the node gracefully, then visor. A node that crashes is started again after `restart.delay`.
+    Run,
+    /// Start the node and end an override of `visor stop`
+    Start {
+        /// Say which release the data belong to: `genesis`, or an upgrade of the set. Only where there is no `current` yet
+        #[arg(long, value_name = "NAME")]
+        release: Option<String>,
+    },
+    /// Stop the node, and keep it stopped until `visor start`
+    Stop {
+        #[arg(long, default_value = "no reason given")]
+        reason: String,
+    },
+    /// Let no upgrade begin until `visor release-hold`
+    Hold {
+        #[arg(long, default_value = "no reason given")]
+        reason: String,
+        /// How long it lasts, such as "2h" [default: until it is released]
+        #[arg(long, value_name = "DURATION")]
+        r#for: Option<String>,
+    },
+    /// End a hold
+    ReleaseHold,
+    /// Show what is, what should be, and what visor waits for
+    Status {
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Approve, retry and list upgrades
+    #[command(subcommand)]
+    Upgrade(UpgradeCommand),
+    /// Say what is true of a stuck step
+    Resolve {
+        /// What happened
+        #[arg(value_enum)]
+        answer: ResolveAnswer,
+        #[arg(long, default_value = "no reason given")]
+        reason: String,
+    },
+    /// Run the whole plan of a set against a stand-in node, and show the timeline
+    Rehearse(RehearseOptions),
+    /// Print the JSON Schema of manifests
+    Schema,
+    /// Run a small real node for rehearsals and tests
+    Devnode(DevnodeOptions),
+    #[command(hide = true)]
+    Shim {
+        #[arg(long)]
+        root: PathBuf,
+        #[arg(long)]
+        start: StartId,
+        #[arg(long)]
+        second_stage: bool,
+    },
+    #[command(hide = true)]
+    HookExec {
+        #[arg(long)]
+        record: PathBuf,
+        #[arg(long)]
+        number: u32,
+        #[arg(last = true)]
+        argv: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PlanCommand {
+    /// Find every mistake of a set, offline
+    Check {
+        /// Sets; of a file, the set of its directory [default: the one of --manifests]
+        paths: Vec<PathBuf>,
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Compare what is wanted with what is: drift, changes, scheduled, blocked
+    Diff {
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Show the step graphs of the set's upgrades
+    Show {
+        /// Only this upgrade
+        upgrade: Option<String>,
+        #[arg(long, value_enum, default_value = "tree")]
+        format: ShowFormat,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UpgradeCommand {
+    /// Fire an upgrade with `trigger = { manual = true }`
+    Approve { name: String },
+    /// Try a failed upgrade again
+    Retry { name: String },
+    /// List the node's upgrades and their states
+    List {
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReconcileOptions {
+    /// Wait at closed gates until everything is done, or for this long, such as "10m"
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "forever")]
+    pub(super) wait: Option<String>,
+    /// Show which steps would run and what their gates say; change nothing
+    #[arg(long, conflicts_with_all = ["wait", "abort"])]
+    pub(super) dry_run: bool,
+    /// Cancel the open run, or roll it back once the node was touched
+    #[arg(long, conflicts_with = "wait")]
+    pub(super) abort: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RehearseOptions {
+    /// The set [default: the one of --manifests]
+    pub(super) set: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "human")]
+    pub(super) format: Format,
+    /// Let the new releases be bad in this way, to see the roll-back
+    #[arg(long, value_enum, value_name = "FAULT")]
+    pub(super) bad: Option<Fault>,
+    /// Leave the temporary directory in place
+    #[arg(long)]
+    pub(super) keep: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ResolveAnswer {
+    /// The stuck step has happened: go on after it
+    Done,
+    /// It has not happened: do it again
+    NotDone,
+    /// Leave the machine as it is and close the run
+    GiveUp,
+    /// Undo the run: back to the old release
+    RollBack,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct DevnodeOptions {
+    #[command(subcommand)]
+    pub(super) command: Option<DevnodeCommand>,
+    /// The data directory
+    #[arg(long, default_value = "data")]
+    pub(super) data: PathBuf,
+    /// The RPC's port on 127.0.0.1 [default: no RPC]
+    #[arg(long)]
+    pub(super) port: Option<u16>,
+    #[arg(long, default_value = "dev")]
+    pub(super) release: String,
+    /// Time between blocks
+    #[arg(long, default_value_t = 100)]
+    pub(super) block_ms: u64,
+    /// Time from the start to the first block and answer
+    #[arg(long, default_value_t = 50)]
+    pub(super) start_ms: u64,
+    /// Time from TERM to the end
+    #[arg(long, default_value_t = 50)]
+    pub(super) stop_ms: u64,
+    /// A way in which this release is bad
+    #[arg(long, value_enum)]
+    pub(super) fault: Option<Fault>,
+    /// Bytes of data laid down at the first start
+    #[arg(long, default_value_t = 0)]
+    pub(super) fill: u64,
+    /// File to which each signed height is appended
+    #[arg(long)]
+    pub(super) signed_log: Option<PathBuf>,
+    /// File that names the RPC's fault of the moment
+    #[arg(long)]
+    pub(super) faults: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DevnodeCommand {
+    /// Say whether a data directory is whole
+    Check { dir: PathBuf },
+}

@@ -1,0 +1,108 @@
+//! What commands about one node share: its wish, its host, its locks.
+
+use super::args::Global;
+use super::error::CliError;
+use crate::agent::Wish;
+use crate::check::DesiredNode;
+use crate::host::{Ambient, Baton, RealHost, wall_clock};
+use crate::store::{Layout, LockError, OverrideChange, Owner, StateLock, edit_overrides};
+use crate::plan::Overrides;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One node of a set.
+pub(super) struct Context {
+    pub(super) wish: Wish,
+    pub(super) layout: Layout,
+}
+
+impl Context {
+    pub(super) fn open(global: &Global) -> Result<Self, CliError> {
+        let wish = Wish::read(&set_dir(global), global.node.as_deref())?;
+        let layout = Layout::new(&wish.node.spec.root);
+        Ok(Self { wish, layout })
+    }
+
+    pub(super) fn node(&self) -> &DesiredNode {
+        &self.wish.node
+    }
+
+    /// For looking only.
+    pub(super) fn host(&self) -> RealHost {
+        RealHost::new(&self.wish.node.spec, ambient(), Baton::default())
+    }
+
+    /// The state lock, with what an earlier visor left made safe.
+    pub(super) fn lock(&self, command: &str) -> Result<StateLock, CliError> {
+        let lock = StateLock::acquire(&self.layout, command, wall_clock())?;
+        self.host().take_over()?;
+        Ok(lock)
+    }
+
+    /// The same, or who holds it.
+    pub(super) fn try_lock(&self, command: &str) -> Result<Result<StateLock, Option<Owner>>, CliError> {
+        match self.lock(command) {
+            Err(CliError::Lock(LockError::Held(owner))) => Ok(Err(owner)),
+            Err(other) => Err(other),
+            Ok(lock) => Ok(Ok(lock)),
+        }
+    }
+
+    /// Changes the overrides in the name of the person at the terminal.
+    pub(super) fn override_(&self, what: &str, edit: impl FnOnce(&mut Overrides)) -> Result<(), CliError> {
+        Ok(edit_overrides(&self.layout, OverrideChange::new(wall_clock(), &person(), what.to_owned()), edit)?)
+    }
+}
+
+/// `--manifests`, else `./manifests`, else `.`.
+pub(super) fn set_dir(global: &Global) -> PathBuf {
+    match &global.manifests {
+        Some(dir) => dir.clone(),
+        None if Path::new("manifests").is_dir() => PathBuf::from("manifests"),
+        None => PathBuf::from("."),
+    }
+}
+
+/// What visor hands on of its own environment.
+#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read for the node and its hooks")]
+pub(super) fn ambient() -> Ambient {
+    let mut env = BTreeMap::new();
+    for key in ["PATH", "HOME", "LANG", "TZ"] {
+        if let Ok(value) = std::env::var(key) {
+            env.insert(key.to_owned(), value);
+        }
+    }
+    if let Ok(exe) = std::env::current_exe() {
+        env.insert("VISOR_EXE".to_owned(), exe.display().to_string());
+    }
+    Ambient { env, ..Ambient::default() }
+}
+
+/// The same, with TERM and INT setting its interrupt.
+pub(super) fn ambient_with_signals() -> Result<Ambient, CliError> {
+    let ambient = ambient();
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&ambient.interrupt))
+            .map_err(|e| CliError::Machine(format!("signals cannot be caught: {e}")))?;
+    }
+    Ok(ambient)
+}
+
+/// Who is at the terminal.
+#[expect(clippy::disallowed_methods, reason = "the name is for records that people read")]
+pub(super) fn person() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let name = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
+    name.map_or_else(|_| format!("uid {uid}"), |name| format!("{name} (uid {uid})"))
+}
+
+/// Names of cosmovisor's and wemixvisor's variables that are set.
+#[expect(clippy::disallowed_methods, reason = "they are shown, so that nobody wonders why they have no effect")]
+pub(super) fn peers_variables() -> Vec<String> {
+    let mut names: Vec<String> =
+        std::env::vars_os().filter_map(|(k, _)| k.into_string().ok()).filter(|k| k.starts_with("DAEMON_")).collect();
+    names.sort();
+    names
+}

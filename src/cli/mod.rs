@@ -1,0 +1,81 @@
+//! The command line: arguments, one file a family of commands, exit codes.
+//!
+//! Data go to stdout, everything else to stderr.
+
+mod args;
+mod context;
+mod error;
+mod node;
+mod out;
+mod plan;
+mod reconcile;
+mod rehearse;
+mod report;
+mod resolve;
+mod status;
+mod upgrade;
+
+use args::{Args, Command, PlanCommand, UpgradeCommand};
+use clap::Parser as _;
+use error::{CliError, Exit};
+use std::process::ExitCode;
+
+/// The program.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return code.into();
+        }
+    };
+    match run(args) {
+        Ok(Done::Exit(exit)) => exit.into(),
+        Ok(Done::Code(code)) => code,
+        Err(error) => {
+            error.print();
+            error.exit().into()
+        }
+    }
+}
+
+/// The end of a command: one of visor's exit codes, or that of a program it has become.
+enum Done {
+    Exit(Exit),
+    Code(ExitCode),
+}
+
+fn run(args: Args) -> Result<Done, CliError> {
+    let global = args.global;
+    let exit = match args.command {
+        Command::Plan(PlanCommand::Check { paths, format }) => plan::check(&global, &paths, format)?,
+        Command::Plan(PlanCommand::Diff { format }) => plan::diff(&global, format)?,
+        Command::Plan(PlanCommand::Show { upgrade, format }) => plan::show(&global, upgrade.as_deref(), format)?,
+        Command::Reconcile(options) => reconcile::reconcile(&global, &options)?,
+        Command::Run => reconcile::run(&global)?,
+        Command::Start { release } => node::start(&global, release.as_deref())?,
+        Command::Stop { reason } => node::stop(&global, &reason)?,
+        Command::Hold { reason, r#for } => node::hold(&global, &reason, r#for.as_deref())?,
+        Command::ReleaseHold => node::release_hold(&global)?,
+        Command::Status { format } => status::status(&global, format)?,
+        Command::Upgrade(UpgradeCommand::Approve { name }) => upgrade::approve(&global, &name)?,
+        Command::Upgrade(UpgradeCommand::Retry { name }) => upgrade::retry(&global, &name)?,
+        Command::Upgrade(UpgradeCommand::List { format }) => upgrade::list(&global, format)?,
+        Command::Resolve { answer, reason } => resolve::resolve(&global, answer, &reason)?,
+        Command::Rehearse(options) => rehearse::rehearse(&global, &options)?,
+        Command::Schema => {
+            out::data(&crate::manifest::schema_text());
+            Exit::Done
+        }
+        Command::Devnode(options) => return node::devnode(options).map(Done::Code),
+        Command::Shim { root, start, second_stage } => {
+            let stage = if second_stage { crate::node::ShimStage::Second } else { crate::node::ShimStage::Parent };
+            return Ok(Done::Code(crate::node::shim_main(&crate::store::Layout::new(&root), start, stage)));
+        }
+        Command::HookExec { record, number, argv } => {
+            return Ok(Done::Code(crate::hook::hook_exec_main(&record, number, &argv)));
+        }
+    };
+    Ok(Done::Exit(exit))
+}

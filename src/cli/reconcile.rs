@@ -1,0 +1,206 @@
+//! `visor reconcile` and `visor run`.
+
+use super::args::{Global, ReconcileOptions};
+use super::context::{Context, ambient_with_signals};
+use super::error::{CliError, Exit};
+use super::out;
+use super::report::Lines;
+use crate::agent::{Pass, PassEnd, Patience, Supervised, supervise};
+use crate::check::{duration, platform};
+use crate::host::{Baton, Chains as _, RealHost, Requests as _, wall_clock};
+use crate::model::human_ms;
+use crate::observe::{observe, run_summaries};
+use crate::plan::{Gate, Plan, StepKind, chain_safe, diff as compare, diff_text, trigger};
+use crate::release::is_staged;
+use crate::step::row;
+use std::sync::Arc;
+
+pub(super) fn reconcile(global: &Global, options: &ReconcileOptions) -> Result<Exit, CliError> {
+    let mut cx = Context::open(global)?;
+    if options.dry_run {
+        return dry_run(&cx);
+    }
+    if options.abort {
+        return abort(cx);
+    }
+    let patience = match options.wait.as_deref() {
+        None => Patience::OnePass,
+        Some("forever") => Patience::Until(None),
+        Some(text) => {
+            let time = duration(text).ok_or_else(|| {
+                CliError::usage(format!("`--wait={text}` is not a duration"), "Write for example --wait=10m, or --wait alone.")
+            })?;
+            Patience::Until(Some(wall_clock() + u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2)))
+        }
+    };
+    let _lock = cx.lock("reconcile")?;
+    let ambient = ambient_with_signals()?;
+    let host = RealHost::new(&cx.node().spec, ambient, Baton::default());
+    let mut report = Lines::new();
+    let end = Pass {
+        host: &host,
+        wish: &mut cx.wish,
+        patience,
+        supervised: false,
+        stuck: Arc::default(),
+        report: &mut report,
+    }
+    .run()?;
+    drop(report);
+    if end == PassEnd::Done {
+        let observed = observe(cx.node(), &host)?;
+        out::data(&diff_text(&compare(cx.node(), &observed, &platform())));
+    }
+    Ok(tell(&end))
+}
+
+/// Says how a pass ended; its exit code.
+pub(super) fn tell(end: &PassEnd) -> Exit {
+    match end {
+        PassEnd::Done => Exit::Done,
+        PassEnd::Cancelled(detail) => {
+            out::line(&format!("visor: {detail}"));
+            Exit::Done
+        }
+        PassEnd::Blocked(why) => {
+            out::line(&format!("visor: blocked\n  {}", why.join("\n  ")));
+            Exit::Blocked
+        }
+        PassEnd::Abandoned(detail) => {
+            out::line(&format!("visor: given up before the node was touched; the next pass tries again\n  {detail}"));
+            Exit::Blocked
+        }
+        PassEnd::RolledBack(detail) => {
+            out::line(&format!("visor: failed and rolled back\n  {detail}\n  It is not tried again until it changes or `visor upgrade retry`."));
+            Exit::RolledBack
+        }
+        PassEnd::GivenUp(detail) => {
+            out::line(&format!("visor: {detail}"));
+            Exit::Stuck
+        }
+        PassEnd::Stuck { run, step, reason } => {
+            out::line(&format!(
+                "visor: run {run} is stuck at {step}\n  {reason}\n  See `visor status`; then say what is true with `visor resolve done|not-done|roll-back|give-up`."
+            ));
+            Exit::Stuck
+        }
+        PassEnd::Interrupted => {
+            out::line("visor: interrupted; `visor reconcile` goes on where it was");
+            Exit::Interrupted
+        }
+    }
+}
+
+/// The gates and probes of the next plan, and nothing else.
+fn dry_run(cx: &Context) -> Result<Exit, CliError> {
+    let host = cx.host();
+    let observed = observe(cx.node(), &host)?;
+    let d = compare(cx.node(), &observed, &platform());
+    out::data(&diff_text(&d));
+    let Some(plan) = &d.next else {
+        return Ok(if d.has_changes() { Exit::Changes } else { Exit::Done });
+    };
+    out::data(&format!("\nsteps of {}\n", plan.action.describe()));
+    for step in &plan.steps {
+        let probe = probe(&host, plan, &step.kind)?;
+        out::data(&format!("  {:<28} {:<12} {probe}\n", step.name, row(&step.kind).class.word()));
+    }
+    Ok(if d.has_changes() { Exit::Changes } else { Exit::Done })
+}
+
+fn probe(host: &RealHost, plan: &Plan, kind: &StepKind) -> Result<String, CliError> {
+    let gate = |gate: Gate| match gate {
+        Gate::Open(seen) => format!("open: {seen}"),
+        Gate::Closed(why) => format!("closed: {why}"),
+    };
+    Ok(match kind {
+        StepKind::Fetch { artifact, release } | StepKind::Stage { artifact, release } => {
+            let done = is_staged(&host.layout, artifact, release, &plan.node.launch.binary)?;
+            if done { "done already".into() } else { "would run".into() }
+        }
+        StepKind::Trigger { trigger: wanted } => match &plan.action {
+            crate::plan::Action::Upgrade { name, .. } => {
+                gate(trigger(wanted, name, &host.chain(&plan.node.chain), &host.overrides()?))
+            }
+            crate::plan::Action::Install { .. } => String::new(),
+        },
+        StepKind::ChainSafe { chain } => gate(chain_safe(chain, &host.chain(chain))),
+        _ => "would run".into(),
+    })
+}
+
+/// Asks the open run to turn back: through the visor that works on it, or here.
+fn abort(mut cx: Context) -> Result<Exit, CliError> {
+    let host = cx.host();
+    let runs = run_summaries(&host).map_err(crate::observe::ObserveError::from)?;
+    let Some(open) = runs.iter().rfind(|r| r.is_open()) else {
+        return Err(CliError::usage("no run is open, so there is nothing to abort", "See `visor status`."));
+    };
+    if open.status.stage == crate::journal::Stage::After {
+        return Err(CliError::usage(
+            format!("run {} is committed: from here on nothing is rolled back", open.run),
+            "Write an upgrade to another release instead.",
+        ));
+    }
+    let run = open.run;
+    cx.override_(&format!("abort run {run}"), |now| now.abort = Some(run))?;
+    match cx.try_lock("reconcile --abort")? {
+        Ok(_lock) => {
+            let ambient = ambient_with_signals()?;
+            let host = RealHost::new(&cx.node().spec, ambient, Baton::default());
+            let mut report = Lines::new();
+            let mut pass = Pass {
+                host: &host,
+                wish: &mut cx.wish,
+                patience: Patience::OnePass,
+                supervised: true,
+                stuck: Arc::default(),
+                report: &mut report,
+            };
+            let end = pass.run()?;
+            drop(report);
+            Ok(tell(&end))
+        }
+        Err(owner) => {
+            let who = owner.map_or_else(|| "another visor".into(), |o| format!("`visor {}` (pid {})", o.command, o.pid));
+            out::line(&format!("visor: asked {who} to turn run {run} back; waiting"));
+            loop {
+                let runs = run_summaries(&host).map_err(crate::observe::ObserveError::from)?;
+                let found = runs.into_iter().find(|r| r.run == run);
+                if let Some((outcome, detail)) = found.as_ref().and_then(|r| r.outcome()) {
+                    use crate::journal::Outcome;
+                    let detail = detail.to_owned();
+                    return Ok(tell(&match outcome {
+                        Outcome::RolledBack => PassEnd::RolledBack(detail),
+                        Outcome::Cancelled | Outcome::Abandoned => PassEnd::Cancelled(detail),
+                        Outcome::GivenUp => PassEnd::GivenUp(detail),
+                        Outcome::Committed => {
+                            return Err(CliError::usage(
+                                format!("run {run} was committed before the request reached it"),
+                                "Write an upgrade to another release instead.",
+                            ));
+                        }
+                    }));
+                }
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
+        }
+    }
+}
+
+pub(super) fn run(global: &Global) -> Result<Exit, CliError> {
+    let cx = Context::open(global)?;
+    let _lock = cx.lock("run")?;
+    let ambient = ambient_with_signals()?;
+    let began = wall_clock();
+    out::line(&format!("visor: run of node {} below {}", cx.node().spec.name, cx.layout.root.display()));
+    let end = supervise(&cx.wish, &ambient, &|| Box::new(Lines::new()))?;
+    out::line(&format!("visor: ran for {}", human_ms(wall_clock() - began)));
+    match end {
+        Supervised::Stopped => Ok(Exit::Done),
+        Supervised::NotStopped => {
+            out::line("visor: the node does not end within its grace, and lives on; `visor status` shows it");
+            Ok(Exit::Stuck)
+        }
+    }
+}

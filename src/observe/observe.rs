@@ -1,0 +1,105 @@
+//! One look at everything the planner asks about.
+
+use super::hooks::judge;
+use super::runs::{RunError, run_summaries};
+use crate::check::DesiredNode;
+use crate::durable::PathError;
+use crate::host::{Chains as _, HostError, NodeState, Nodes as _, RealHost, Requests as _};
+use crate::journal::{Outcome, Stage};
+use crate::model::DataSpec;
+use crate::plan::{Action, AppliedUpgrade, Fact, Liveness, Observed, OpenRun};
+use crate::release::{CurrentError, read_current};
+use crate::store::{RecordError, read_deny};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Looks at one node. `desired.spec.root` is the real root.
+pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, ObserveError> {
+    let spec = &desired.spec;
+    let node = match host.node()? {
+        NodeState::Running { pid, since, .. } => Liveness::Running { pid, since },
+        NodeState::Gone { exit, .. } => Liveness::Stopped { exit },
+        NodeState::Unclear { why } => Liveness::Unclear { why },
+    };
+    let current = match read_current(&host.layout) {
+        Ok(current) => Fact::Known(current),
+        Err(CurrentError::Path(error)) => return Err(error.into()),
+        Err(other) => Fact::Unknown(other.to_string()),
+    };
+    let runs = run_summaries(host)?;
+    let open_run = runs.iter().rfind(|r| r.is_open()).map(|r| OpenRun {
+        run: r.run,
+        what: r.plan.action.describe(),
+        upgrade: match &r.plan.action {
+            Action::Upgrade { name, .. } => Some(name.clone()),
+            Action::Install { .. } => None,
+        },
+        stage: r.status.stage.word().to_owned(),
+        stuck: match &r.status.stage {
+            Stage::Stuck(at) => Some(at.reason.clone()),
+            _ => None,
+        },
+    });
+    let mut applied = Vec::new();
+    for run in runs.iter().filter(|r| r.outcome().is_some_and(|(o, _)| o == Outcome::Committed)) {
+        if let Action::Upgrade { name, digest, .. } = &run.plan.action {
+            applied.push(AppliedUpgrade { name: name.clone(), digest: digest.clone(), at: run.ended_at });
+        }
+    }
+    let programs: BTreeSet<PathBuf> = desired
+        .upgrades
+        .iter()
+        .flat_map(|u| &u.hooks)
+        .filter_map(|h| h.spec.run.first().map(PathBuf::from))
+        .collect();
+    Ok(Observed {
+        current,
+        node,
+        chain: host.chain(&spec.chain),
+        data_empty: is_empty(&spec.data.path),
+        data_problem: data_problem(&spec.data, &spec.root),
+        slow_backup: host.stamps_unreliable(),
+        last_release: runs.iter().rev().find_map(super::runs::RunSummary::left),
+        applied,
+        denied: read_deny(&host.layout)?,
+        overrides: host.overrides()?,
+        open_run,
+        hook_files: programs.iter().map(|p| judge(p)).collect(),
+    })
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// Why the data directory cannot be exchanged with a generation below the root, if it cannot.
+fn data_problem(data: &DataSpec, root: &Path) -> Option<String> {
+    let dir = fs::canonicalize(&data.path).ok()?;
+    let device = |path: &Path| fs::metadata(path).ok().map(|m| m.dev());
+    let existing_root = root.ancestors().find(|p| p.exists())?;
+    let own = device(&dir)?;
+    if device(crate::durable::parent(&dir)).is_some_and(|above| above != own) {
+        return Some(format!("{} is a mount point, and a mount point cannot be exchanged", dir.display()));
+    }
+    if device(existing_root).is_some_and(|there| there != own) {
+        return Some(format!("{} and {} are on different file systems", dir.display(), root.display()));
+    }
+    if fs::canonicalize(existing_root).is_ok_and(|r| r.starts_with(&dir)) {
+        return Some(format!("the root {} lies inside the data directory {}", root.display(), dir.display()));
+    }
+    None
+}

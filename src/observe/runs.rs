@@ -1,0 +1,68 @@
+//! Past and open runs, from their journals.
+
+use crate::engine::{EngineError, status_of};
+use crate::host::{HostError, Journals as _, RealHost};
+use crate::journal::{Event, Outcome, Stage, Status, decode};
+use crate::model::{Release, RunId, UnixMs};
+use crate::plan::{Action, Plan};
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// A run as its journal tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSummary {
+    pub run: RunId,
+    pub plan: Plan,
+    pub status: Status,
+    pub ended_at: UnixMs,
+}
+
+impl RunSummary {
+    pub fn is_open(&self) -> bool {
+        !matches!(self.status.stage, Stage::Closed(..))
+    }
+
+    pub fn outcome(&self) -> Option<(Outcome, &str)> {
+        match &self.status.stage {
+            Stage::Closed(outcome, detail) => Some((*outcome, detail)),
+            _ => None,
+        }
+    }
+
+    /// The release that a closed run left in place; `None` when it changed nothing or a person took over.
+    pub fn left(&self) -> Option<Release> {
+        match (self.outcome()?.0, &self.plan.action) {
+            (Outcome::Committed, Action::Install { release }) => Some(release.clone()),
+            (Outcome::Committed, Action::Upgrade { to, .. }) => Some(to.clone()),
+            (Outcome::RolledBack, Action::Upgrade { from, .. }) => Some(from.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// All runs, oldest first. A closed run of a plan that this visor cannot read is passed over; an open one is an error.
+pub fn run_summaries(host: &RealHost) -> Result<Vec<RunSummary>, RunError> {
+    let mut out = Vec::new();
+    for run in host.runs()? {
+        let (plan, journal) = host.read(run)?;
+        match status_of(run, &plan, &journal) {
+            Ok((plan, status, records, _)) => {
+                let ended_at = records.last().map_or(0, |r| r.at);
+                out.push(RunSummary { run, plan, status, ended_at });
+            }
+            Err(error) => {
+                let closed = decode(&journal).is_ok_and(|(r, _)| matches!(r.last().map(|r| &r.event), Some(Event::Closed { .. })));
+                if !closed {
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+    Ok(out)
+}

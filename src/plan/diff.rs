@@ -1,0 +1,336 @@
+//! Desired against observed: what has drifted, what will be done, what waits, what is in the way.
+
+use super::compile::upgrade_digest;
+use super::gate::{Gate, trigger};
+use super::observed::{Fact, Liveness, Observed};
+use super::step::Plan;
+use super::{compile_install, compile_upgrade};
+use crate::check::{DesiredNode, DesiredUpgrade};
+use crate::model::{ChainSpec, Name, OnFailure, Release, Trigger, rfc3339};
+use serde::Serialize;
+
+/// The format of the JSON form. 1: first.
+const DIFF_VERSION: u32 = 1;
+
+/// The difference for one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diff {
+    pub version: u32,
+    pub node: Name,
+    pub current: Option<String>,
+    pub running: bool,
+    pub head: Option<u64>,
+    /// What is no longer as visor left it.
+    pub drift: Vec<Remark>,
+    /// What will be done now.
+    pub changes: Vec<Change>,
+    /// What waits for a trigger that is not due.
+    pub scheduled: Vec<Scheduled>,
+    /// What cannot be done now, and why.
+    pub blocked: Vec<Remark>,
+    pub overrides: Vec<String>,
+    /// The plan of the first change, or of the next scheduled upgrade with a height.
+    #[serde(skip)]
+    pub next: Option<Plan>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Remark {
+    pub what: String,
+    pub help: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChangeKind {
+    /// An open run goes on.
+    Resume,
+    Install,
+    Start,
+    Upgrade,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    pub kind: ChangeKind,
+    pub what: String,
+    /// The fact that asks for it.
+    pub why: String,
+    /// `file:line` of the wish, where there is one.
+    pub place: Option<String>,
+    pub risk: String,
+    pub outage: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Scheduled {
+    pub upgrade: Name,
+    pub trigger: String,
+    pub height: Option<u64>,
+    /// Blocks to go, when the head is known.
+    pub remaining: Option<u64>,
+    pub place: String,
+    pub note: Option<String>,
+}
+
+impl Diff {
+    /// True when something is to be done or has drifted.
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty() || !self.drift.is_empty()
+    }
+
+    fn change(&self, kind: ChangeKind) -> bool {
+        self.changes.iter().any(|c| c.kind == kind)
+    }
+
+    pub fn wants_start(&self) -> bool {
+        self.change(ChangeKind::Start)
+    }
+
+    /// The plan of a change that is due now.
+    pub fn due(&self) -> Option<&Plan> {
+        let due = self.change(ChangeKind::Install) || self.change(ChangeKind::Upgrade);
+        self.next.as_ref().filter(|_| due)
+    }
+}
+
+/// Compares. Pure: `platform` is the one of this machine, as in `linux/amd64`.
+pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
+    let running = matches!(observed.node, Liveness::Running { .. });
+    let current = observed.current.known().cloned().flatten();
+    let mut d = Diff {
+        version: DIFF_VERSION,
+        node: node.spec.name.clone(),
+        current: current.as_ref().map(Release::to_string),
+        running,
+        head: observed.chain.head.known().copied(),
+        drift: vec![],
+        changes: vec![],
+        scheduled: vec![],
+        blocked: vec![],
+        overrides: overrides(observed),
+        next: None,
+    };
+    if let Liveness::Unclear { why } = &observed.node {
+        d.block(format!("whether the node runs is not clear: {why}"), "See `visor status`; nothing is started while the lock is held.");
+    }
+    if let Some(open) = &observed.open_run {
+        if let Some(reason) = &open.stuck {
+            d.block(format!("run {} ({}) is stuck: {reason}", open.run, open.what), "See `visor status`, then say what is true with `visor resolve`.");
+        } else {
+            d.changes.push(Change {
+                kind: ChangeKind::Resume,
+                what: format!("run {} ({}) goes on", open.run, open.what),
+                why: format!("it is not finished: {}", open.stage),
+                place: None,
+                risk: "as when it began".into(),
+                outage: "as when it began".into(),
+            });
+        }
+        return d;
+    }
+    let current = match &observed.current {
+        Fact::Unknown(why) => {
+            d.block(format!("the current release is unknown: {why}"), "Point the link `current` to the release that belongs to the data.");
+            return d;
+        }
+        Fact::Known(None) => {
+            first_release(&mut d, node, observed, platform);
+            return d;
+        }
+        Fact::Known(Some(_)) => current.expect("just matched"),
+    };
+    if let Some(last) = observed.last_release.as_ref().filter(|l| **l != current) {
+        d.drift.push(Remark {
+            what: format!("`current` points to {current}, visor last left it at {last}"),
+            help: "Point it back, or leave it: the release it names is taken as the one that runs.".into(),
+        });
+    }
+    let stopped = observed.overrides.stop.is_some();
+    if let (Liveness::Stopped { exit }, false) = (&observed.node, stopped) {
+        let exit = exit.as_deref().map(|e| format!(" ({e})")).unwrap_or_default();
+        d.changes.push(Change {
+            kind: ChangeKind::Start,
+            what: format!("start the node from {current}"),
+            why: format!("it is not running{exit}"),
+            place: Some(node.place.clone()),
+            risk: "none".into(),
+            outage: "none: it is down".into(),
+        });
+    }
+    upgrades(&mut d, node, observed, &current, platform);
+    d
+}
+
+impl Diff {
+    fn block(&mut self, what: String, help: &str) {
+        self.blocked.push(Remark { what, help: help.to_owned() });
+    }
+}
+
+fn overrides(observed: &Observed) -> Vec<String> {
+    let o = &observed.overrides;
+    let mut out = Vec::new();
+    if let Some(stop) = &o.stop {
+        out.push(format!("stopped by {} at {}: {} (`visor start` ends it)", stop.by, rfc3339(stop.at), stop.reason));
+    }
+    if let Some(hold) = &o.hold {
+        let until = hold.until.map(|u| format!(" until {}", rfc3339(u))).unwrap_or_default();
+        out.push(format!("held by {} at {}{until}: {} (`visor release-hold` ends it)", hold.by, rfc3339(hold.at), hold.reason));
+    }
+    out.extend(o.approvals.iter().map(|a| format!("upgrade {} approved by {} at {}", a.upgrade, a.by, rfc3339(a.at))));
+    out
+}
+
+fn first_release(d: &mut Diff, node: &DesiredNode, observed: &Observed, platform: &str) {
+    let name = &node.spec.name;
+    if !observed.data_empty {
+        let what = format!("node {name} has data and no `current` release: which release they belong to is not guessed");
+        d.block(what, "Say it with `visor start --release NAME` (`genesis`, or an upgrade of the set).");
+        return;
+    }
+    let Some(genesis) = &node.genesis else {
+        d.block(format!("node {name} has no `current` release and its manifest no `genesis`"), "Add `genesis = \"ARTIFACT\"`, or say `visor start --release NAME`.");
+        return;
+    };
+    let Some(file) = genesis.file(platform) else {
+        d.block(format!("artifact {} has no file for {platform}", genesis.name), "Add one, or one without `platform`.");
+        return;
+    };
+    d.changes.push(Change {
+        kind: ChangeKind::Install,
+        what: format!("install the first release from artifact {}", genesis.name),
+        why: "there are no data and no release".into(),
+        place: Some(node.place.clone()),
+        risk: "none: there is nothing yet".into(),
+        outage: "none".into(),
+    });
+    match compile_install(node, file, &Release::Genesis) {
+        Ok(plan) => d.next = Some(plan),
+        Err(error) => d.block(error.to_string(), "This is a fault of visor's; please report it."),
+    }
+}
+
+fn upgrades(d: &mut Diff, node: &DesiredNode, observed: &Observed, current: &Release, platform: &str) {
+    let height_of = |u: &DesiredUpgrade| if let Trigger::Height(h) = u.trigger { Some(h) } else { None };
+    let current_height = node.upgrades.iter().find(|u| *current == Release::Upgrade(u.name.clone())).and_then(height_of);
+    let mut first = true;
+    for upgrade in &node.upgrades {
+        let name = &upgrade.name;
+        let file = upgrade.artifact.file(platform);
+        let digest = file.map(|f| upgrade_digest(upgrade, f));
+        if let Some(applied) = observed.applied.iter().rfind(|a| a.name == *name) {
+            if digest.as_ref() != Some(&applied.digest) {
+                d.drift.push(Remark {
+                    what: format!("upgrade {name} was changed in the manifests after it was applied at {}", rfc3339(applied.at)),
+                    help: "An applied upgrade is not applied again; give the change a new upgrade.".into(),
+                });
+            }
+            continue;
+        }
+        let passed = height_of(upgrade).zip(current_height).is_some_and(|(h, now)| h <= now);
+        if passed || *current == Release::Upgrade(name.clone()) {
+            continue;
+        }
+        let Some((file, digest)) = file.zip(digest) else {
+            d.block(format!("upgrade {name}: artifact {} has no file for {platform}", upgrade.artifact.name), "Add one, or one without `platform`.");
+            continue;
+        };
+        if let Some(denied) = observed.denied.iter().find(|x| x.upgrade == *name && x.digest == digest) {
+            let what = format!("upgrade {name} failed at {} and is not tried again: {}", rfc3339(denied.at), first_line(&denied.reason));
+            d.block(what, &format!("Correct the manifest, or say `visor upgrade retry {name}`."));
+            continue;
+        }
+        if in_the_way(d, upgrade, observed) {
+            continue;
+        }
+        let gate = trigger(&upgrade.trigger, name, &observed.chain, &observed.overrides);
+        let head = d.head;
+        let scheduled = |note: Option<String>| Scheduled {
+            upgrade: name.clone(),
+            trigger: upgrade.trigger.to_string(),
+            height: height_of(upgrade),
+            remaining: height_of(upgrade).zip(head).map(|(h, head)| h.saturating_sub(head)),
+            place: upgrade.place.clone(),
+            note,
+        };
+        let plan = |d: &mut Diff| match compile_upgrade(node, upgrade, file, current) {
+            Ok(plan) => d.next = Some(plan),
+            Err(error) => d.block(error.to_string(), "This is a fault of visor's; please report it."),
+        };
+        match gate {
+            Gate::Open(_) if !first => {
+                let entry = scheduled(Some("due, after the one before".into()));
+                d.scheduled.push(entry);
+            }
+            Gate::Open(_) if observed.overrides.hold.is_some() || observed.overrides.stop.is_some() => {
+                d.block(format!("upgrade {name} is due, and an override is in the way"), "See the overrides below.");
+                first = false;
+            }
+            Gate::Open(seen) => {
+                d.changes.push(change(node, upgrade, current, seen, observed));
+                plan(d);
+                first = false;
+            }
+            Gate::Closed(why) => {
+                let unknown = matches!((&upgrade.trigger, &observed.chain.head), (Trigger::Height(_), Fact::Unknown(_)));
+                if unknown {
+                    d.block(format!("upgrade {name}: {why}"), "The node must run and answer at the manifest's `chain.rpc`.");
+                }
+                let entry = scheduled(None);
+                d.scheduled.push(entry);
+                if first && matches!(upgrade.trigger, Trigger::Height(_)) && d.next.is_none() {
+                    plan(d);
+                }
+                // An approved upgrade may go before one whose height is far.
+            }
+        }
+    }
+}
+
+/// Reasons of this machine against an upgrade; true when there is one.
+fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bool {
+    let before = d.blocked.len();
+    for hook in &upgrade.hooks {
+        let program = hook.spec.run.first().map(String::as_str).unwrap_or_default();
+        let found = observed.hook_files.iter().find(|f| f.path.as_os_str() == program);
+        if let Some(problem) = found.and_then(|f| f.problem.as_ref()) {
+            d.block(format!("upgrade {}: hook {} cannot be run: {problem}", upgrade.name, hook.spec.name), "visor runs only programs that root or its own user owns and nobody else can change.");
+        }
+    }
+    if let Some(problem) = observed.data_problem.as_ref().filter(|_| upgrade.backup.is_some()) {
+        d.block(format!("upgrade {}: no backup can be made that a roll-back could use: {problem}", upgrade.name), "Set the node's `root` to a directory on the data's file system, or say `backup = \"none\"`.");
+    }
+    d.blocked.len() > before
+}
+
+fn change(node: &DesiredNode, upgrade: &DesiredUpgrade, from: &Release, seen: String, observed: &Observed) -> Change {
+    let back = match (upgrade.on_failure, upgrade.backup.is_some()) {
+        (OnFailure::Hold, _) => "on failure the new release is held and a person decides".to_owned(),
+        (_, true) => format!("on failure back to {from}, with the data of the moment of the stop"),
+        (_, false) => format!("on failure back to {from} on data that the new release has written to: there is no backup"),
+    };
+    let mut outage = "the node's own stop and start".to_owned();
+    if upgrade.backup.is_some() {
+        outage.push_str(", and the copy of what changes in the last moments");
+    }
+    if let Some(slow) = observed.slow_backup.as_ref().filter(|_| upgrade.backup.is_some()) {
+        outage = format!("grows with the data: {slow}");
+    }
+    if upgrade.hooks.iter().any(|h| h.spec.phase == crate::model::HookPhase::PreUpgrade) {
+        outage.push_str(", and the pre-upgrade hooks");
+    }
+    let why = if node.spec.chain == ChainSpec::None { seen } else { format!("{seen} ({})", upgrade.trigger) };
+    Change {
+        kind: ChangeKind::Upgrade,
+        what: format!("upgrade from {from} to {}", upgrade.name),
+        why,
+        place: Some(upgrade.place.clone()),
+        risk: back,
+        outage,
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
