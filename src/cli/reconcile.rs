@@ -13,7 +13,11 @@ use crate::observe::{observe, run_summaries};
 use crate::plan::{Gate, Plan, StepKind, chain_safe, diff as compare, diff_text, trigger};
 use crate::release::is_staged;
 use crate::step::row;
+use crate::store::{LockError, StateLock};
 use std::sync::Arc;
+
+/// How long `run` waits for another command to pass.
+const PASSING: std::time::Duration = std::time::Duration::from_secs(10);
 
 pub(super) fn reconcile(global: &Global, options: &ReconcileOptions) -> Result<Exit, CliError> {
     let mut cx = Context::open(global)?;
@@ -188,9 +192,23 @@ fn abort(mut cx: Context) -> Result<Exit, CliError> {
     }
 }
 
+/// A command that passes does not keep `run` from its work; another `run` does.
+fn lock_of_run(cx: &Context) -> Result<StateLock, CliError> {
+    let began = std::time::Instant::now();
+    loop {
+        match cx.try_lock("run")? {
+            Ok(lock) => return Ok(lock),
+            Err(owner) if owner.as_ref().is_some_and(|o| o.command == "run") || began.elapsed() > PASSING => {
+                return Err(LockError::Held(owner).into());
+            }
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(100)),
+        }
+    }
+}
+
 pub(super) fn run(global: &Global) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
-    let _lock = cx.lock("run")?;
+    let _lock = lock_of_run(&cx)?;
     let ambient = ambient_with_signals()?;
     let began = wall_clock();
     out::line(&format!("visor: run of node {} below {}", cx.node().spec.name, cx.layout.root.display()));

@@ -1,5 +1,6 @@
 //! Starting the node: the shim is spawned, and the start record is awaited.
 
+use super::state::lock_is_free;
 use super::records::{LaunchRecord, RECORD_VERSION, STARTS_KEPT, dir, read_start, starts};
 use crate::durable::{AtPath as _, PathError, make_private_dir, write_atomic};
 use crate::killpoint;
@@ -72,8 +73,8 @@ pub fn start(
         if read_start(layout, start)?.is_some() {
             break Ok(());
         }
-        if shim.try_wait().map_err(StartError::Spawn)?.is_some() {
-            // It may have ended because the shim of a visor before us had started the node under this very id.
+        // A shim that has ended may have forked before; its second stage then holds the lock and will leave the record.
+        if shim.try_wait().map_err(StartError::Spawn)?.is_some() && lock_is_free(layout)? {
             break match read_start(layout, start)? {
                 Some(_) => Ok(()),
                 None => {

@@ -2,4 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "tests fail by panicking, print figures and touch the machine")]
 
+mod env;
+mod kill;
 mod sim;
+mod supervise;
+mod upgrade;
