@@ -187,7 +187,7 @@ impl<H: Host> Run<'_, H> {
         let clear = await_clear(self.host)?;
         let why = match self.host.start_evidence(start)? {
             StartEvidence::Dead { this_boot: false, .. } => "the machine was restarted",
-            StartEvidence::Dead { .. } if self.status.paused => "the node had been stopped by an operator",
+            StartEvidence::Dead { .. } if self.status.paused => "an operator stopped the node, or asks for another try",
             StartEvidence::None => "the start was cut off",
             _ => return Ok(()),
         };

@@ -58,6 +58,7 @@ pub struct Status {
     pub intent: Option<Intent>,
     /// The start that should live now, once one was decided on.
     pub start: Option<StartId>,
+    /// The node's death is not the release's fault: it gets one more start.
     pub paused: bool,
     pub undo: Option<Undo>,
     /// Inodes before the exchange: live, generation.
@@ -222,6 +223,8 @@ pub fn next_status(plan: &Plan, mut status: Status, event: &Event) -> Result<Sta
                     }
                 }
                 Answer::NotDone => {
+                    // A node that has died meanwhile gets one more start: its death is what the person has looked into.
+                    status.paused = true;
                     status.begun.remove(&at.step);
                     status.done.remove(&at.step);
                 }

@@ -65,7 +65,8 @@ fn one_case(fault: &'static str, want: i32, place: &str, nth: usize, with_shim: 
     }
     if out.code == Some(6) {
         // Every shim was killed, that of the old release too: a person says "again", and this time nobody kills it.
-        assert!(out.stderr.contains("stuck at undo/start-old"), "{what}: {}", out.stderr);
+        let at = ["stuck at undo/start-old", "stuck at undo/health-old"];
+        assert!(at.iter().any(|at| out.stderr.contains(at)), "{what}: {}", out.stderr);
         let _ = env.visor(&["resolve", "not-done"]).expect(5);
     }
     assert_eq!(env.nodes().len(), 1, "{what}: {:?}\n{}\n{}", out.code, out.stderr, env.logs());
