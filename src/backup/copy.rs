@@ -193,7 +193,7 @@ fn by_hand(from: &File, from_path: &Path, to: &File, to_path: &Path, at: u64, wa
 
 /// True when the stamps are so young that another change might carry the same ones.
 fn is_hot(ident: &Ident) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i128::try_from(d.as_nanos()).unwrap_or(0));
+    let now = i128::from(crate::host::wall_clock()) * 1_000_000;
     let coarse = ident.mtime % 1_000_000_000 == 0 && ident.ctime % 1_000_000_000 == 0;
     let window = if coarse { HOT_COARSE_NS } else { HOT_FINE_NS };
     now - ident.mtime.max(ident.ctime) < window

@@ -1,5 +1,7 @@
 //! Ethereum's JSON-RPC, as geth and its descendants speak it (`eth_blockNumber`, `eth_getBlockByNumber`, `eth_syncing`).
 
+#![expect(clippy::disallowed_methods, reason = "this capability asks the network")]
+
 use crate::plan::{ChainFacts, Fact};
 use crate::model::UnixMs;
 use serde_json::{Value, json};

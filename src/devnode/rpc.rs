@@ -1,5 +1,7 @@
 //! The EVM RPC of devnode: what geth answers to the few methods that visor asks, and faults on demand.
 
+#![expect(clippy::disallowed_methods, reason = "devnode listens on loopback")]
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;

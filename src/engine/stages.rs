@@ -72,7 +72,6 @@ impl<H: Host> Run<'_, H> {
     }
 
     /// Waits for the first full pre-copy round; `Some` ends `prepare` with its value.
-    #[expect(clippy::type_complexity, reason = "an optional end of a stage whose end is optional")]
     fn await_precopy(&mut self, report: &mut dyn Report) -> Result<Option<Option<Advance>>, EngineError> {
         let Some(step) = self.plan.steps.iter().find(|s| matches!(s.kind, StepKind::Precopy { .. })).cloned() else {
             return Ok(None);

@@ -1,5 +1,7 @@
 //! One attempt of a hook: recorded, run, timed, captured; and the end of one that outlived its visor.
 
+#![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
+
 use crate::durable::{AtPath as _, PathError, read_bounded, write_atomic};
 use crate::host::{Attempt, HookEnd};
 use crate::killpoint;

@@ -1,5 +1,7 @@
 //! The process that becomes a hook: `visor hook-exec`, internal.
 
+#![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
+
 use super::attempt::{AttemptRecord, lock_path, pid_path, read_record};
 use crate::durable::write_atomic;
 use crate::process::Identity;

@@ -1,5 +1,7 @@
 //! The shim and its second stage: `visor shim`, internal. It outlives visor; the node outlives it.
 
+#![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
+
 use super::records::{ExitRecord, RECORD_VERSION, StartRecord, dir, read_launch};
 use crate::durable::write_atomic;
 use crate::killpoint;

@@ -1,5 +1,7 @@
 //! Starting the node: the shim is spawned, and the start record is awaited.
 
+#![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
+
 use super::state::lock_is_free;
 use super::records::{LaunchRecord, RECORD_VERSION, STARTS_KEPT, dir, read_start, starts};
 use crate::durable::{AtPath as _, PathError, make_private_dir, write_atomic};

@@ -1,10 +1,10 @@
 //! Read-only probes: what is on this machine and on the chain. Changes nothing, and holds no lock.
 
 mod hooks;
-mod observe;
+mod look;
 mod root;
 mod runs;
 
-pub use observe::{ObserveError, observe};
+pub use look::{ObserveError, observe};
 pub use root::{RootError, find_root};
 pub use runs::{RunError, RunSummary, run_summaries};

@@ -1,5 +1,7 @@
 //! Making a node of a set fit for a rehearsal.
 
+#![expect(clippy::disallowed_methods, reason = "devnode listens on loopback")]
+
 use crate::check::vars::rpc_address;
 use crate::check::{Artifact, DesiredNode};
 use crate::devnode::Fault;

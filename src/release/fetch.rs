@@ -1,5 +1,7 @@
 //! Bringing an artifact's bytes to the cache: sources in order, retries with back-off, a size limit, a digest.
 
+#![expect(clippy::disallowed_methods, reason = "this capability asks the network")]
+
 use super::stage::is_staged;
 use crate::durable::{AtPath as _, PathError, create_private, make_private_dir, sync_dir};
 use crate::model::{ArtifactSpec, Digest, Release};

@@ -90,7 +90,7 @@ mod tests {
     fn what_the_kernel_would_refuse_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("f");
-        let mut check = |bytes: &[u8]| {
+        let check = |bytes: &[u8]| {
             fs::write(&path, bytes).expect("written");
             can_run(&path)
         };

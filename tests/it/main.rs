@@ -4,6 +4,7 @@
 
 mod env;
 mod kill;
+mod parts;
 mod sim;
 mod supervise;
 mod upgrade;
