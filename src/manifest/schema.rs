@@ -122,6 +122,9 @@ pub(super) fn validate(file: usize, value: &Value, spans: &Spans) -> (Vec<Findin
                 let consts = schema_at(&pointer).map(const_choices).unwrap_or_default();
                 push_choice(&mut push, name, error.instance(), &consts);
             }
+            ValidationErrorKind::Minimum { .. } | ValidationErrorKind::Maximum { .. } if pointer == "/visor" => {
+                push(Code::Version, format!("manifest format {} is not known", error.instance()), "This visor reads `visor = 1`; a newer one may read more.".into());
+            }
             ValidationErrorKind::Minimum { limit } => {
                 push(Code::BadValue, format!("`{name}` is at least {limit}, this is {}", error.instance()), format!("Write {limit} or more."));
             }
@@ -222,7 +225,9 @@ fn schema_at(pointer: &str) -> Option<&'static Value> {
 }
 
 fn resolve(schema: &'static Value) -> Option<&'static Value> {
-    match schema.get("$ref").and_then(Value::as_str) {
+    // Draft 7 allows no neighbours beside a reference, so one with a description is wrapped.
+    let reference = schema.get("$ref").or_else(|| schema.pointer("/allOf/0/$ref"));
+    match reference.and_then(Value::as_str) {
         Some(reference) => SCHEMA.pointer(reference.strip_prefix('#')?),
         None => Some(schema),
     }

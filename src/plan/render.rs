@@ -33,7 +33,8 @@ fn rows(out: &mut String, bar: &str, steps: &[(StepKind, String)]) {
     for (i, (kind, name)) in steps.iter().enumerate() {
         let branch = if i + 1 == steps.len() { "└─" } else { "├─" };
         let short = name.split_once('/').map_or(name.as_str(), |(_, rest)| rest);
-        let _ = writeln!(out, "{bar} {branch} {short:<20} {}", detail(kind));
+        let line = format!("{bar} {branch} {short:<26} {}", detail(kind));
+        let _ = writeln!(out, "{}", line.trim_end());
     }
 }
 

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "tests fail by panicking, print figures and touch the machine")]
 
+mod anvil;
 mod env;
+mod house;
 mod kill;
 mod parts;
+mod plans;
 mod sim;
 mod supervise;
 mod upgrade;

@@ -480,3 +480,10 @@ fn abort_cancels_before_the_intent_and_rolls_back_after_it() {
         check_whole(&sim, &end, "aborted");
     }
 }
+
+/// The journal of a roll-back on the simulated machine, for the kept examples.
+pub(crate) fn journal_of_a_roll_back(plan: &Plan) -> Vec<u8> {
+    let sim = machine(Conduct::Silent);
+    visor(&sim, plan);
+    sim.journal_bytes(sim.runs()[0])
+}

@@ -1,0 +1,106 @@
+//! Plans and their records: pure, stable, explained; examples of every format that visor has written are read.
+
+use crate::sim;
+use std::fs;
+use std::path::PathBuf;
+use visor::journal::{Outcome, Stage, decode, next_status};
+use visor::model::OnFailure;
+use visor::plan::{Plan, PlanError, plan_tree};
+
+fn data(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+#[test]
+fn a_plan_is_a_pure_function_of_its_inputs() {
+    let make = || sim::plan(true, true, false, OnFailure::RollBack);
+    assert_eq!(make().to_bytes(), make().to_bytes());
+    assert_ne!(make().digest, sim::plan(true, true, true, OnFailure::RollBack).digest);
+    let ids: std::collections::BTreeSet<String> = make().steps.iter().chain(&make().undo).map(|s| s.id.to_string()).collect();
+    assert_eq!(ids.len(), make().steps.len() + make().undo.len());
+}
+
+#[test]
+fn the_tree_of_a_plan() {
+    let plan = sim::plan(true, true, false, OnFailure::RollBack);
+    insta::assert_snapshot!(plan_tree(&plan).replace(&plan.digest[..16], "DIGEST"), @r"
+    demo · upgrade v2
+    ├─ prepare  node runs
+    │  ├─ fetch                      v2 (1 source)
+    │  ├─ stage                      to upgrades/v2/bin
+    │  ├─ prepare                    /bin/true
+    │  └─ precopy                    backup b
+    ├─ gate  node runs
+    │  ├─ trigger                    height 50
+    │  ├─ pre-stop/pre-stop          /bin/true
+    │  └─ chain-safe                 in sync, fresh head
+    ├─ critical  OUTAGE
+    │  ├─ stop                       TERM, 1s, then QUIT and KILL
+    │  ├─ seal                       backup b
+    │  ├─ pre-upgrade/pre-upgrade    /bin/true
+    │  ├─ switch                     current → upgrades/v2
+    │  └─ start
+    ├─ confirm  node runs
+    │  ├─ health                     within 3s, 3 blocks
+    │  └─ commit                     from here on nothing is rolled back
+    ├─ after  node runs
+    │  ├─ prune                      keep the last 3
+    │  └─ post-upgrade/post-upgrade  /bin/true
+    └─ undo  from any step before commit
+       ├─ stop-new                   TERM, 1s, then QUIT and KILL
+       ├─ consume
+       ├─ carry-keep                 signer state and keep paths
+       ├─ exchange                   sealed data for failed data
+       ├─ set-aside                  failed data to failed/
+       ├─ switch-back                current → genesis
+       ├─ start-old
+       ├─ health-old                 within 3s, 3 blocks
+       └─ on-failure/on-failure      /bin/true
+    plan DIGEST
+    ");
+}
+
+#[test]
+fn edited_newer_and_unknown_plans_are_refused() {
+    let plan = sim::plan(true, false, false, OnFailure::RollBack);
+    let text = String::from_utf8(plan.to_bytes()).unwrap();
+    assert!(Plan::read(text.as_bytes()).is_ok());
+    let refused = |text: String| Plan::read(text.as_bytes()).unwrap_err();
+    assert!(matches!(refused(text.replace("\"height\":50", "\"height\":51")), PlanError::Digest { .. }));
+    assert!(matches!(refused(text.replacen("\"version\":1", "\"version\":2", 1)), PlanError::Version { found: 2 }));
+    assert!(matches!(refused(text.replace("\"commit\"", "\"celebrate\"")), PlanError::Unreadable(_)));
+    let first = plan.steps[0].id.to_string();
+    let last = plan.steps.last().unwrap().id.to_string();
+    let circle = text.replacen("\"after\":[]", &format!("\"after\":[\"{last}\"]"), 1);
+    assert!(circle.contains(&first));
+    let mut edited: Plan = serde_json::from_str(&circle).unwrap();
+    edited = Plan::new(edited.node, edited.action, edited.steps, edited.undo).map_or_else(
+        |error| {
+            assert!(error.to_string().contains("prepare/fetch → prepare/stage"), "{error}");
+            plan.clone()
+        },
+        |_| panic!("a circle was taken for a plan"),
+    );
+    assert_eq!(edited.digest, plan.digest);
+}
+
+/// The kept example of format 1: written once, read for ever. `VISOR_UPDATE=1` writes it where there is none.
+#[test]
+fn a_run_of_format_1_is_read() {
+    let (plan_path, journal_path) = (data("run.v1/plan.json"), data("run.v1/journal.jsonl"));
+    if std::env::var_os("VISOR_UPDATE").is_some() && !plan_path.exists() {
+        let plan = sim::plan(true, true, false, OnFailure::RollBack);
+        fs::create_dir_all(plan_path.parent().unwrap()).unwrap();
+        fs::write(&plan_path, plan.to_bytes()).unwrap();
+        fs::write(&journal_path, sim::journal_of_a_roll_back(&plan)).unwrap();
+    }
+    let plan = Plan::read(&fs::read(&plan_path).unwrap()).unwrap();
+    let (records, _) = decode(&fs::read(&journal_path).unwrap()).unwrap();
+    let status = records.iter().try_fold(visor::journal::Status::new(), |s, r| next_status(&plan, s, &r.event)).unwrap();
+    assert!(matches!(status.stage, Stage::Closed(Outcome::RolledBack, _)));
+    // Records in another order are no run.
+    let mut swapped = records.clone();
+    swapped.swap(1, 2);
+    let fold = swapped.iter().try_fold(visor::journal::Status::new(), |s, r| next_status(&plan, s, &r.event));
+    assert!(fold.is_err());
+}
