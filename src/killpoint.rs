@@ -8,21 +8,32 @@
 pub fn hit(_name: &str) {}
 
 #[cfg(feature = "test-programs")]
-#[expect(clippy::disallowed_methods, reason = "test programs are steered by their environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "test programs are steered by their environment"
+)]
 pub fn hit(name: &str) {
     use std::io::Write as _;
     use std::sync::{LazyLock, Mutex};
     static SEEN: LazyLock<Mutex<Vec<String>>> = LazyLock::new(Mutex::default);
     if let Ok(path) = std::env::var("VISOR_KILL_TRACE")
-        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(path)
+        && let Ok(mut file) = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
     {
         let _ = writeln!(file, "{name}");
     }
-    let Ok(wanted) = std::env::var("VISOR_KILL_AT") else { return };
-    let Some((place, nth)) = wanted.rsplit_once('#') else { return };
+    let Ok(wanted) = std::env::var("VISOR_KILL_AT") else {
+        return;
+    };
+    let Some((place, nth)) = wanted.rsplit_once('#') else {
+        return;
+    };
     let Ok(mut seen) = SEEN.lock() else { return };
     seen.push(name.to_owned());
     if place == name && nth.parse() == Ok(seen.iter().filter(|s| *s == name).count()) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }

@@ -11,8 +11,8 @@
 pub mod agent;
 pub mod backup;
 pub mod chain;
-pub mod cli;
 pub mod check;
+pub mod cli;
 pub mod devnode;
 pub mod diag;
 pub mod durable;

@@ -2,7 +2,11 @@
 //!
 //! `VISOR_UPDATE=1` writes the findings; read them before you commit them.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests fail by panicking, and touch the machine")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and touch the machine"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,28 +20,48 @@ fn passes(path: &Path) -> datatest_stable::Result<()> {
     let set = read_set(path)?;
     let checked = check(&set);
     let text = human(&checked.findings, &set.files, false, 100);
-    if checked.desired.is_none() { Err(text.into()) } else { Ok(()) }
+    if checked.desired.is_none() {
+        Err(text.into())
+    } else {
+        Ok(())
+    }
 }
 
 fn fails_as_written(path: &Path) -> datatest_stable::Result<()> {
     let text = fs::read_to_string(path)?;
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
-    let beside = [("hooks/good.sh", 0o755), ("hooks/plain.txt", 0o644), ("hooks/loose.sh", 0o777), ("releases/v1", 0o644)];
+    let beside = [
+        ("hooks/good.sh", 0o755),
+        ("hooks/plain.txt", 0o644),
+        ("hooks/loose.sh", 0o777),
+        ("releases/v1", 0o644),
+    ];
     let set = ManifestSet {
         dir: "/set".into(),
         files: vec![SourceText { path: name, text }],
         unreadable: vec![],
-        beside: beside.into_iter().map(|(p, mode)| (p.to_owned(), BesideFile { mode })).collect::<BTreeMap<_, _>>(),
+        beside: beside
+            .into_iter()
+            .map(|(p, mode)| (p.to_owned(), BesideFile { mode }))
+            .collect::<BTreeMap<_, _>>(),
     };
     let checked = check(&set);
     let found = human(&checked.findings, &set.files, false, 100);
-    assert_eq!(json(&checked.findings, &set.files), json(&check(&set).findings, &set.files), "the same bytes twice");
+    assert_eq!(
+        json(&checked.findings, &set.files),
+        json(&check(&set).findings, &set.files),
+        "the same bytes twice"
+    );
     let beside = path.with_extension("txt");
     if std::env::var_os("VISOR_UPDATE").is_some() {
         fs::write(&beside, &found)?;
     }
     let want = fs::read_to_string(&beside).unwrap_or_default();
-    if found == want { Ok(()) } else { Err(format!("findings differ from {}:\n{found}", beside.display()).into()) }
+    if found == want {
+        Ok(())
+    } else {
+        Err(format!("findings differ from {}:\n{found}", beside.display()).into())
+    }
 }
 
 datatest_stable::harness! {

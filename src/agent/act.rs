@@ -1,7 +1,9 @@
 //! Starting and stopping the node outside a run.
 
 use crate::check::DesiredNode;
-use crate::host::{Chains as _, Clock as _, HostError, NodeState, Nodes as _, RealHost, StopReport};
+use crate::host::{
+    Chains as _, Clock as _, HostError, NodeState, Nodes as _, RealHost, StopReport,
+};
 use crate::model::{ChainSpec, StartId};
 use crate::plan::expand_launch;
 use crate::step::{StepError, await_clear};
@@ -19,7 +21,8 @@ pub fn start_node(node: &DesiredNode, host: &RealHost) -> Result<bool, HostError
     let start = StartId(host.new_ulid());
     host.start(start, &expand_launch(&node.spec))?;
     let began = host.now();
-    while node.spec.chain != ChainSpec::None && host.now().saturating_sub(began) < ANSWER_WITHIN_MS {
+    while node.spec.chain != ChainSpec::None && host.now().saturating_sub(began) < ANSWER_WITHIN_MS
+    {
         let alive = matches!(host.node()?, NodeState::Running { start: s, .. } if s == start);
         if !alive || host.chain(&node.spec.chain).head.known().is_some() {
             break;

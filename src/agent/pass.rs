@@ -37,7 +37,11 @@ pub enum PassEnd {
     Cancelled(String),
     RolledBack(String),
     GivenUp(String),
-    Stuck { run: RunId, step: String, reason: String },
+    Stuck {
+        run: RunId,
+        step: String,
+        reason: String,
+    },
     Interrupted,
 }
 
@@ -88,7 +92,10 @@ impl Pass<'_> {
             }
             crate::host::Nodes::release_node(self.host);
             let free = observed.overrides.hold.is_none() && observed.overrides.stop.is_none();
-            let ahead = d.next.as_ref().filter(|_| self.patience != Patience::OnePass && free && !d.wants_start());
+            let ahead = d
+                .next
+                .as_ref()
+                .filter(|_| self.patience != Patience::OnePass && free && !d.wants_start());
             if let Some(plan) = d.due().or(ahead) {
                 let run = create(self.host, plan)?;
                 match self.drive(run)? {
@@ -98,7 +105,9 @@ impl Pass<'_> {
             }
             if d.wants_start() && !self.supervised {
                 if started {
-                    return Ok(PassEnd::Blocked(vec!["the node ends right after its start; see its log".into()]));
+                    return Ok(PassEnd::Blocked(vec![
+                        "the node ends right after its start; see its log".into(),
+                    ]));
                 }
                 started = true;
                 match start_node(&self.wish.node, self.host) {
@@ -107,7 +116,11 @@ impl Pass<'_> {
                     Err(other) => return Err(other.into()),
                 }
             }
-            let mut why: Vec<String> = d.blocked.iter().map(|b| format!("{} {}", b.what, b.help)).collect();
+            let mut why: Vec<String> = d
+                .blocked
+                .iter()
+                .map(|b| format!("{} {}", b.what, b.help))
+                .collect();
             if observed.overrides.stop.is_some() || observed.overrides.hold.is_some() {
                 why.extend(d.overrides.iter().cloned());
             }
@@ -118,7 +131,11 @@ impl Pass<'_> {
                 Patience::Until(_) if idle => return Ok(PassEnd::Done),
                 Patience::Until(_) | Patience::Forever => {}
             }
-            why.extend(d.scheduled.iter().map(|s| format!("upgrade {} waits for {}", s.upgrade, s.trigger)));
+            why.extend(
+                d.scheduled
+                    .iter()
+                    .map(|s| format!("upgrade {} waits for {}", s.upgrade, s.trigger)),
+            );
             if !why.is_empty() {
                 self.report.notice(Notice::Waiting(&why));
             }
@@ -135,7 +152,9 @@ impl Pass<'_> {
 
     fn refresh(&mut self) {
         if let Err(error) = self.wish.refresh() {
-            self.report.notice(Notice::Warn(format!("{error}; the wishes read before are kept")));
+            self.report.notice(Notice::Warn(format!(
+                "{error}; the wishes read before are kept"
+            )));
         }
     }
 
@@ -173,7 +192,9 @@ impl Pass<'_> {
                 }
                 Advance::Stuck(at) => {
                     let word = self.host.overrides()?.resolution;
-                    if let Some(word) = word.filter(|w| w.run == id && w.seq == run.status().n_records) {
+                    if let Some(word) =
+                        word.filter(|w| w.run == id && w.seq == run.status().n_records)
+                    {
                         run.resolve(word.answer, &word.by, &word.reason, self.report)?;
                         self.host.settle(id, None)?;
                         self.stuck.store(false, Ordering::Release);
@@ -181,16 +202,28 @@ impl Pass<'_> {
                     }
                     let overrides = self.host.overrides()?;
                     if overrides.abort == Some(id) {
-                        run.resolve(crate::model::Answer::RollBack, "an operator", "--abort", self.report)?;
+                        run.resolve(
+                            crate::model::Answer::RollBack,
+                            "an operator",
+                            "--abort",
+                            self.report,
+                        )?;
                         self.host.settle(id, None)?;
                         self.stuck.store(false, Ordering::Release);
                         continue;
                     }
                     self.stuck.store(true, Ordering::Release);
                     crate::host::Nodes::release_node(self.host);
-                    let step = run.plan.step(&at.step).map_or_else(|| at.step.to_string(), |s| s.name.clone());
+                    let step = run
+                        .plan
+                        .step(&at.step)
+                        .map_or_else(|| at.step.to_string(), |s| s.name.clone());
                     if self.patience != Patience::Forever {
-                        return Ok(Driven::End(PassEnd::Stuck { run: id, step, reason: at.reason }));
+                        return Ok(Driven::End(PassEnd::Stuck {
+                            run: id,
+                            step,
+                            reason: at.reason,
+                        }));
                     }
                     Duration::from_millis(500)
                 }
@@ -232,7 +265,10 @@ impl Pass<'_> {
             Some(plan) => format!("{} comes first or has changed", plan.action.describe()),
             None => "the manifests no longer ask for it".to_owned(),
         };
-        self.report.notice(Notice::Warn(format!("{} is given up: {why}", run.plan.action.describe())));
+        self.report.notice(Notice::Warn(format!(
+            "{} is given up: {why}",
+            run.plan.action.describe()
+        )));
         Ok(run.supersede(&why)?)
     }
 }

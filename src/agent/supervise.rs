@@ -5,7 +5,9 @@
 use super::pass::{AgentError, Pass, PassEnd, Patience};
 use super::wish::Wish;
 use crate::engine::{EngineError, Run};
-use crate::host::{Ambient, Baton, Clock as _, HostError, NodeState, Nodes as _, RealHost, Requests as _};
+use crate::host::{
+    Ambient, Baton, Clock as _, HostError, NodeState, Nodes as _, RealHost, Requests as _,
+};
 use crate::model::StartId;
 use crate::observe::run_summaries;
 use crate::plan::expand_launch;
@@ -45,11 +47,19 @@ pub fn supervise(
             let mut report = new_report();
             let ended = reconcile_forever(wish.clone(), &host, &stuck, report.as_mut());
             // An engine that could not go on takes the supervisor along.
-            ambient.interrupt.store(ended.is_err() || host.interrupted(), Ordering::Relaxed);
+            ambient
+                .interrupt
+                .store(ended.is_err() || host.interrupted(), Ordering::Relaxed);
             ended
         });
         let mut report = new_report();
-        let mut keeper = Keeper { wish, host: &host, stuck: &stuck, died_at: None, announced: false };
+        let mut keeper = Keeper {
+            wish,
+            host: &host,
+            stuck: &stuck,
+            died_at: None,
+            announced: false,
+        };
         while host.pause(TICK).is_ok() {
             if let Some(Err(error)) = baton.unless_claimed(|| keeper.tick(report.as_mut())) {
                 report.notice(Notice::Warn(format!("supervision: {error}")));
@@ -115,9 +125,13 @@ impl Keeper<'_> {
             NodeState::Running { pid, .. } => {
                 self.died_at = None;
                 if stop_wanted {
-                    report.notice(Notice::Warn(format!("stopping pid {pid}: an operator asked for it")));
+                    report.notice(Notice::Warn(format!(
+                        "stopping pid {pid}: an operator asked for it"
+                    )));
                     if self.host.stop(&self.wish.node.spec.stop)?.is_none() {
-                        report.notice(Notice::Warn(format!("pid {pid} does not end within its grace")));
+                        report.notice(Notice::Warn(format!(
+                            "pid {pid} does not end within its grace"
+                        )));
                     }
                 } else if !self.announced {
                     self.announced = true;
@@ -133,10 +147,15 @@ impl Keeper<'_> {
                 let due = !self.announced || died_at.elapsed() >= delay;
                 if has_release && first && self.announced {
                     let exit = exit.as_deref().unwrap_or("exit status unknown");
-                    report.notice(Notice::Warn(format!("the node has ended ({exit}); it is started again in {delay:?}")));
+                    report.notice(Notice::Warn(format!(
+                        "the node has ended ({exit}); it is started again in {delay:?}"
+                    )));
                 }
                 if has_release && due {
-                    self.host.start(StartId(self.host.new_ulid()), &expand_launch(&self.wish.node.spec))?;
+                    self.host.start(
+                        StartId(self.host.new_ulid()),
+                        &expand_launch(&self.wish.node.spec),
+                    )?;
                     self.died_at = None;
                     self.announced = false;
                 }
@@ -148,12 +167,23 @@ impl Keeper<'_> {
 }
 
 /// The end of `visor run`: an open run is told that the node's death is ours, then the node is stopped.
-fn finish(wish: &Wish, ambient: &Ambient, report: &mut dyn Report) -> Result<Supervised, AgentError> {
-    let calm = Ambient { env: ambient.env.clone(), ..Ambient::default() };
+fn finish(
+    wish: &Wish,
+    ambient: &Ambient,
+    report: &mut dyn Report,
+) -> Result<Supervised, AgentError> {
+    let calm = Ambient {
+        env: ambient.env.clone(),
+        ..Ambient::default()
+    };
     let host = RealHost::new(&wish.node.spec, calm, Baton::default());
-    let open = run_summaries(&host).map_err(crate::observe::ObserveError::from)?.into_iter().rfind(|r| r.is_open());
+    let open = run_summaries(&host)
+        .map_err(crate::observe::ObserveError::from)?
+        .into_iter()
+        .rfind(|r| r.is_open());
     if let Some(open) = open {
-        let paused = Run::recover(&host, open.run).and_then(|mut run| run.paused("visor run was told to end"));
+        let paused = Run::recover(&host, open.run)
+            .and_then(|mut run| run.paused("visor run was told to end"));
         match paused {
             Ok(()) => {}
             Err(EngineError::Host(error)) => return Err(error.into()),

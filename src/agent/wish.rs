@@ -21,7 +21,11 @@ pub enum WishError {
     #[error(transparent)]
     Root(#[from] RootError),
     #[error("the manifest set {} has errors", .dir.display())]
-    Findings { dir: PathBuf, findings: Vec<Finding>, files: Vec<SourceText> },
+    Findings {
+        dir: PathBuf,
+        findings: Vec<Finding>,
+        files: Vec<SourceText>,
+    },
     #[error("the set {} has no node", .0.display())]
     NoNode(PathBuf),
     #[error("the set has the nodes {}; say which with --node or VISOR_NODE", .0.join(", "))]
@@ -36,19 +40,39 @@ impl Wish {
         let set = read_set(dir)?;
         let checked = check(&set);
         let Some(desired) = checked.desired else {
-            let errors = checked.findings.into_iter().filter(|f| f.severity == Severity::Error).collect();
-            return Err(WishError::Findings { dir: set.dir, findings: errors, files: set.files });
+            let errors = checked
+                .findings
+                .into_iter()
+                .filter(|f| f.severity == Severity::Error)
+                .collect();
+            return Err(WishError::Findings {
+                dir: set.dir,
+                findings: errors,
+                files: set.files,
+            });
         };
-        let known: Vec<String> = desired.nodes.iter().map(|n| n.spec.name.to_string()).collect();
+        let known: Vec<String> = desired
+            .nodes
+            .iter()
+            .map(|n| n.spec.name.to_string())
+            .collect();
         let mut nodes = desired.nodes.into_iter();
         let node = match name {
             Some(name) => nodes
                 .find(|n| n.spec.name.as_str() == name)
-                .ok_or_else(|| WishError::UnknownNode { name: name.to_owned(), known })?,
+                .ok_or_else(|| WishError::UnknownNode {
+                    name: name.to_owned(),
+                    known,
+                })?,
             None if known.len() > 1 => return Err(WishError::WhichNode(known)),
-            None => nodes.next().ok_or_else(|| WishError::NoNode(set.dir.clone()))?,
+            None => nodes
+                .next()
+                .ok_or_else(|| WishError::NoNode(set.dir.clone()))?,
         };
-        let mut wish = Self { dir: Some(set.dir), node };
+        let mut wish = Self {
+            dir: Some(set.dir),
+            node,
+        };
         if !wish.node.root_given {
             wish.node.spec.root = find_root(&wish.node.spec.home)?;
         }

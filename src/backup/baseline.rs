@@ -69,7 +69,11 @@ struct Footer {
 
 impl Baseline {
     pub fn new(generation: GenId, source: &Path) -> Self {
-        Self { generation, source: source.to_owned(), entries: BTreeMap::new() }
+        Self {
+            generation,
+            source: source.to_owned(),
+            entries: BTreeMap::new(),
+        }
     }
 
     /// Replaces the file, synced.
@@ -80,9 +84,18 @@ impl Baseline {
 
     /// `None` when there is no such file.
     pub fn read(path: &Path) -> Result<Option<Self>, BackupError> {
-        let Some((generation, source, changes)) = decode(path)? else { return Ok(None) };
-        let entries = changes.into_iter().filter_map(|(p, e)| e.map(|e| (p, e))).collect();
-        Ok(Some(Self { generation, source, entries }))
+        let Some((generation, source, changes)) = decode(path)? else {
+            return Ok(None);
+        };
+        let entries = changes
+            .into_iter()
+            .filter_map(|(p, e)| e.map(|e| (p, e)))
+            .collect();
+        Ok(Some(Self {
+            generation,
+            source,
+            entries,
+        }))
     }
 
     /// The state that a seal on top of this baseline stands for.
@@ -99,22 +112,38 @@ impl Baseline {
 
 impl Sealed {
     pub fn to_bytes(&self) -> Vec<u8> {
-        encode(self.generation, &self.source, self.changes.iter().map(|(p, e)| (p.as_path(), e.as_ref())))
+        encode(
+            self.generation,
+            &self.source,
+            self.changes.iter().map(|(p, e)| (p.as_path(), e.as_ref())),
+        )
     }
 }
 
 /// Reads a SEAL or CONSUMED file; `None` when there is none.
 pub fn read_seal(path: &Path) -> Result<Option<Sealed>, BackupError> {
-    Ok(decode(path)?.map(|(generation, source, changes)| Sealed { generation, source, changes }))
+    Ok(decode(path)?.map(|(generation, source, changes)| Sealed {
+        generation,
+        source,
+        changes,
+    }))
 }
 
-fn encode<'a>(generation: GenId, source: &Path, lines: impl Iterator<Item = (&'a Path, Option<&'a Entry>)>) -> Vec<u8> {
+fn encode<'a>(
+    generation: GenId,
+    source: &Path,
+    lines: impl Iterator<Item = (&'a Path, Option<&'a Entry>)>,
+) -> Vec<u8> {
     let mut out = Vec::new();
     let mut line = |value: &dyn erased::Json| {
         out.extend(value.json());
         out.push(b'\n');
     };
-    line(&Header { version: VERSION, generation, source: escape(source) });
+    line(&Header {
+        version: VERSION,
+        generation,
+        source: escape(source),
+    });
     let mut entries = 0;
     for (path, entry) in lines {
         entries += 1;
@@ -146,31 +175,50 @@ mod erased {
 type Decoded = (GenId, PathBuf, BTreeMap<PathBuf, Option<Entry>>);
 
 fn decode(path: &Path) -> Result<Option<Decoded>, BackupError> {
-    let Some(bytes) = read_bounded(path, MAX_BYTES)? else { return Ok(None) };
-    let damaged = |what: String| BackupError::Damaged { path: path.to_owned(), what };
-    let text = bytes.strip_suffix(b"\n").ok_or_else(|| damaged("it has no end".into()))?;
+    let Some(bytes) = read_bounded(path, MAX_BYTES)? else {
+        return Ok(None);
+    };
+    let damaged = |what: String| BackupError::Damaged {
+        path: path.to_owned(),
+        what,
+    };
+    let text = bytes
+        .strip_suffix(b"\n")
+        .ok_or_else(|| damaged("it has no end".into()))?;
     let (body, footer) = match text.iter().rposition(|&b| b == b'\n') {
         Some(at) => (&bytes[..=at], &text[at + 1..]),
         None => return Err(damaged("it has no last line".into())),
     };
-    let footer: Footer = serde_json::from_slice(footer).map_err(|e| damaged(format!("last line: {e}")))?;
+    let footer: Footer =
+        serde_json::from_slice(footer).map_err(|e| damaged(format!("last line: {e}")))?;
     if crc32fast::hash(body) != footer.crc {
         return Err(damaged("its checksum is wrong".into()));
     }
     let mut lines = body.split(|&b| b == b'\n').filter(|l| !l.is_empty());
-    let header: Header = serde_json::from_slice(lines.next().unwrap_or_default()).map_err(|e| damaged(e.to_string()))?;
+    let header: Header = serde_json::from_slice(lines.next().unwrap_or_default())
+        .map_err(|e| damaged(e.to_string()))?;
     if header.version > VERSION {
-        return Err(damaged(format!("it has format version {}, this visor reads {VERSION}", header.version)));
+        return Err(damaged(format!(
+            "it has format version {}, this visor reads {VERSION}",
+            header.version
+        )));
     }
     let mut changes = BTreeMap::new();
     for line in lines {
         let line: Line = serde_json::from_slice(line).map_err(|e| damaged(e.to_string()))?;
         let entry = match (line.kind, line.ident, line.gone) {
-            (Some(kind), Some(ident), false) => Some(Entry { kind, ident, hot: line.hot }),
+            (Some(kind), Some(ident), false) => Some(Entry {
+                kind,
+                ident,
+                hot: line.hot,
+            }),
             (_, _, true) => None,
             _ => return Err(damaged(format!("the entry of {} is not whole", line.p))),
         };
-        changes.insert(unescape(&line.p).ok_or_else(|| damaged(format!("bad escape in {}", line.p)))?, entry);
+        changes.insert(
+            unescape(&line.p).ok_or_else(|| damaged(format!("bad escape in {}", line.p)))?,
+            entry,
+        );
     }
     if changes.len() as u64 != footer.entries {
         return Err(damaged("entries are missing".into()));
@@ -209,8 +257,21 @@ mod tests {
     use super::*;
 
     fn entry() -> Entry {
-        let ident = Ident { dev: 1, ino: 2, size: 3, mtime: 4, ctime: -5, mode: 0o100_600, uid: 0, gid: 0 };
-        Entry { kind: Kind::File, ident, hot: true }
+        let ident = Ident {
+            dev: 1,
+            ino: 2,
+            size: 3,
+            mtime: 4,
+            ctime: -5,
+            mode: 0o100_600,
+            uid: 0,
+            gid: 0,
+        };
+        Entry {
+            kind: Kind::File,
+            ident,
+            hot: true,
+        }
     }
 
     #[test]
@@ -222,11 +283,18 @@ mod tests {
         baseline.entries.insert(odd.clone(), entry());
         baseline.write(&path).expect("written");
         assert_eq!(Baseline::read(&path).expect("read"), Some(baseline.clone()));
-        let sealed = Sealed { generation: baseline.generation, source: "/data".into(), changes: [(odd, None)].into() };
+        let sealed = Sealed {
+            generation: baseline.generation,
+            source: "/data".into(),
+            changes: [(odd, None)].into(),
+        };
         assert!(baseline.with(&sealed).entries.is_empty());
         let mut bytes = std::fs::read(&path).expect("read");
         bytes[5] ^= 1;
         std::fs::write(&path, bytes).expect("written");
-        assert!(matches!(Baseline::read(&path), Err(BackupError::Damaged { .. })));
+        assert!(matches!(
+            Baseline::read(&path),
+            Err(BackupError::Damaged { .. })
+        ));
     }
 }

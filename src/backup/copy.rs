@@ -32,7 +32,12 @@ const HOT_COARSE_NS: i128 = 2_000_000_000;
 
 impl Copier<'_> {
     /// Copies one entry of the source as it is now; `None` when it has gone. `live`: its writer may be at work.
-    pub(super) fn copy(&mut self, rel: &Path, entry: &Entry, live: bool) -> Result<Option<Entry>, BackupError> {
+    pub(super) fn copy(
+        &mut self,
+        rel: &Path,
+        entry: &Entry,
+        live: bool,
+    ) -> Result<Option<Entry>, BackupError> {
         let to = self.tree.join(rel);
         self.ready_parent(&to)?;
         match entry.kind {
@@ -48,8 +53,12 @@ impl Copier<'_> {
 
     fn file(&mut self, rel: &Path, to: &Path, live: bool) -> Result<Option<Entry>, BackupError> {
         let from = self.source.join(rel);
-        let Some(file) = gone_is_none(File::open(&from), "open", &from)? else { return Ok(None) };
-        let look = || -> Result<Ident, PathError> { Ok(Ident::of(&file.metadata().at("look at", &from)?)) };
+        let Some(file) = gone_is_none(File::open(&from), "open", &from)? else {
+            return Ok(None);
+        };
+        let look = || -> Result<Ident, PathError> {
+            Ok(Ident::of(&file.metadata().at("look at", &from)?))
+        };
         let mut before = look()?;
         let mut hot = false;
         if live {
@@ -65,18 +74,31 @@ impl Copier<'_> {
         self.contents(&file, &from, &copy, &temporary, before.size)?;
         let after = look()?;
         hot |= live && (after != before || is_hot(&after));
-        copy.set_permissions(fs::Permissions::from_mode(after.mode & 0o7777)).at("set the mode of", &temporary)?;
+        copy.set_permissions(fs::Permissions::from_mode(after.mode & 0o7777))
+            .at("set the mode of", &temporary)?;
         chown(&temporary, Some(after.uid), Some(after.gid)).at("set the owner of", &temporary)?;
-        copy.set_modified(time_of(after.mtime)).at("set the time of", &temporary)?;
+        copy.set_modified(time_of(after.mtime))
+            .at("set the time of", &temporary)?;
         copy.sync_all().at("sync", &temporary)?;
         self.syncs += 1;
         self.replace(&temporary, to)?;
         self.files += 1;
-        Ok(Some(Entry { kind: Kind::File, ident: after, hot }))
+        Ok(Some(Entry {
+            kind: Kind::File,
+            ident: after,
+            hot,
+        }))
     }
 
     /// Copies data and leaves holes where the source has them.
-    fn contents(&mut self, from: &File, from_path: &Path, to: &File, to_path: &Path, size: u64) -> Result<(), BackupError> {
+    fn contents(
+        &mut self,
+        from: &File,
+        from_path: &Path,
+        to: &File,
+        to_path: &Path,
+        size: u64,
+    ) -> Result<(), BackupError> {
         let mut at = 0;
         while at < size {
             let start = match rustix::fs::seek(from, SeekFrom::Data(at)) {
@@ -95,13 +117,16 @@ impl Copier<'_> {
             while at < end {
                 let want = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
                 let (mut i, mut o) = (at, at);
-                let n = match rustix::fs::copy_file_range(from, Some(&mut i), to, Some(&mut o), want) {
-                    Ok(n) => n,
-                    Err(rustix::io::Errno::XDEV | rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-                        by_hand(from, from_path, to, to_path, at, want)?
-                    }
-                    Err(other) => return Err(other).at("copy", from_path)?,
-                };
+                let n =
+                    match rustix::fs::copy_file_range(from, Some(&mut i), to, Some(&mut o), want) {
+                        Ok(n) => n,
+                        Err(
+                            rustix::io::Errno::XDEV
+                            | rustix::io::Errno::INVAL
+                            | rustix::io::Errno::NOSYS,
+                        ) => by_hand(from, from_path, to, to_path, at, want)?,
+                        Err(other) => return Err(other).at("copy", from_path)?,
+                    };
                 if n == 0 {
                     break;
                 }
@@ -120,11 +145,14 @@ impl Copier<'_> {
 
     fn link(&mut self, rel: &Path, to: &Path, entry: &Entry) -> Result<Option<Entry>, BackupError> {
         let from = self.source.join(rel);
-        let Some(target) = gone_is_none(fs::read_link(&from), "read link", &from)? else { return Ok(None) };
+        let Some(target) = gone_is_none(fs::read_link(&from), "read link", &from)? else {
+            return Ok(None);
+        };
         let temporary = self.tmp.join("link");
         let _ = fs::remove_file(&temporary);
         symlink(&target, &temporary).at("link", &temporary)?;
-        lchown(&temporary, Some(entry.ident.uid), Some(entry.ident.gid)).at("set the owner of", &temporary)?;
+        lchown(&temporary, Some(entry.ident.uid), Some(entry.ident.gid))
+            .at("set the owner of", &temporary)?;
         self.replace(&temporary, to)?;
         Ok(Some(*entry))
     }
@@ -154,7 +182,8 @@ impl Copier<'_> {
             make_private_dir(to)?;
             self.dirty_dirs.insert(parent(to).to_owned());
         }
-        fs::set_permissions(to, fs::Permissions::from_mode(ident.mode & 0o7777)).at("set the mode of", to)?;
+        fs::set_permissions(to, fs::Permissions::from_mode(ident.mode & 0o7777))
+            .at("set the mode of", to)?;
         chown(to, Some(ident.uid), Some(ident.gid)).at("set the owner of", to)?;
         Ok(())
     }
@@ -183,7 +212,14 @@ impl Copier<'_> {
     }
 }
 
-fn by_hand(from: &File, from_path: &Path, to: &File, to_path: &Path, at: u64, want: usize) -> Result<usize, PathError> {
+fn by_hand(
+    from: &File,
+    from_path: &Path,
+    to: &File,
+    to_path: &Path,
+    at: u64,
+    want: usize,
+) -> Result<usize, PathError> {
     use std::os::unix::fs::FileExt as _;
     let mut buffer = vec![0; want.min(256 * 1024)];
     let n = from.read_at(&mut buffer, at).at("read", from_path)?;

@@ -19,7 +19,12 @@ pub enum BackupError {
         "not enough space in {} for a copy of the data: {} needed and {} kept free, {} available",
         .dir.display(), bytesize::ByteSize(*.need), bytesize::ByteSize(*.reserve), bytesize::ByteSize(*.available)
     )]
-    NoSpace { dir: PathBuf, need: u64, reserve: u64, available: u64 },
+    NoSpace {
+        dir: PathBuf,
+        need: u64,
+        reserve: u64,
+        available: u64,
+    },
     #[error("{} is damaged: {what}", .path.display())]
     Damaged { path: PathBuf, what: String },
     #[error("generation {0} has no finished pre-copy round")]

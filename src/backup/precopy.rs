@@ -47,7 +47,11 @@ struct Shared {
 
 impl Precopier {
     /// Begins rounds into `<id>.part`; goes on from the baseline that an earlier visor left.
-    pub fn start(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Result<Self, BackupError> {
+    pub fn start(
+        paths: &GenPaths,
+        generation: GenId,
+        data: &DataSpec,
+    ) -> Result<Self, BackupError> {
         let view = DataView::new(data)?;
         let paths = paths.clone();
         for dir in ["tree", "tmp"] {
@@ -75,7 +79,12 @@ impl Precopier {
             }
             done
         });
-        Ok(Self { generation, shared, thread: Some(thread), ended: None })
+        Ok(Self {
+            generation,
+            shared,
+            thread: Some(thread),
+            ended: None,
+        })
     }
 
     pub fn state(&self) -> Precopy {
@@ -95,9 +104,13 @@ impl Precopier {
 
     /// One last short round, then the end.
     pub fn end(&mut self) -> Result<(), BackupError> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let Some(thread) = self.thread.take() else {
+            return Ok(());
+        };
         self.ask_to_end();
-        let baseline = thread.join().map_err(|_| BackupError::Precopy("its thread panicked".into()))??;
+        let baseline = thread
+            .join()
+            .map_err(|_| BackupError::Precopy("its thread panicked".into()))??;
         self.ended = Some(baseline);
         Ok(())
     }
@@ -125,7 +138,12 @@ impl Drop for Precopier {
     }
 }
 
-fn rounds(paths: &GenPaths, view: &DataView, mut baseline: Baseline, shared: &Shared) -> Result<Baseline, BackupError> {
+fn rounds(
+    paths: &GenPaths,
+    view: &DataView,
+    mut baseline: Baseline,
+    shared: &Shared,
+) -> Result<Baseline, BackupError> {
     let mut last = false;
     loop {
         let began = Instant::now();
@@ -150,7 +168,9 @@ fn rounds(paths: &GenPaths, view: &DataView, mut baseline: Baseline, shared: &Sh
         }
         // The longer a round takes, the rarer it is: a tenth of the time at the most.
         let rest = (began.elapsed() * 10).clamp(SHORTEST_REST, LONGEST_REST);
-        let Ok(end) = shared.end.lock() else { return Ok(baseline) };
+        let Ok(end) = shared.end.lock() else {
+            return Ok(baseline);
+        };
         let (end, _) = match shared.wake.wait_timeout_while(end, rest, |end| !*end) {
             Ok(woken) => woken,
             Err(_) => return Ok(baseline),
@@ -193,7 +213,9 @@ pub(super) fn pass(
     }
     for (path, entry) in &now {
         let old = baseline.entries.get(path);
-        if old.is_some_and(|old| same(old, entry)) && !(compare && entry.kind == Kind::File && differs(copier, path)?) {
+        if old.is_some_and(|old| same(old, entry))
+            && !(compare && entry.kind == Kind::File && differs(copier, path)?)
+        {
             continue;
         }
         match copier.copy(path, entry, live)? {
@@ -214,13 +236,17 @@ pub(super) fn same(old: &Entry, new: &Entry) -> bool {
         && match new.kind {
             Kind::File | Kind::Link => !old.hot && old.ident == new.ident,
             Kind::Dir => {
-                (old.ident.mode, old.ident.uid, old.ident.gid) == (new.ident.mode, new.ident.uid, new.ident.gid)
+                (old.ident.mode, old.ident.uid, old.ident.gid)
+                    == (new.ident.mode, new.ident.uid, new.ident.gid)
             }
             Kind::Kept => true,
         }
 }
 
-pub(super) fn apply(entries: &mut BTreeMap<PathBuf, Entry>, changes: &BTreeMap<PathBuf, Option<Entry>>) {
+pub(super) fn apply(
+    entries: &mut BTreeMap<PathBuf, Entry>,
+    changes: &BTreeMap<PathBuf, Option<Entry>>,
+) {
     for (path, change) in changes {
         match change {
             Some(entry) => entries.insert(path.clone(), *entry),
@@ -230,7 +256,10 @@ pub(super) fn apply(entries: &mut BTreeMap<PathBuf, Entry>, changes: &BTreeMap<P
 }
 
 fn differs(copier: &Copier<'_>, path: &Path) -> Result<bool, BackupError> {
-    Ok(!super::restore::same_contents(&copier.source.join(path), &copier.tree.join(path))?)
+    Ok(!super::restore::same_contents(
+        &copier.source.join(path),
+        &copier.tree.join(path),
+    )?)
 }
 
 /// Slows the copy down and watches the free space.
@@ -243,7 +272,12 @@ struct Pace<'a> {
 
 impl<'a> Pace<'a> {
     fn new(paths: &'a GenPaths, shared: &'a Shared) -> Self {
-        Self { dir: &paths.part, shared, began: Instant::now(), spent: AtomicU64::new(0) }
+        Self {
+            dir: &paths.part,
+            shared,
+            began: Instant::now(),
+            spent: AtomicU64::new(0),
+        }
     }
 
     fn spend(&self, bytes: u64) -> Result<(), BackupError> {
@@ -263,7 +297,11 @@ impl<'a> Pace<'a> {
 }
 
 fn reckon_space(part: &Path, view: &DataView) -> Result<(), BackupError> {
-    let need = scan(view)?.values().filter(|e| e.kind == Kind::File).map(|e| e.ident.size).sum();
+    let need = scan(view)?
+        .values()
+        .filter(|e| e.kind == Kind::File)
+        .map(|e| e.ident.size)
+        .sum();
     enough_space(part, need)
 }
 
@@ -271,7 +309,12 @@ fn enough_space(dir: &Path, need: u64) -> Result<(), BackupError> {
     let stat = rustix::fs::statvfs(dir).at("look at the space of", dir)?;
     let available = stat.f_bavail.saturating_mul(stat.f_frsize);
     if available < need.saturating_add(RESERVE) {
-        return Err(BackupError::NoSpace { dir: dir.to_owned(), need, reserve: RESERVE, available });
+        return Err(BackupError::NoSpace {
+            dir: dir.to_owned(),
+            need,
+            reserve: RESERVE,
+            available,
+        });
     }
     Ok(())
 }

@@ -37,7 +37,10 @@ pub fn consume(paths: &GenPaths) -> Result<(), BackupError> {
 /// and the live data lack is an error: signer state must not vanish.
 pub fn carry_keep(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Result<(), BackupError> {
     let view = DataView::new(data)?;
-    let live: BTreeMap<PathBuf, Entry> = scan(&view)?.into_iter().filter(|(_, e)| e.kind == Kind::Kept).collect();
+    let live: BTreeMap<PathBuf, Entry> = scan(&view)?
+        .into_iter()
+        .filter(|(_, e)| e.kind == Kind::Kept)
+        .collect();
     let sealed = sealed_state(&paths.done, generation)?;
     for (path, _) in sealed.entries.iter().filter(|(_, e)| e.kind == Kind::Kept) {
         if !live.contains_key(path) {
@@ -59,7 +62,13 @@ pub fn carry_keep(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Resul
     for (path, entry) in &live {
         let full = view.dir.join(path);
         let meta = fs::symlink_metadata(&full).at("look at", &full)?;
-        let kind = if meta.is_dir() { Kind::Dir } else if meta.is_symlink() { Kind::Link } else { Kind::File };
+        let kind = if meta.is_dir() {
+            Kind::Dir
+        } else if meta.is_symlink() {
+            Kind::Link
+        } else {
+            Kind::File
+        };
         copier.copy(path, &Entry { kind, ..*entry }, false)?;
         if kind == Kind::File && !same_contents(&full, &copier.tree.join(path))? {
             return Err(BackupError::KeepDiffers(full));
@@ -77,7 +86,8 @@ pub fn exchange(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
     // The tree's top has the mode and owner of the live one.
     let meta = fs::metadata(&live).at("look at", &live)?;
     fs::set_permissions(&tree, meta.permissions()).at("set the mode of", &tree)?;
-    std::os::unix::fs::chown(&tree, Some(meta.uid()), Some(meta.gid())).at("set the owner of", &tree)?;
+    std::os::unix::fs::chown(&tree, Some(meta.uid()), Some(meta.gid()))
+        .at("set the owner of", &tree)?;
     exchange_names(&live, &tree)?;
     sync_dir(parent(&live))?;
     sync_dir(&paths.done)?;
@@ -87,7 +97,9 @@ pub fn exchange(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
 
 pub(super) fn exchange_names(a: &Path, b: &Path) -> Result<(), BackupError> {
     match renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE) {
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => Err(BackupError::NoExchange(a.to_owned())),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            Err(BackupError::NoExchange(a.to_owned()))
+        }
         other => Ok(other.at("exchange", a)?),
     }
 }

@@ -10,7 +10,9 @@ use std::path::Path;
 
 /// Sealed generations, oldest first.
 pub fn sealed_generations(layout: &Layout) -> Vec<GenId> {
-    let Ok(entries) = fs::read_dir(layout.generations()) else { return vec![] };
+    let Ok(entries) = fs::read_dir(layout.generations()) else {
+        return vec![];
+    };
     let mut all: Vec<GenId> = entries
         .flatten()
         .filter(|e| e.path().join("SEAL").is_file())
@@ -31,7 +33,9 @@ pub fn prune(layout: &Layout, keep_last: u32, current: GenId) -> Result<u32, Bac
         removed += 1;
     }
     let own = GenPaths::new(layout, current).part;
-    let Ok(entries) = fs::read_dir(layout.generations()) else { return Ok(removed) };
+    let Ok(entries) = fs::read_dir(layout.generations()) else {
+        return Ok(removed);
+    };
     for entry in entries.flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|e| e == "part") && path != own {
@@ -44,7 +48,11 @@ pub fn prune(layout: &Layout, keep_last: u32, current: GenId) -> Result<u32, Bac
 /// Gives up a part that was never sealed.
 pub fn discard(layout: &Layout, generation: GenId) -> Result<(), BackupError> {
     let part = GenPaths::new(layout, generation).part;
-    if part.is_dir() { remove(layout, &part) } else { Ok(()) }
+    if part.is_dir() {
+        remove(layout, &part)
+    } else {
+        Ok(())
+    }
 }
 
 /// First out of sight, then away: a half-removed generation is never taken for a whole one.

@@ -72,7 +72,11 @@ pub struct DataView {
 impl DataView {
     pub fn new(data: &DataSpec) -> Result<Self, BackupError> {
         let dir = fs::canonicalize(&data.path).at("resolve", &data.path)?;
-        Ok(Self { dir, exclude: globs(&data.exclude)?, keep: globs(&data.keep)? })
+        Ok(Self {
+            dir,
+            exclude: globs(&data.exclude)?,
+            keep: globs(&data.keep)?,
+        })
     }
 
     /// True for a path below `dir` that `keep` names, itself or by a directory above it.
@@ -89,7 +93,9 @@ fn globs(patterns: &[String]) -> Result<GlobSet, BackupError> {
         move |source| BackupError::Glob { glob, source }
     };
     for pattern in patterns {
-        let glob = GlobBuilder::new(pattern.trim_end_matches('/')).literal_separator(true).build();
+        let glob = GlobBuilder::new(pattern.trim_end_matches('/'))
+            .literal_separator(true)
+            .build();
         set.add(glob.map_err(bad(pattern))?);
     }
     set.build().map_err(bad("the set of globs"))
@@ -102,7 +108,9 @@ pub fn scan(view: &DataView) -> Result<BTreeMap<PathBuf, Entry>, BackupError> {
     let mut dirs = vec![PathBuf::new()];
     while let Some(rel) = dirs.pop() {
         let dir = view.dir.join(&rel);
-        let Some(list) = gone_is_none(fs::read_dir(&dir), "list", &dir)? else { continue };
+        let Some(list) = gone_is_none(fs::read_dir(&dir), "list", &dir)? else {
+            continue;
+        };
         for found in list {
             let found = found.at("list", &dir)?;
             let path = rel.join(found.file_name());
@@ -110,12 +118,16 @@ pub fn scan(view: &DataView) -> Result<BTreeMap<PathBuf, Entry>, BackupError> {
                 continue;
             }
             let full = found.path();
-            let Some(meta) = gone_is_none(found.metadata(), "look at", &full)? else { continue };
+            let Some(meta) = gone_is_none(found.metadata(), "look at", &full)? else {
+                continue;
+            };
             let kind = match meta.file_type() {
                 t if t.is_dir() => Kind::Dir,
                 t if t.is_file() => Kind::File,
                 t if t.is_symlink() => Kind::Link,
-                t if t.is_socket() || t.is_fifo() || t.is_block_device() || t.is_char_device() => continue,
+                t if t.is_socket() || t.is_fifo() || t.is_block_device() || t.is_char_device() => {
+                    continue;
+                }
                 _ => continue,
             };
             let kept = view.is_kept(&path);
@@ -123,13 +135,24 @@ pub fn scan(view: &DataView) -> Result<BTreeMap<PathBuf, Entry>, BackupError> {
                 dirs.push(path.clone());
             }
             let kind = if kept { Kind::Kept } else { kind };
-            entries.insert(path, Entry { kind, ident: Ident::of(&meta), hot: false });
+            entries.insert(
+                path,
+                Entry {
+                    kind,
+                    ident: Ident::of(&meta),
+                    hot: false,
+                },
+            );
         }
     }
     Ok(entries)
 }
 
-pub(super) fn gone_is_none<T>(result: io::Result<T>, what: &'static str, path: &Path) -> Result<Option<T>, PathError> {
+pub(super) fn gone_is_none<T>(
+    result: io::Result<T>,
+    what: &'static str,
+    path: &Path,
+) -> Result<Option<T>, PathError> {
     match result {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.at(what, path).map(Some),

@@ -27,13 +27,17 @@ pub fn seal(
     let view = DataView::new(data)?;
     let baseline = match baseline {
         Some(baseline) => baseline,
-        None => Baseline::read(&paths.part.join("baseline"))?.ok_or(BackupError::NoBaseline(generation))?,
+        None => Baseline::read(&paths.part.join("baseline"))?
+            .ok_or(BackupError::NoBaseline(generation))?,
     };
     let mut copier = copier(paths, &view, &|_| Ok(()));
     let changes = pass(&mut copier, &view, &baseline, false, compare)?;
     copier.sync_dirs()?;
     let gone = changes.values().filter(|c| c.is_none()).count();
-    let new = changes.iter().filter(|(p, c)| c.is_some() && !baseline.entries.contains_key(*p)).count();
+    let new = changes
+        .iter()
+        .filter(|(p, c)| c.is_some() && !baseline.entries.contains_key(*p))
+        .count();
     let mut report = SealReport {
         files: copier.files,
         bytes: copier.bytes,
@@ -41,7 +45,11 @@ pub fn seal(
         syncs: copier.syncs,
     };
     killpoint::hit("seal:copied");
-    let sealed = Sealed { generation, source: view.dir.clone(), changes };
+    let sealed = Sealed {
+        generation,
+        source: view.dir.clone(),
+        changes,
+    };
     let path = paths.part.join("SEAL");
     let mut file = create_private(&path)?;
     file.write_all(&sealed.to_bytes()).at("write", &path)?;
@@ -68,8 +76,12 @@ pub fn seal_state(paths: &GenPaths) -> SealState {
 }
 
 /// The state that a sealed generation stands for.
-pub(super) fn sealed_state(dir: &std::path::Path, generation: GenId) -> Result<Baseline, BackupError> {
-    let baseline = Baseline::read(&dir.join("baseline"))?.ok_or(BackupError::NoBaseline(generation))?;
+pub(super) fn sealed_state(
+    dir: &std::path::Path,
+    generation: GenId,
+) -> Result<Baseline, BackupError> {
+    let baseline =
+        Baseline::read(&dir.join("baseline"))?.ok_or(BackupError::NoBaseline(generation))?;
     let seal = match read_seal(&dir.join("SEAL"))? {
         Some(seal) => Some(seal),
         None => read_seal(&dir.join("CONSUMED"))?,
@@ -81,7 +93,11 @@ pub(super) fn sealed_state(dir: &std::path::Path, generation: GenId) -> Result<B
 }
 
 /// True when names, inodes and stamps of the live data are those of the seal.
-pub fn seal_holds(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Result<bool, BackupError> {
+pub fn seal_holds(
+    paths: &GenPaths,
+    generation: GenId,
+    data: &DataSpec,
+) -> Result<bool, BackupError> {
     let sealed = sealed_state(&paths.done, generation)?;
     let now = scan(&DataView::new(data)?)?;
     let one = |(path, entry)| sealed.entries.get(path).is_some_and(|old| same(old, entry));

@@ -1,9 +1,12 @@
 //! Ethereum's JSON-RPC, as geth and its descendants speak it (`eth_blockNumber`, `eth_getBlockByNumber`, `eth_syncing`).
 
-#![expect(clippy::disallowed_methods, reason = "this capability asks the network")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this capability asks the network"
+)]
 
-use crate::plan::{ChainFacts, Fact};
 use crate::model::UnixMs;
+use crate::plan::{ChainFacts, Fact};
 use serde_json::{Value, json};
 use std::cell::Cell;
 use std::time::Duration;
@@ -29,7 +32,10 @@ impl Default for EvmClient {
             .proxy(None)
             .max_redirects(0)
             .build();
-        Self { agent: ureq::Agent::new_with_config(config), next_id: Cell::new(1) }
+        Self {
+            agent: ureq::Agent::new_with_config(config),
+            next_id: Cell::new(1),
+        }
     }
 }
 
@@ -40,31 +46,47 @@ impl EvmClient {
             Ok(number) => number,
             Err(why) => return ChainFacts::unknown(&why),
         };
-        let block = self.call(rpc, "eth_getBlockByNumber", &json!(["latest", false])).and_then(|b| header(&b));
+        let block = self
+            .call(rpc, "eth_getBlockByNumber", &json!(["latest", false]))
+            .and_then(|b| header(&b));
         let (head, head_age) = match block {
             Err(why) => (Fact::Known(number), Fact::Unknown(why)),
             Ok((latest, _)) if latest < number => {
-                let why = format!("eth_blockNumber says {number}, the latest block has number {latest}");
+                let why =
+                    format!("eth_blockNumber says {number}, the latest block has number {latest}");
                 (Fact::Unknown(why.clone()), Fact::Unknown(why))
             }
             Ok((latest, seconds)) => (Fact::Known(latest), age(seconds, now())),
         };
-        let syncing = match self.call(rpc, "eth_syncing", &json!([])).and_then(|v| syncing(&v)) {
+        let syncing = match self
+            .call(rpc, "eth_syncing", &json!([]))
+            .and_then(|v| syncing(&v))
+        {
             Ok(syncing) => Fact::Known(syncing),
             Err(why) => Fact::Unknown(why),
         };
-        ChainFacts { head, syncing, head_age }
+        ChainFacts {
+            head,
+            syncing,
+            head_age,
+        }
     }
 
     /// The height alone.
     pub fn height(&self, rpc: &str) -> Result<u64, String> {
-        self.call(rpc, "eth_blockNumber", &json!([])).and_then(|v| quantity(&v))
+        self.call(rpc, "eth_blockNumber", &json!([]))
+            .and_then(|v| quantity(&v))
     }
 
     fn call(&self, rpc: &str, method: &str, params: &Value) -> Result<Value, String> {
         let id = self.next_id.replace(self.next_id.get() + 1);
-        let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string();
-        let sent = self.agent.post(rpc).header("content-type", "application/json").send(body.as_bytes());
+        let body =
+            json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string();
+        let sent = self
+            .agent
+            .post(rpc)
+            .header("content-type", "application/json")
+            .send(body.as_bytes());
         let mut response = sent.map_err(|e| format!("{method}: {e}"))?;
         if response.status() != 200 {
             return Err(format!("{method}: answered HTTP {}", response.status()));
@@ -75,7 +97,8 @@ impl EvmClient {
             .limit(MAX_BODY)
             .read_to_vec()
             .map_err(|e| format!("{method}: {e}"))?;
-        let answer: Value = serde_json::from_slice(&bytes).map_err(|_| format!("{method}: the answer is not JSON"))?;
+        let answer: Value = serde_json::from_slice(&bytes)
+            .map_err(|_| format!("{method}: the answer is not JSON"))?;
         if answer.get("id") != Some(&json!(id)) {
             return Err(format!("{method}: the answer is to another question"));
         }
@@ -83,14 +106,20 @@ impl EvmClient {
             let text: String = error.to_string().chars().take(200).collect();
             return Err(format!("{method}: {text}"));
         }
-        answer.get("result").cloned().ok_or_else(|| format!("{method}: the answer has no result"))
+        answer
+            .get("result")
+            .cloned()
+            .ok_or_else(|| format!("{method}: the answer has no result"))
     }
 }
 
 /// A hex quantity: `0x1b4`.
 fn quantity(value: &Value) -> Result<u64, String> {
     let odd = || format!("`{}` is not a hex quantity", short(value));
-    let digits = value.as_str().and_then(|t| t.strip_prefix("0x")).ok_or_else(odd)?;
+    let digits = value
+        .as_str()
+        .and_then(|t| t.strip_prefix("0x"))
+        .ok_or_else(odd)?;
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(odd());
     }
@@ -100,7 +129,9 @@ fn quantity(value: &Value) -> Result<u64, String> {
 /// Number and timestamp (seconds) of a block.
 fn header(block: &Value) -> Result<(u64, u64), String> {
     let field = |name: &str| {
-        let value = block.get(name).ok_or_else(|| format!("the latest block has no {name}"))?;
+        let value = block
+            .get(name)
+            .ok_or_else(|| format!("the latest block has no {name}"))?;
         quantity(value).map_err(|e| format!("{name} of the latest block: {e}"))
     };
     Ok((field("number")?, field("timestamp")?))
@@ -113,7 +144,9 @@ fn syncing(value: &Value) -> Result<bool, String> {
         Value::Bool(false) => Ok(false),
         Value::Object(object) => {
             let field = |name: &str| {
-                let value = object.get(name).ok_or_else(|| format!("eth_syncing has no {name}"))?;
+                let value = object
+                    .get(name)
+                    .ok_or_else(|| format!("eth_syncing has no {name}"))?;
                 quantity(value).map_err(|e| format!("{name} of eth_syncing: {e}"))
             };
             Ok(field("currentBlock")? < field("highestBlock")?)
@@ -142,12 +175,25 @@ mod tests {
     #[test]
     fn odd_answers_are_unknown() {
         assert_eq!(quantity(&json!("0x1b4")), Ok(436));
-        for odd in [json!("0x"), json!("1b4"), json!(436), json!(null), json!("0x+1"), json!("0x10000000000000000")] {
+        for odd in [
+            json!("0x"),
+            json!("1b4"),
+            json!(436),
+            json!(null),
+            json!("0x+1"),
+            json!("0x10000000000000000"),
+        ] {
             assert!(quantity(&odd).is_err(), "{odd}");
         }
         assert_eq!(syncing(&json!(false)), Ok(false));
-        assert_eq!(syncing(&json!({"currentBlock": "0x1", "highestBlock": "0x2"})), Ok(true));
-        assert_eq!(syncing(&json!({"currentBlock": "0x2", "highestBlock": "0x2"})), Ok(false));
+        assert_eq!(
+            syncing(&json!({"currentBlock": "0x1", "highestBlock": "0x2"})),
+            Ok(true)
+        );
+        assert_eq!(
+            syncing(&json!({"currentBlock": "0x2", "highestBlock": "0x2"})),
+            Ok(false)
+        );
         for odd in [json!(true), json!(null), json!({}), json!("no")] {
             assert!(syncing(&odd).is_err(), "{odd}");
         }

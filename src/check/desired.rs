@@ -59,8 +59,13 @@ pub struct Artifact {
 impl Artifact {
     /// The file for a platform: an exact one before one that fits any.
     pub fn file(&self, platform: &str) -> Option<&ArtifactSpec> {
-        let exact = self.files.iter().find(|(p, _)| p.as_deref() == Some(platform));
-        exact.or_else(|| self.files.iter().find(|(p, _)| p.is_none())).map(|(_, f)| f)
+        let exact = self
+            .files
+            .iter()
+            .find(|(p, _)| p.as_deref() == Some(platform));
+        exact
+            .or_else(|| self.files.iter().find(|(p, _)| p.is_none()))
+            .map(|(_, f)| f)
     }
 }
 

@@ -41,7 +41,9 @@ impl Rules<'_> {
         let loaded = self.loaded;
         let mut out = BTreeMap::new();
         for object in &loaded.hooks {
-            let Ok(name) = object.name.parse::<Name>() else { continue };
+            let Ok(name) = object.name.parse::<Name>() else {
+                continue;
+            };
             let hook = &object.value;
             let at = |below: &str| loaded.at(object, below);
             let mut run = hook.run.clone();
@@ -49,13 +51,24 @@ impl Rules<'_> {
                 run[0] = program;
             }
             for (i, text) in hook.run.iter().enumerate() {
-                self.variables(text, || at(&format!("/run/{i}")), &[NODE_VARS, UPGRADE_VARS]);
+                self.variables(
+                    text,
+                    || at(&format!("/run/{i}")),
+                    &[NODE_VARS, UPGRADE_VARS],
+                );
             }
             for (key, text) in &hook.env {
-                self.variables(text, || at(&format!("/env/{key}")), &[NODE_VARS, UPGRADE_VARS]);
+                self.variables(
+                    text,
+                    || at(&format!("/env/{key}")),
+                    &[NODE_VARS, UPGRADE_VARS],
+                );
             }
-            let timeout = self.duration("timeout", hook.timeout.as_deref(), "60s", || at("/timeout"));
-            let retry_delay = self.duration("delay", hook.retry.delay.as_deref(), "1s", || at("/retry/delay"));
+            let timeout =
+                self.duration("timeout", hook.timeout.as_deref(), "60s", || at("/timeout"));
+            let retry_delay = self.duration("delay", hook.retry.delay.as_deref(), "1s", || {
+                at("/retry/delay")
+            });
             out.insert(
                 object.name.clone(),
                 HookParts {
@@ -80,27 +93,50 @@ impl Rules<'_> {
         }
         let Some(path) = inside(program) else {
             let help = "Write a file of the set, such as \"hooks/check.sh\", or an absolute path.";
-            self.push(Finding::error(Code::BadHook, place, format!("the program `{program}` leads out of the set"), help));
+            self.push(Finding::error(
+                Code::BadHook,
+                place,
+                format!("the program `{program}` leads out of the set"),
+                help,
+            ));
             return None;
         };
         match self.set.beside.get(&path) {
             None => {
-                let near = crate::manifest::closest(&path, self.set.beside.keys().map(String::as_str));
+                let near =
+                    crate::manifest::closest(&path, self.set.beside.keys().map(String::as_str));
                 let help = match near {
                     Some(near) => format!("Did you mean \"{near}\"?"),
-                    None => "Put the program into the set, or write its absolute path; programs are not looked up in PATH.".into(),
+                    None => {
+                        "Put the program into the set, or write its absolute path; programs are not looked up in PATH.".into()
+                    }
                 };
-                self.push(Finding::error(Code::BadHook, place, format!("there is no program \"{path}\" in the set"), help));
+                self.push(Finding::error(
+                    Code::BadHook,
+                    place,
+                    format!("there is no program \"{path}\" in the set"),
+                    help,
+                ));
                 None
             }
             Some(file) if file.mode & 0o111 == 0 => {
                 let help = format!("Run `chmod +x {path}`, and commit the mode.");
-                self.push(Finding::error(Code::BadHook, place, format!("the program \"{path}\" is not executable"), help));
+                self.push(Finding::error(
+                    Code::BadHook,
+                    place,
+                    format!("the program \"{path}\" is not executable"),
+                    help,
+                ));
                 None
             }
             Some(file) if file.mode & 0o002 != 0 => {
                 let help = format!("Run `chmod o-w {path}`: visor runs it with its own rights.");
-                self.push(Finding::error(Code::BadHook, place, format!("the program \"{path}\" can be changed by everybody"), help));
+                self.push(Finding::error(
+                    Code::BadHook,
+                    place,
+                    format!("the program \"{path}\" can be changed by everybody"),
+                    help,
+                ));
                 None
             }
             Some(_) => Some(self.set.dir.join(&path).display().to_string()),
@@ -108,22 +144,41 @@ impl Rules<'_> {
     }
 
     /// Finds a `${…}` that does not exist.
-    pub(super) fn variables(&mut self, text: &str, place: impl FnOnce() -> Place, known: &[&[&str]]) {
+    pub(super) fn variables(
+        &mut self,
+        text: &str,
+        place: impl FnOnce() -> Place,
+        known: &[&[&str]],
+    ) {
         let all = || known.iter().flat_map(|k| k.iter().copied());
-        let Err(bad) = expand(text, |name| all().any(|k| k == name).then(String::new)) else { return };
+        let Err(bad) = expand(text, |name| all().any(|k| k == name).then(String::new)) else {
+            return;
+        };
         let mut place = place();
         // Inside a plain string the place can be exact; escapes shift it, then the whole string is shown.
         let quoted = &self.set.files[place.file].text[place.start..place.end];
         if quoted.get(1..quoted.len().saturating_sub(1)) == Some(text) {
-            place = Place { file: place.file, start: place.start + 1 + bad.start, end: place.start + 1 + bad.end };
+            place = Place {
+                file: place.file,
+                start: place.start + 1 + bad.start,
+                end: place.start + 1 + bad.end,
+            };
         }
         let help = match crate::manifest::closest(&bad.name, all()) {
             Some(guess) => format!("Did you mean ${{{guess}}}?"),
             None => {
                 let names: Vec<String> = all().map(|n| format!("${{{n}}}")).collect();
-                format!("The variables here are {}; write $${{ for a plain ${{.", names.join(", "))
+                format!(
+                    "The variables here are {}; write $${{ for a plain ${{.",
+                    names.join(", ")
+                )
             }
         };
-        self.push(Finding::error(Code::UnknownVariable, place, format!("there is no variable ${{{}}}", bad.name), help));
+        self.push(Finding::error(
+            Code::UnknownVariable,
+            place,
+            format!("there is no variable ${{{}}}", bad.name),
+            help,
+        ));
     }
 }

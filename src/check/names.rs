@@ -19,19 +19,35 @@ impl Rules<'_> {
                         format!("{word} \"{name}\" is defined twice in the set"),
                         "Rename one of them, or take one out.",
                     );
-                    self.findings.push(finding.with(first.clone(), "first defined here"));
+                    self.findings
+                        .push(finding.with(first.clone(), "first defined here"));
                 }
                 if let Err(error) = name.parse::<Name>() {
                     let help = "Use 1 to 128 of the letters A-Z and a-z, digits, `.`, `_`, `+` and `-`, not `.` or `-` first.";
-                    self.findings.push(Finding::error(Code::BadName, first.clone(), error.to_string(), help));
+                    self.findings.push(Finding::error(
+                        Code::BadName,
+                        first.clone(),
+                        error.to_string(),
+                        help,
+                    ));
                 }
                 if let Some(other) = folded.insert((*kind, name.to_lowercase()), name)
                     && other != name
                 {
-                    let message = format!("{word} \"{name}\" and {word} \"{other}\" differ only in case");
-                    let there = self.loaded.named.get(&(*kind, other.to_owned())).and_then(|p| p.first()).cloned();
-                    let mut finding =
-                        Finding::error(Code::Duplicate, first.clone(), message, "Rename one: they become directories, and case does not count everywhere.");
+                    let message =
+                        format!("{word} \"{name}\" and {word} \"{other}\" differ only in case");
+                    let there = self
+                        .loaded
+                        .named
+                        .get(&(*kind, other.to_owned()))
+                        .and_then(|p| p.first())
+                        .cloned();
+                    let mut finding = Finding::error(
+                        Code::Duplicate,
+                        first.clone(),
+                        message,
+                        "Rename one: they become directories, and case does not count everywhere.",
+                    );
                     if let Some(there) = there {
                         finding = finding.with(there, "the other one");
                     }

@@ -19,14 +19,25 @@ impl<'a> Rules<'a> {
         let loaded = self.loaded;
         let mut out = Vec::new();
         for object in &loaded.nodes {
-            let Ok(name) = object.name.parse::<Name>() else { continue };
+            let Ok(name) = object.name.parse::<Name>() else {
+                continue;
+            };
             let node = &object.value;
             let at = |below: &str| loaded.at(object, below);
             let mut error = |code, below: &str, message: String, help: &str| {
-                self.findings.push(Finding::error(code, at(below), message, help));
+                self.findings
+                    .push(Finding::error(code, at(below), message, help));
             };
             if node.binary.is_empty() || node.binary.contains('/') || node.binary.starts_with('.') {
-                error(Code::BadPath, "/binary", format!("`binary` is the name of an executable, not a path; this is \"{}\"", node.binary), "Write only the file's name; visor looks in `current/bin/`.");
+                error(
+                    Code::BadPath,
+                    "/binary",
+                    format!(
+                        "`binary` is the name of an executable, not a path; this is \"{}\"",
+                        node.binary
+                    ),
+                    "Write only the file's name; visor looks in `current/bin/`.",
+                );
             }
             let home = PathBuf::from(&node.home);
             let mut good = true;
@@ -34,25 +45,57 @@ impl<'a> Rules<'a> {
                 if let Some(path) = path
                     && !is_plain_absolute(Path::new(path))
                 {
-                    error(Code::BadPath, &format!("/{key}"), format!("`{key}` wants an absolute path without `..`; this is \"{path}\""), "Write the whole path, beginning with `/`.");
+                    error(
+                        Code::BadPath,
+                        &format!("/{key}"),
+                        format!("`{key}` wants an absolute path without `..`; this is \"{path}\""),
+                        "Write the whole path, beginning with `/`.",
+                    );
                     good = false;
                 }
             }
             let data = home.join(&node.data.path);
             if !is_plain_absolute(&data) && good || node.data.path.is_empty() {
-                error(Code::BadPath, "/data/path", format!("`path` wants a directory below the home, or an absolute one; this is \"{}\"", node.data.path), "Write for example \"data\".");
+                error(
+                    Code::BadPath,
+                    "/data/path",
+                    format!(
+                        "`path` wants a directory below the home, or an absolute one; this is \"{}\"",
+                        node.data.path
+                    ),
+                    "Write for example \"data\".",
+                );
                 good = false;
             }
-            let root = node.root.as_ref().map_or_else(|| home.join("visor"), PathBuf::from);
+            let root = node
+                .root
+                .as_ref()
+                .map_or_else(|| home.join("visor"), PathBuf::from);
             if good && root.starts_with(&data) {
-                let message = format!("visor's root {} lies inside the data directory {}", root.display(), data.display());
-                error(Code::BadPath, "/data/path", message, "Give the data a directory of their own, or set `root` to one elsewhere on the same file system.");
+                let message = format!(
+                    "visor's root {} lies inside the data directory {}",
+                    root.display(),
+                    data.display()
+                );
+                error(
+                    Code::BadPath,
+                    "/data/path",
+                    message,
+                    "Give the data a directory of their own, or set `root` to one elsewhere on the same file system.",
+                );
             }
             for (key, globs) in [("exclude", &node.data.exclude), ("keep", &node.data.keep)] {
                 for (i, glob) in globs.iter().enumerate() {
-                    let bad = glob.starts_with('/') || glob.split('/').any(|p| p == "..") || glob.is_empty();
+                    let bad = glob.starts_with('/')
+                        || glob.split('/').any(|p| p == "..")
+                        || glob.is_empty();
                     if bad || globset::Glob::new(glob).is_err() {
-                        error(Code::BadGlob, &format!("/data/{key}/{i}"), format!("\"{glob}\" is not a glob below the data directory"), "Write for example \"*.ipc\" or \"**/LOCK\".");
+                        error(
+                            Code::BadGlob,
+                            &format!("/data/{key}/{i}"),
+                            format!("\"{glob}\" is not a glob below the data directory"),
+                            "Write for example \"*.ipc\" or \"**/LOCK\".",
+                        );
                     }
                 }
             }
@@ -64,15 +107,27 @@ impl<'a> Rules<'a> {
             }
             let chain = self.chain(object);
             let uses_chain = |text: &String| text.contains("${chain.");
-            if chain == ChainSpec::None && node.args.iter().chain(node.env.values()).any(uses_chain) {
-                self.push(Finding::error(Code::UnknownVariable, at("/args"), "${chain.…} is used and the node has no chain", "Say `chain = { kind = \"evm\", rpc = … }`, or write the address out."));
+            if chain == ChainSpec::None && node.args.iter().chain(node.env.values()).any(uses_chain)
+            {
+                self.push(Finding::error(
+                    Code::UnknownVariable,
+                    at("/args"),
+                    "${chain.…} is used and the node has no chain",
+                    "Say `chain = { kind = \"evm\", rpc = … }`, or write the address out.",
+                ));
             }
             let stop = StopPolicy {
-                grace: self.duration("grace", node.stop.grace.as_deref(), "5m", || at("/stop/grace")),
+                grace: self.duration("grace", node.stop.grace.as_deref(), "5m", || {
+                    at("/stop/grace")
+                }),
                 dump: self.duration("dump", node.stop.dump.as_deref(), "5s", || at("/stop/dump")),
                 kill: node.stop.kill,
             };
-            let restart = RestartPolicy { delay: self.duration("delay", node.restart.delay.as_deref(), "5s", || at("/restart/delay")) };
+            let restart = RestartPolicy {
+                delay: self.duration("delay", node.restart.delay.as_deref(), "5s", || {
+                    at("/restart/delay")
+                }),
+            };
             if let Some(genesis) = &node.genesis {
                 self.dangling(ObjectKind::Artifact, genesis, at("/genesis"));
             }
@@ -84,8 +139,16 @@ impl<'a> Rules<'a> {
                         name,
                         home,
                         root,
-                        data: DataSpec { path: data, exclude: node.data.exclude.clone(), keep: node.data.keep.clone() },
-                        launch: Launch { binary: node.binary.clone(), args: node.args.clone(), env: node.env.clone() },
+                        data: DataSpec {
+                            path: data,
+                            exclude: node.data.exclude.clone(),
+                            keep: node.data.keep.clone(),
+                        },
+                        launch: Launch {
+                            binary: node.binary.clone(),
+                            args: node.args.clone(),
+                            env: node.env.clone(),
+                        },
                         stop,
                         restart,
                         chain,
@@ -107,21 +170,42 @@ impl<'a> Rules<'a> {
         match (chain.kind, &chain.rpc) {
             (ChainKind::None, None) => ChainSpec::None,
             (ChainKind::None, Some(_)) => {
-                self.push(Finding::error(Code::BadChain, loaded.at(object, "/chain/rpc"), "an `rpc` is given, and the chain's kind is `none`", "Say `kind = \"evm\"`, or take `rpc` out."));
+                self.push(Finding::error(
+                    Code::BadChain,
+                    loaded.at(object, "/chain/rpc"),
+                    "an `rpc` is given, and the chain's kind is `none`",
+                    "Say `kind = \"evm\"`, or take `rpc` out.",
+                ));
                 ChainSpec::None
             }
             (ChainKind::Evm, None) => {
-                self.push(Finding::error(Code::BadChain, loaded.at(object, "/chain"), "the chain has no `rpc`, so it cannot be asked", "Add `rpc = \"http://127.0.0.1:8545\"`."));
+                self.push(Finding::error(
+                    Code::BadChain,
+                    loaded.at(object, "/chain"),
+                    "the chain has no `rpc`, so it cannot be asked",
+                    "Add `rpc = \"http://127.0.0.1:8545\"`.",
+                ));
                 ChainSpec::None
             }
             (ChainKind::Evm, Some(rpc)) => {
                 if split_rpc(rpc).is_none() {
-                    let message = format!("`rpc` wants an http:// or https:// address; this is \"{rpc}\"");
-                    self.push(Finding::error(Code::BadChain, loaded.at(object, "/chain/rpc"), message, "Write for example \"http://127.0.0.1:8545\"."));
+                    let message =
+                        format!("`rpc` wants an http:// or https:// address; this is \"{rpc}\"");
+                    self.push(Finding::error(
+                        Code::BadChain,
+                        loaded.at(object, "/chain/rpc"),
+                        message,
+                        "Write for example \"http://127.0.0.1:8545\".",
+                    ));
                 }
                 let max_head_age =
-                    self.duration("max-head-age", chain.max_head_age.as_deref(), "2m", || loaded.at(object, "/chain/max-head-age"));
-                ChainSpec::Evm { rpc: rpc.clone(), max_head_age }
+                    self.duration("max-head-age", chain.max_head_age.as_deref(), "2m", || {
+                        loaded.at(object, "/chain/max-head-age")
+                    });
+                ChainSpec::Evm {
+                    rpc: rpc.clone(),
+                    max_head_age,
+                }
             }
         }
     }
@@ -134,5 +218,9 @@ impl<'a> Rules<'a> {
 }
 
 fn is_plain_absolute(path: &Path) -> bool {
-    path.is_absolute() && path.components().all(|c| !matches!(c, std::path::Component::ParentDir)) && path != Path::new("/")
+    path.is_absolute()
+        && path
+            .components()
+            .all(|c| !matches!(c, std::path::Component::ParentDir))
+        && path != Path::new("/")
 }

@@ -15,21 +15,47 @@ impl Rules<'_> {
         let loaded = self.loaded;
         let mut out = BTreeMap::new();
         for object in &loaded.artifacts {
-            let Ok(name) = object.name.parse::<Name>() else { continue };
+            let Ok(name) = object.name.parse::<Name>() else {
+                continue;
+            };
             let mut files = Vec::new();
             let mut platforms: BTreeMap<Option<&str>, usize> = BTreeMap::new();
             for (i, file) in object.value.file.iter().enumerate() {
                 let at = |below: &str| loaded.at(object, &format!("/file/{i}{below}"));
                 if let Some(first) = platforms.insert(file.platform.as_deref(), i) {
-                    let of = file.platform.as_deref().map_or("any platform".to_owned(), |p| format!("platform {p}"));
-                    let finding = Finding::error(Code::SamePlatform, at(""), format!("a second file for {of}"), "Give each file a platform of its own.");
-                    self.push(finding.with(loaded.at(object, &format!("/file/{first}")), "the first one"));
+                    let of = file
+                        .platform
+                        .as_deref()
+                        .map_or("any platform".to_owned(), |p| format!("platform {p}"));
+                    let finding = Finding::error(
+                        Code::SamePlatform,
+                        at(""),
+                        format!("a second file for {of}"),
+                        "Give each file a platform of its own.",
+                    );
+                    self.push(finding.with(
+                        loaded.at(object, &format!("/file/{first}")),
+                        "the first one",
+                    ));
                 }
                 let sources = self.sources(object, i, file);
                 let digest = self.digest(file, &at);
-                let size_limit = self.size("size-limit", file.size_limit.as_deref(), DEFAULT_SIZE_LIMIT, || at("/size-limit"));
-                let (Some(digest), Some(sources)) = (digest, sources) else { continue };
-                let spec = ArtifactSpec { name: name.clone(), version: object.value.version.clone(), sources, digest, size_limit };
+                let size_limit = self.size(
+                    "size-limit",
+                    file.size_limit.as_deref(),
+                    DEFAULT_SIZE_LIMIT,
+                    || at("/size-limit"),
+                );
+                let (Some(digest), Some(sources)) = (digest, sources) else {
+                    continue;
+                };
+                let spec = ArtifactSpec {
+                    name: name.clone(),
+                    version: object.value.version.clone(),
+                    sources,
+                    digest,
+                    size_limit,
+                };
                 files.push((file.platform.clone(), spec));
             }
             out.insert(object.name.clone(), Artifact { name, files });
@@ -43,11 +69,21 @@ impl Rules<'_> {
             (None, Some(hex)) => (Digest::sha512(hex), "sha512"),
             (None, None) => {
                 let help = "Add `sha256` with the output of `sha256sum FILE`; what cannot be verified is not run.";
-                self.push(Finding::error(Code::NoDigest, at(""), "this file has no digest", help));
+                self.push(Finding::error(
+                    Code::NoDigest,
+                    at(""),
+                    "this file has no digest",
+                    help,
+                ));
                 return None;
             }
             (Some(_), Some(_)) => {
-                self.push(Finding::error(Code::NoDigest, at("/sha512"), "this file has two digests", "Keep one of `sha256` and `sha512`."));
+                self.push(Finding::error(
+                    Code::NoDigest,
+                    at("/sha512"),
+                    "this file has two digests",
+                    "Keep one of `sha256` and `sha512`.",
+                ));
                 return None;
             }
         };
@@ -55,17 +91,31 @@ impl Rules<'_> {
             Ok(digest) => Some(digest),
             Err(error) => {
                 let help = match error {
-                    DigestError::Length { want: 64, found: 128, .. } => "Is it a SHA-512? Then the key is `sha512`.",
+                    DigestError::Length {
+                        want: 64,
+                        found: 128,
+                        ..
+                    } => "Is it a SHA-512? Then the key is `sha512`.",
                     _ => "Write the hex digits that `sha256sum` or `sha512sum` prints.",
                 };
-                self.push(Finding::error(Code::BadDigest, at(&format!("/{key}")), error.to_string(), help));
+                self.push(Finding::error(
+                    Code::BadDigest,
+                    at(&format!("/{key}")),
+                    error.to_string(),
+                    help,
+                ));
                 None
             }
         }
     }
 
     /// Addresses and absolute paths, in order; `None` when one cannot be used.
-    fn sources(&mut self, object: &Object<manifest::Artifact>, i: usize, file: &ArtifactFile) -> Option<Vec<String>> {
+    fn sources(
+        &mut self,
+        object: &Object<manifest::Artifact>,
+        i: usize,
+        file: &ArtifactFile,
+    ) -> Option<Vec<String>> {
         let mut out = Vec::new();
         let mut good = true;
         for (j, url) in file.urls.iter().enumerate() {
@@ -77,19 +127,28 @@ impl Rules<'_> {
                     if self.set.beside.contains_key(&path) {
                         out.push(self.set.dir.join(&path).display().to_string());
                     } else {
-                        let near = crate::manifest::closest(&path, self.set.beside.keys().map(String::as_str));
+                        let near = crate::manifest::closest(
+                            &path,
+                            self.set.beside.keys().map(String::as_str),
+                        );
                         let help = match near {
                             Some(near) => format!("Did you mean \"{near}\"?"),
                             None => "Put the file into the set, or write the whole address with https://.".to_owned(),
                         };
-                        let finding = Finding::error(Code::BadSource, place(), format!("there is no file \"{path}\" in the set"), help);
+                        let finding = Finding::error(
+                            Code::BadSource,
+                            place(),
+                            format!("there is no file \"{path}\" in the set"),
+                            help,
+                        );
                         self.push(finding);
                         good = false;
                     }
                 }
                 Err(why) => {
                     let help = "Write an https://, http:// or file:/// address, or a path relative to the set.";
-                    let finding = Finding::error(Code::BadSource, place(), format!("`{url}` {why}"), help);
+                    let finding =
+                        Finding::error(Code::BadSource, place(), format!("`{url}` {why}"), help);
                     self.push(finding);
                     good = false;
                 }
@@ -103,7 +162,11 @@ impl Rules<'_> {
             name: o.name.clone(),
             keep_last: o.value.keep.last.unwrap_or(DEFAULT_KEEP_LAST),
         };
-        self.loaded.backups.iter().map(|o| (o.name.clone(), spec(o))).collect()
+        self.loaded
+            .backups
+            .iter()
+            .map(|o| (o.name.clone(), spec(o)))
+            .collect()
     }
 }
 
@@ -137,6 +200,9 @@ fn source(url: &str) -> Result<Source, &'static str> {
 
 /// A relative path without `.` and empty parts; `None` when it leads out.
 pub(super) fn inside(path: &str) -> Option<String> {
-    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    let parts: Vec<&str> = path
+        .split('/')
+        .filter(|p| !p.is_empty() && *p != ".")
+        .collect();
     (!parts.is_empty() && !parts.contains(&"..")).then(|| parts.join("/"))
 }

@@ -25,7 +25,12 @@ pub(super) struct Rules<'a> {
 /// Checks a set. Pure.
 pub fn check(set: &ManifestSet) -> Checked {
     let loaded = load(set);
-    let mut rules = Rules { set, loaded: &loaded, findings: vec![], broken: loaded.broken.iter().collect() };
+    let mut rules = Rules {
+        set,
+        loaded: &loaded,
+        findings: vec![],
+        broken: loaded.broken.iter().collect(),
+    };
     rules.findings.extend(unreadable(set));
     rules.names();
     let artifacts = rules.artifacts();
@@ -37,15 +42,28 @@ pub fn check(set: &ManifestSet) -> Checked {
     findings.extend(loaded.findings);
     sort(&mut findings, &set.files);
     let failed = findings.iter().any(|f| f.severity == Severity::Error);
-    let desired = (!failed).then(|| Desired { dir: set.dir.clone(), nodes });
+    let desired = (!failed).then(|| Desired {
+        dir: set.dir.clone(),
+        nodes,
+    });
     Checked { findings, desired }
 }
 
 fn unreadable(set: &ManifestSet) -> Vec<Finding> {
     // Places need a file; unreadable ones are given an empty text by the reader.
-    let at = |path: &str| Place::new(set.files.iter().position(|f| f.path == path).unwrap_or(0), 0..0);
+    let at = |path: &str| {
+        Place::new(
+            set.files.iter().position(|f| f.path == path).unwrap_or(0),
+            0..0,
+        )
+    };
     let of = |(path, why): &(String, String)| {
-        Finding::error(Code::Unreadable, at(path), format!("{path} cannot be read: {why}"), "Make it readable, as UTF-8, or take it out of the set.")
+        Finding::error(
+            Code::Unreadable,
+            at(path),
+            format!("{path} cannot be read: {why}"),
+            "Make it readable, as UTF-8, or take it out of the set.",
+        )
     };
     set.unreadable.iter().map(of).collect()
 }
@@ -69,17 +87,36 @@ impl Rules<'_> {
         if self.is_named(kind, name) || self.loaded.names_unknown {
             return;
         }
-        let names = self.loaded.named.keys().filter(|(k, _)| *k == kind).map(|(_, n)| n.as_str());
+        let names = self
+            .loaded
+            .named
+            .keys()
+            .filter(|(k, _)| *k == kind)
+            .map(|(_, n)| n.as_str());
         let word = kind.word();
         let help = match crate::manifest::closest(name, names) {
             Some(guess) => format!("Did you mean \"{guess}\"?"),
-            None => format!("Define [{word}.{}] in a file of the set, or name one that is there.", quoted(name)),
+            None => format!(
+                "Define [{word}.{}] in a file of the set, or name one that is there.",
+                quoted(name)
+            ),
         };
-        self.push(Finding::error(Code::Dangling, place, format!("there is no {word} \"{name}\" in the set"), help));
+        self.push(Finding::error(
+            Code::Dangling,
+            place,
+            format!("there is no {word} \"{name}\" in the set"),
+            help,
+        ));
     }
 }
 
 fn quoted(name: &str) -> String {
-    let bare = name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-    if bare { name.to_owned() } else { format!("\"{name}\"") }
+    let bare = name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    if bare {
+        name.to_owned()
+    } else {
+        format!("\"{name}\"")
+    }
 }

@@ -27,23 +27,44 @@ pub fn duration_text(d: Duration) -> String {
 
 impl Rules<'_> {
     /// A duration of a manifest, or its default.
-    pub(super) fn duration(&mut self, key: &str, text: Option<&str>, default: &str, place: impl FnOnce() -> Place) -> Duration {
+    pub(super) fn duration(
+        &mut self,
+        key: &str,
+        text: Option<&str>,
+        default: &str,
+        place: impl FnOnce() -> Place,
+    ) -> Duration {
         let text = text.unwrap_or(default);
         duration(text).unwrap_or_else(|| {
-            let message = format!("`{key}` wants a duration such as \"30s\" or \"1h 30m\"; this is \"{text}\"");
+            let message = format!(
+                "`{key}` wants a duration such as \"30s\" or \"1h 30m\"; this is \"{text}\""
+            );
             let help = "Write a whole number with one of ms, s, m, h, d.";
             self.push(Finding::error(Code::BadDuration, place(), message, help));
             Duration::ZERO
         })
     }
 
-    pub(super) fn size(&mut self, key: &str, text: Option<&str>, default: &str, place: impl FnOnce() -> Place) -> u64 {
+    pub(super) fn size(
+        &mut self,
+        key: &str,
+        text: Option<&str>,
+        default: &str,
+        place: impl FnOnce() -> Place,
+    ) -> u64 {
         let text = text.unwrap_or(default);
         match text.parse::<bytesize::ByteSize>() {
             Ok(size) if size.0 > 0 => size.0,
             _ => {
-                let message = format!("`{key}` wants a size such as \"200MiB\" or \"1GB\"; this is \"{text}\"");
-                self.push(Finding::error(Code::BadSize, place(), message, "Write a number with one of B, KB, MB, GB, KiB, MiB, GiB."));
+                let message = format!(
+                    "`{key}` wants a size such as \"200MiB\" or \"1GB\"; this is \"{text}\""
+                );
+                self.push(Finding::error(
+                    Code::BadSize,
+                    place(),
+                    message,
+                    "Write a number with one of B, KB, MB, GB, KiB, MiB, GiB.",
+                ));
                 1
             }
         }
@@ -56,7 +77,12 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_odd_ones_refused() {
-        for (text, ms) in [("30s", 30_000), ("1h 30m", 5_400_000), ("250ms", 250), ("0s", 0)] {
+        for (text, ms) in [
+            ("30s", 30_000),
+            ("1h 30m", 5_400_000),
+            ("250ms", 250),
+            ("0s", 0),
+        ] {
             assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
         }
         for bad in ["", "60 parsecs", "5", "-1s", "PT5M", "5s ago"] {

@@ -35,25 +35,49 @@ impl Rules<'_> {
     ) -> Vec<DesiredNode> {
         let loaded = self.loaded;
         for node in &mut nodes {
-            node.desired.genesis = node.object.value.genesis.as_ref().and_then(|g| artifacts.get(g)).cloned();
+            node.desired.genesis = node
+                .object
+                .value
+                .genesis
+                .as_ref()
+                .and_then(|g| artifacts.get(g))
+                .cloned();
         }
         let mut at_height: BTreeMap<(String, u64), Place> = BTreeMap::new();
         for object in &loaded.upgrades {
-            let Some(parts) = self.upgrade(object, artifacts, hooks, backups) else { continue };
+            let Some(parts) = self.upgrade(object, artifacts, hooks, backups) else {
+                continue;
+            };
             let selected = self.select(object, &nodes);
-            for node in nodes.iter_mut().filter(|n| selected.contains(&n.object.name)) {
+            for node in nodes
+                .iter_mut()
+                .filter(|n| selected.contains(&n.object.name))
+            {
                 let chain = &node.desired.spec.chain;
                 if let Trigger::Height(height) = parts.trigger {
                     let place = loaded.at(object, "/trigger/height");
                     if *chain == ChainSpec::None {
-                        let message = format!("a height is awaited, and node \"{}\" has no chain to ask", node.object.name);
+                        let message = format!(
+                            "a height is awaited, and node \"{}\" has no chain to ask",
+                            node.object.name
+                        );
                         let help = "Give the node a `chain`, or let the upgrade be `trigger = { manual = true }`.";
                         let finding = Finding::error(Code::BadChain, place.clone(), message, help);
                         self.push(finding.with(loaded.name_of(node.object), "this node"));
                     }
-                    if let Some(first) = at_height.insert((node.object.name.clone(), height), place.clone()) {
-                        let message = format!("two upgrades of node \"{}\" at height {height}", node.object.name);
-                        let finding = Finding::error(Code::SameHeight, place, message, "Give one of them another height, or take it out.");
+                    if let Some(first) =
+                        at_height.insert((node.object.name.clone(), height), place.clone())
+                    {
+                        let message = format!(
+                            "two upgrades of node \"{}\" at height {height}",
+                            node.object.name
+                        );
+                        let finding = Finding::error(
+                            Code::SameHeight,
+                            place,
+                            message,
+                            "Give one of them another height, or take it out.",
+                        );
                         self.push(finding.with(first, "the other one"));
                     }
                 }
@@ -65,7 +89,11 @@ impl Rules<'_> {
         }
         for node in &mut nodes {
             node.desired.upgrades.sort_by_key(|u| {
-                let height = if let Trigger::Height(h) = u.trigger { h } else { u64::MAX };
+                let height = if let Trigger::Height(h) = u.trigger {
+                    h
+                } else {
+                    u64::MAX
+                };
                 (height, u.name.clone())
             });
         }
@@ -84,30 +112,60 @@ impl Rules<'_> {
         let upgrade = &object.value;
         let at = |below: &str| loaded.at(object, below);
         if name.as_str() == "genesis" {
-            self.push(Finding::error(Code::BadName, loaded.name_of(object), "`genesis` is the name of the first release", "Give the upgrade another name."));
+            self.push(Finding::error(
+                Code::BadName,
+                loaded.name_of(object),
+                "`genesis` is the name of the first release",
+                "Give the upgrade another name.",
+            ));
         }
         self.dangling(ObjectKind::Artifact, &upgrade.artifact, at("/artifact"));
         let trigger = match (upgrade.trigger.height, upgrade.trigger.manual) {
             (Some(height), None) => Some(Trigger::Height(height)),
             (None, Some(true)) => Some(Trigger::Manual),
             (None, Some(false)) => {
-                self.push(Finding::error(Code::BadTrigger, at("/trigger/manual"), "`manual = false` says when the upgrade is not to begin, not when it is", "Say `height = …` instead."));
+                self.push(Finding::error(
+                    Code::BadTrigger,
+                    at("/trigger/manual"),
+                    "`manual = false` says when the upgrade is not to begin, not when it is",
+                    "Say `height = …` instead.",
+                ));
                 None
             }
             (None, None) => {
-                self.push(Finding::error(Code::BadTrigger, at("/trigger"), "the trigger is empty", "Say `height = …` or `manual = true`."));
+                self.push(Finding::error(
+                    Code::BadTrigger,
+                    at("/trigger"),
+                    "the trigger is empty",
+                    "Say `height = …` or `manual = true`.",
+                ));
                 None
             }
             (Some(_), Some(_)) => {
-                self.push(Finding::error(Code::BadTrigger, at("/trigger"), "the trigger has two kinds, `height` and `manual`", "Keep one of them."));
+                self.push(Finding::error(
+                    Code::BadTrigger,
+                    at("/trigger"),
+                    "the trigger has two kinds, `height` and `manual`",
+                    "Keep one of them.",
+                ));
                 None
             }
         };
         let backup = match upgrade.backup.as_deref() {
-            None => Some(BackupSpec { name: "default".into(), keep_last: DEFAULT_KEEP_LAST }),
+            None => Some(BackupSpec {
+                name: "default".into(),
+                keep_last: DEFAULT_KEEP_LAST,
+            }),
             Some("none") => {
-                let message = format!("upgrade \"{name}\" keeps no copy of the data: a roll-back cannot put them back");
-                self.push(Finding::warning(Code::NoBackup, at("/backup"), message, "Leave `backup` out for the default policy; keep \"none\" if that is meant."));
+                let message = format!(
+                    "upgrade \"{name}\" keeps no copy of the data: a roll-back cannot put them back"
+                );
+                self.push(Finding::warning(
+                    Code::NoBackup,
+                    at("/backup"),
+                    message,
+                    "Leave `backup` out for the default policy; keep \"none\" if that is meant.",
+                ));
                 None
             }
             Some(other) => {
@@ -129,18 +187,37 @@ impl Rules<'_> {
                 self.dangling(ObjectKind::Hook, name, place());
                 if names[..i].contains(name) {
                     let message = format!("hook \"{name}\" is named twice in one phase");
-                    self.push(Finding::error(Code::Duplicate, place(), message, "Name it once."));
+                    self.push(Finding::error(
+                        Code::Duplicate,
+                        place(),
+                        message,
+                        "Name it once.",
+                    ));
                 }
                 if let Some(parts) = hooks.get(name) {
-                    wanted.push(DesiredHook { spec: parts.spec(phase), rehearse: parts.rehearse });
+                    wanted.push(DesiredHook {
+                        spec: parts.spec(phase),
+                        rehearse: parts.rehearse,
+                    });
                 }
             }
         }
-        let within = self.duration("within", upgrade.health.within.as_deref(), "3m", || at("/health/within"));
-        let alive = upgrade.health.alive.as_deref().map(|t| self.duration("alive", Some(t), "2s", || at("/health/alive")));
+        let within = self.duration("within", upgrade.health.within.as_deref(), "3m", || {
+            at("/health/within")
+        });
+        let alive = upgrade
+            .health
+            .alive
+            .as_deref()
+            .map(|t| self.duration("alive", Some(t), "2s", || at("/health/alive")));
         if alive.is_some_and(|a| a > within) {
             let message = "the process must live longer than the time in which it must be healthy";
-            self.push(Finding::error(Code::BadDuration, at("/health/alive"), message, "Make `alive` shorter than `within`."));
+            self.push(Finding::error(
+                Code::BadDuration,
+                at("/health/alive"),
+                message,
+                "Make `alive` shorter than `within`.",
+            ));
         }
         Some(UpgradeParts {
             object,
@@ -163,19 +240,40 @@ impl Rules<'_> {
         };
         let mut dangling = false;
         for (i, name) in names.iter().flatten().enumerate() {
-            dangling |= !self.is_named(ObjectKind::Node, name) || self.is_broken(ObjectKind::Node, name);
-            self.dangling(ObjectKind::Node, name, loaded.at(object, &format!("/nodes/names/{i}")));
+            dangling |=
+                !self.is_named(ObjectKind::Node, name) || self.is_broken(ObjectKind::Node, name);
+            self.dangling(
+                ObjectKind::Node,
+                name,
+                loaded.at(object, &format!("/nodes/names/{i}")),
+            );
         }
         let fits = |node: &&NodeParts<'_>| {
-            let by_name = names.as_ref().is_none_or(|names| names.contains(&node.object.name));
-            let has = |(key, value): (&String, &String)| node.object.value.labels.get(key) == Some(value);
+            let by_name = names
+                .as_ref()
+                .is_none_or(|names| names.contains(&node.object.name));
+            let has =
+                |(key, value): (&String, &String)| node.object.value.labels.get(key) == Some(value);
             by_name && labels.as_ref().is_none_or(|labels| labels.iter().all(has))
         };
-        let selected: Vec<String> = nodes.iter().filter(fits).map(|n| n.object.name.clone()).collect();
-        let some_broken = loaded.broken.iter().any(|(kind, _)| *kind == ObjectKind::Node) || loaded.names_unknown;
+        let selected: Vec<String> = nodes
+            .iter()
+            .filter(fits)
+            .map(|n| n.object.name.clone())
+            .collect();
+        let some_broken = loaded
+            .broken
+            .iter()
+            .any(|(kind, _)| *kind == ObjectKind::Node)
+            || loaded.names_unknown;
         if selected.is_empty() && !dangling && !some_broken {
             let help = "Correct names or labels, or leave `nodes` out for every node of the set.";
-            self.push(Finding::error(Code::NoMatch, loaded.at(object, "/nodes"), format!("upgrade \"{}\" selects no node", object.name), help));
+            self.push(Finding::error(
+                Code::NoMatch,
+                loaded.at(object, "/nodes"),
+                format!("upgrade \"{}\" selects no node", object.name),
+                help,
+            ));
         }
         selected
     }

@@ -3,8 +3,14 @@
 use crate::model::{ChainSpec, Name, NodeSpec, Trigger};
 
 /// Variables known everywhere.
-pub const NODE_VARS: &[&str] =
-    &["node.name", "node.home", "node.root", "node.data", "chain.host", "chain.port"];
+pub const NODE_VARS: &[&str] = &[
+    "node.name",
+    "node.home",
+    "node.root",
+    "node.data",
+    "chain.host",
+    "chain.port",
+];
 /// Variables known in hooks, beside those.
 pub const UPGRADE_VARS: &[&str] = &["upgrade.name", "upgrade.height"];
 
@@ -30,10 +36,18 @@ pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<Stri
         }
         out.push_str(&text[at..start]);
         let rest = &text[start + 2..];
-        let close = rest.find('}').ok_or_else(|| BadVar { start, end: text.len(), name: rest.to_owned() })?;
+        let close = rest.find('}').ok_or_else(|| BadVar {
+            start,
+            end: text.len(),
+            name: rest.to_owned(),
+        })?;
         let name = &rest[..close];
         let end = start + 2 + close + 1;
-        out.push_str(&value(name).ok_or_else(|| BadVar { start, end, name: name.to_owned() })?);
+        out.push_str(&value(name).ok_or_else(|| BadVar {
+            start,
+            end,
+            name: name.to_owned(),
+        })?);
         at = end;
     }
     out.push_str(&text[at..]);
@@ -54,7 +68,12 @@ pub fn node_value(node: &NodeSpec, name: &str) -> Option<String> {
 }
 
 /// The value of a variable in a hook of an upgrade.
-pub fn upgrade_value(node: &NodeSpec, upgrade: &Name, trigger: &Trigger, name: &str) -> Option<String> {
+pub fn upgrade_value(
+    node: &NodeSpec,
+    upgrade: &Name,
+    trigger: &Trigger,
+    name: &str,
+) -> Option<String> {
     match (name, trigger) {
         ("upgrade.name", _) => Some(upgrade.to_string()),
         ("upgrade.height", Trigger::Height(h)) => Some(h.to_string()),
@@ -65,7 +84,9 @@ pub fn upgrade_value(node: &NodeSpec, upgrade: &Name, trigger: &Trigger, name: &
 
 /// Host and port of the chain's RPC.
 pub fn rpc_address(chain: &ChainSpec) -> Option<(String, u16)> {
-    let ChainSpec::Evm { rpc, .. } = chain else { return None };
+    let ChainSpec::Evm { rpc, .. } = chain else {
+        return None;
+    };
     split_rpc(rpc)
 }
 
@@ -83,7 +104,9 @@ pub fn split_rpc(rpc: &str) -> Option<(String, u16)> {
             let (host, after) = v6.split_once(']')?;
             (host, after.strip_prefix(':'))
         }
-        None => authority.split_once(':').map_or((authority, None), |(h, p)| (h, Some(p))),
+        None => authority
+            .split_once(':')
+            .map_or((authority, None), |(h, p)| (h, Some(p))),
     };
     if host.is_empty() {
         return None;
@@ -101,8 +124,22 @@ mod tests {
         let value = |n: &str| (n == "a").then(|| "1".to_owned());
         assert_eq!(expand("x${a}y${a}", value), Ok("x1y1".into()));
         assert_eq!(expand("$${a}${a}", value), Ok("${a}1".into()));
-        assert_eq!(expand("é${b}", value), Err(BadVar { start: 2, end: 6, name: "b".into() }));
-        assert_eq!(expand("${a", value), Err(BadVar { start: 0, end: 3, name: "a".into() }));
+        assert_eq!(
+            expand("é${b}", value),
+            Err(BadVar {
+                start: 2,
+                end: 6,
+                name: "b".into()
+            })
+        );
+        assert_eq!(
+            expand("${a", value),
+            Err(BadVar {
+                start: 0,
+                end: 3,
+                name: "a".into()
+            })
+        );
     }
 
     #[test]
@@ -116,7 +153,11 @@ mod tests {
             ("http://h:0", None),
             ("http://h:x", None),
         ] {
-            assert_eq!(split_rpc(rpc), want.map(|(h, p)| (h.to_owned(), p)), "{rpc}");
+            assert_eq!(
+                split_rpc(rpc),
+                want.map(|(h, p)| (h.to_owned(), p)),
+                "{rpc}"
+            );
         }
     }
 }

@@ -21,7 +21,13 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 pub(super) struct Global {
     /// The manifest set: a directory of TOML files [default: ./manifests, else .]
-    #[arg(long, short, global = true, env = "VISOR_MANIFESTS", value_name = "DIR")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "VISOR_MANIFESTS",
+        value_name = "DIR"
+    )]
     pub(super) manifests: Option<PathBuf>,
     /// The node of the set; needed when it has several
     #[arg(long, short, global = true, env = "VISOR_NODE", value_name = "NAME")]

@@ -5,8 +5,8 @@ use super::error::CliError;
 use crate::agent::Wish;
 use crate::check::DesiredNode;
 use crate::host::{Ambient, Baton, RealHost, wall_clock};
-use crate::store::{Layout, LockError, OverrideChange, Owner, StateLock, edit_overrides};
 use crate::plan::Overrides;
+use crate::store::{Layout, LockError, OverrideChange, Owner, StateLock, edit_overrides};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,10 @@ impl Context {
     }
 
     /// The same, or who holds it.
-    pub(super) fn try_lock(&self, command: &str) -> Result<Result<StateLock, Option<Owner>>, CliError> {
+    pub(super) fn try_lock(
+        &self,
+        command: &str,
+    ) -> Result<Result<StateLock, Option<Owner>>, CliError> {
         match self.lock(command) {
             Err(CliError::Lock(LockError::Held(owner))) => Ok(Err(owner)),
             Err(other) => Err(other),
@@ -51,8 +54,16 @@ impl Context {
     }
 
     /// Changes the overrides in the name of the person at the terminal.
-    pub(super) fn override_(&self, what: &str, edit: impl FnOnce(&mut Overrides)) -> Result<(), CliError> {
-        Ok(edit_overrides(&self.layout, OverrideChange::new(wall_clock(), &person(), what.to_owned()), edit)?)
+    pub(super) fn override_(
+        &self,
+        what: &str,
+        edit: impl FnOnce(&mut Overrides),
+    ) -> Result<(), CliError> {
+        Ok(edit_overrides(
+            &self.layout,
+            OverrideChange::new(wall_clock(), &person(), what.to_owned()),
+            edit,
+        )?)
     }
 }
 
@@ -66,7 +77,10 @@ pub(super) fn set_dir(global: &Global) -> PathBuf {
 }
 
 /// What visor hands on of its own environment.
-#[expect(clippy::disallowed_methods, reason = "the one place where the environment is read for the node and its hooks")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the environment is read for the node and its hooks"
+)]
 pub(super) fn ambient() -> Ambient {
     let mut env = BTreeMap::new();
     for key in ["PATH", "HOME", "LANG", "TZ"] {
@@ -77,7 +91,10 @@ pub(super) fn ambient() -> Ambient {
     if let Ok(exe) = std::env::current_exe() {
         env.insert("VISOR_EXE".to_owned(), exe.display().to_string());
     }
-    Ambient { env, ..Ambient::default() }
+    Ambient {
+        env,
+        ..Ambient::default()
+    }
 }
 
 /// The same, with TERM and INT setting its interrupt.
@@ -91,18 +108,29 @@ pub(super) fn ambient_with_signals() -> Result<Ambient, CliError> {
 }
 
 /// Who is at the terminal.
-#[expect(clippy::disallowed_methods, reason = "the name is for records that people read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the name is for records that people read"
+)]
 pub(super) fn person() -> String {
     let uid = rustix::process::getuid().as_raw();
     let name = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
-    name.map_or_else(|_| format!("uid {uid}"), |name| format!("{name} (uid {uid})"))
+    name.map_or_else(
+        |_| format!("uid {uid}"),
+        |name| format!("{name} (uid {uid})"),
+    )
 }
 
 /// Names of cosmovisor's and wemixvisor's variables that are set.
-#[expect(clippy::disallowed_methods, reason = "they are shown, so that nobody wonders why they have no effect")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "they are shown, so that nobody wonders why they have no effect"
+)]
 pub(super) fn peers_variables() -> Vec<String> {
-    let mut names: Vec<String> =
-        std::env::vars_os().filter_map(|(k, _)| k.into_string().ok()).filter(|k| k.starts_with("DAEMON_")).collect();
+    let mut names: Vec<String> = std::env::vars_os()
+        .filter_map(|(k, _)| k.into_string().ok())
+        .filter(|k| k.starts_with("DAEMON_"))
+        .collect();
     names.sort();
     names
 }

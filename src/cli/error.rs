@@ -58,18 +58,27 @@ pub(super) enum CliError {
 
 impl CliError {
     pub(super) fn usage(what: impl Into<String>, help: impl Into<String>) -> Self {
-        Self::Usage { what: what.into(), help: help.into() }
+        Self::Usage {
+            what: what.into(),
+            help: help.into(),
+        }
     }
 
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Wish(WishError::Findings { .. }) => Exit::Findings,
-            Self::Wish(WishError::WhichNode(_) | WishError::UnknownNode { .. } | WishError::NoNode(_) | WishError::Root(_))
+            Self::Wish(
+                WishError::WhichNode(_)
+                | WishError::UnknownNode { .. }
+                | WishError::NoNode(_)
+                | WishError::Root(_),
+            )
             | Self::Wish(WishError::Source(SourceError::Missing(_)))
             | Self::Source(SourceError::Missing(_))
             | Self::Usage { .. } => Exit::Usage,
             Self::Lock(LockError::Held(_)) => Exit::Blocked,
-            Self::Agent(AgentError::Host(HostError::Interrupted)) | Self::Host(HostError::Interrupted) => Exit::Interrupted,
+            Self::Agent(AgentError::Host(HostError::Interrupted))
+            | Self::Host(HostError::Interrupted) => Exit::Interrupted,
             Self::Wish(_)
             | Self::Lock(_)
             | Self::Agent(_)
@@ -85,8 +94,16 @@ impl CliError {
 
     /// The message, its causes, and what to do.
     pub(super) fn print(&self) {
-        if let Self::Wish(WishError::Findings { findings, files, .. }) = self {
-            out::note(&crate::diag::human(findings, files, out::colour(), out::width()));
+        if let Self::Wish(WishError::Findings {
+            findings, files, ..
+        }) = self
+        {
+            out::note(&crate::diag::human(
+                findings,
+                files,
+                out::colour(),
+                out::width(),
+            ));
             return;
         }
         let mut text = format!("visor: {self}");

@@ -26,7 +26,11 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             let _ = error.print();
-            let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let code = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
             return code.into();
         }
     };
@@ -49,9 +53,13 @@ enum Done {
 fn run(args: Args) -> Result<Done, CliError> {
     let global = args.global;
     let exit = match args.command {
-        Command::Plan(PlanCommand::Check { paths, format }) => plan::check(&global, &paths, format)?,
+        Command::Plan(PlanCommand::Check { paths, format }) => {
+            plan::check(&global, &paths, format)?
+        }
         Command::Plan(PlanCommand::Diff { format }) => plan::diff(&global, format)?,
-        Command::Plan(PlanCommand::Show { upgrade, format }) => plan::show(&global, upgrade.as_deref(), format)?,
+        Command::Plan(PlanCommand::Show { upgrade, format }) => {
+            plan::show(&global, upgrade.as_deref(), format)?
+        }
         Command::Reconcile(options) => reconcile::reconcile(&global, &options)?,
         Command::Run => reconcile::run(&global)?,
         Command::Start { release } => node::start(&global, release.as_deref())?,
@@ -69,12 +77,30 @@ fn run(args: Args) -> Result<Done, CliError> {
             Exit::Done
         }
         Command::Devnode(options) => return node::devnode(options).map(Done::Code),
-        Command::Shim { root, start, second_stage } => {
-            let stage = if second_stage { crate::node::ShimStage::Second } else { crate::node::ShimStage::Parent };
-            return Ok(Done::Code(crate::node::shim_main(&crate::store::Layout::new(&root), start, stage)));
+        Command::Shim {
+            root,
+            start,
+            second_stage,
+        } => {
+            let stage = if second_stage {
+                crate::node::ShimStage::Second
+            } else {
+                crate::node::ShimStage::Parent
+            };
+            return Ok(Done::Code(crate::node::shim_main(
+                &crate::store::Layout::new(&root),
+                start,
+                stage,
+            )));
         }
-        Command::HookExec { record, number, argv } => {
-            return Ok(Done::Code(crate::hook::hook_exec_main(&record, number, &argv)));
+        Command::HookExec {
+            record,
+            number,
+            argv,
+        } => {
+            return Ok(Done::Code(crate::hook::hook_exec_main(
+                &record, number, &argv,
+            )));
         }
     };
     Ok(Done::Exit(exit))

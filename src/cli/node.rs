@@ -44,9 +44,13 @@ pub(super) fn start(global: &Global, release: Option<&str>) -> Result<Exit, CliE
         Err(owner) => {
             cx.override_("start", |now| now.stop = None)?;
             let who = owner.map_or(0, |o| o.pid);
-            out::line(&format!("visor: asked the visor of pid {who} to start the node"));
+            out::line(&format!(
+                "visor: asked the visor of pid {who} to start the node"
+            ));
             let host = cx.host();
-            wait_for(&host, Duration::from_secs(30), |state| matches!(state, NodeState::Running { .. }))?;
+            wait_for(&host, Duration::from_secs(30), |state| {
+                matches!(state, NodeState::Running { .. })
+            })?;
             report_running(&host, true)
         }
     }
@@ -56,12 +60,18 @@ fn report_running(host: &RealHost, started: bool) -> Result<Exit, CliError> {
     match host.node()? {
         NodeState::Running { pid, since, .. } => {
             let word = if started { "started" } else { "runs already" };
-            out::line(&format!("visor: the node {word}, pid {pid}, since {}", rfc3339(since)));
+            out::line(&format!(
+                "visor: the node {word}, pid {pid}, since {}",
+                rfc3339(since)
+            ));
             Ok(Exit::Done)
         }
         NodeState::Gone { exit, .. } => {
             let exit = exit.unwrap_or_else(|| "exit status unknown".into());
-            out::line(&format!("visor: the node does not run: {exit}\n  Its log is {}", host.layout.log().display()));
+            out::line(&format!(
+                "visor: the node does not run: {exit}\n  Its log is {}",
+                host.layout.log().display()
+            ));
             Ok(Exit::Blocked)
         }
         NodeState::Unclear { why } => {
@@ -79,26 +89,48 @@ fn say_release(cx: &Context, host: &RealHost, name: &str) -> Result<(), CliError
             "Upgrades change it; --release is for a node that has data and no `current` link.",
         ));
     }
-    let known = || cx.node().upgrades.iter().map(|u| u.name.to_string()).collect::<Vec<_>>().join(", ");
+    let known = || {
+        cx.node()
+            .upgrades
+            .iter()
+            .map(|u| u.name.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let (release, artifact) = if name == "genesis" {
         (Release::Genesis, cx.node().genesis.as_ref())
     } else {
         let upgrade = cx.node().upgrades.iter().find(|u| u.name.as_str() == name);
         let upgrade = upgrade.ok_or_else(|| {
-            CliError::usage(format!("there is no release \"{name}\""), format!("Say `genesis` or one of: {}.", known()))
+            CliError::usage(
+                format!("there is no release \"{name}\""),
+                format!("Say `genesis` or one of: {}.", known()),
+            )
         })?;
-        (Release::Upgrade(upgrade.name.clone()), Some(&upgrade.artifact))
+        (
+            Release::Upgrade(upgrade.name.clone()),
+            Some(&upgrade.artifact),
+        )
     };
     let file = artifact.and_then(|a| a.file(&platform())).ok_or_else(|| {
-        CliError::usage(format!("release {name} has no artifact for {}", platform()), "Add one to the set.")
+        CliError::usage(
+            format!("release {name} has no artifact for {}", platform()),
+            "Add one to the set.",
+        )
     })?;
-    let plan = compile_install(cx.node(), file, &release).map_err(|e| CliError::Machine(e.to_string()))?;
+    let plan =
+        compile_install(cx.node(), file, &release).map_err(|e| CliError::Machine(e.to_string()))?;
     let run = create(host, &plan).map_err(crate::agent::AgentError::from)?;
     let mut report = Lines::new();
-    match Run::recover(host, run).and_then(|mut r| r.advance(&mut report)).map_err(crate::agent::AgentError::from)? {
+    match Run::recover(host, run)
+        .and_then(|mut r| r.advance(&mut report))
+        .map_err(crate::agent::AgentError::from)?
+    {
         Advance::Closed(crate::journal::Outcome::Committed, _) => Ok(()),
         Advance::Closed(_, detail) => Err(CliError::Machine(detail)),
-        other => Err(CliError::Machine(format!("the release could not be installed: {other:?}"))),
+        other => Err(CliError::Machine(format!(
+            "the release could not be installed: {other:?}"
+        ))),
     }
 }
 
@@ -107,7 +139,12 @@ fn refuse_open_run(host: &RealHost) -> Result<(), CliError> {
     match runs.iter().rfind(|r| r.is_open()) {
         None => Ok(()),
         Some(open) => Err(CliError::usage(
-            format!("run {} ({}) is not finished: {}", open.run, open.plan.action.describe(), open.status.stage.word()),
+            format!(
+                "run {} ({}) is not finished: {}",
+                open.run,
+                open.plan.action.describe(),
+                open.status.stage.word()
+            ),
             "`visor reconcile` finishes it, and starts the node.",
         )),
     }
@@ -115,26 +152,39 @@ fn refuse_open_run(host: &RealHost) -> Result<(), CliError> {
 
 pub(super) fn stop(global: &Global, reason: &str) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
-    let stop = StopOverride { reason: reason.to_owned(), by: person(), at: wall_clock() };
+    let stop = StopOverride {
+        reason: reason.to_owned(),
+        by: person(),
+        at: wall_clock(),
+    };
     cx.override_("stop", |now| now.stop = Some(stop))?;
     let host = cx.host();
     match cx.try_lock("stop")? {
         Ok(_lock) => match stop_node(cx.node(), &host)? {
             Some(report) => {
                 let exit = report.exit.unwrap_or_else(|| "no exit record".into());
-                out::line(&format!("visor: the node is stopped ({exit}); it stays so until `visor start`"));
+                out::line(&format!(
+                    "visor: the node is stopped ({exit}); it stays so until `visor start`"
+                ));
                 Ok(Exit::Done)
             }
             None => {
-                out::line("visor: TERM was sent, and the node lives after its grace; the manifest does not allow more");
+                out::line(
+                    "visor: TERM was sent, and the node lives after its grace; the manifest does not allow more",
+                );
                 Ok(Exit::Stuck)
             }
         },
         Err(owner) => {
             let who = owner.map_or(0, |o| o.pid);
-            out::line(&format!("visor: asked the visor of pid {who} to stop the node"));
-            let grace = cx.node().spec.stop.grace + cx.node().spec.stop.dump + Duration::from_secs(30);
-            if wait_for(&host, grace, |state| matches!(state, NodeState::Gone { .. }))? {
+            out::line(&format!(
+                "visor: asked the visor of pid {who} to stop the node"
+            ));
+            let grace =
+                cx.node().spec.stop.grace + cx.node().spec.stop.dump + Duration::from_secs(30);
+            if wait_for(&host, grace, |state| {
+                matches!(state, NodeState::Gone { .. })
+            })? {
                 out::line("visor: the node is stopped; it stays so until `visor start`");
                 Ok(Exit::Done)
             } else {
@@ -146,7 +196,11 @@ pub(super) fn stop(global: &Global, reason: &str) -> Result<Exit, CliError> {
 }
 
 /// True once the node's state is as wanted; false when the time is over.
-fn wait_for(host: &RealHost, time: Duration, wanted: impl Fn(&NodeState) -> bool) -> Result<bool, CliError> {
+fn wait_for(
+    host: &RealHost,
+    time: Duration,
+    wanted: impl Fn(&NodeState) -> bool,
+) -> Result<bool, CliError> {
     let began = std::time::Instant::now();
     while began.elapsed() < time {
         if wanted(&host.node()?) {
@@ -163,15 +217,27 @@ pub(super) fn hold(global: &Global, reason: &str, time: Option<&str>) -> Result<
         None => None,
         Some(text) => {
             let time = duration(text).ok_or_else(|| {
-                CliError::usage(format!("`--for {text}` is not a duration"), "Write for example --for 2h.")
+                CliError::usage(
+                    format!("`--for {text}` is not a duration"),
+                    "Write for example --for 2h.",
+                )
             })?;
             Some(wall_clock() + u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2))
         }
     };
-    let hold = Hold { reason: reason.to_owned(), by: person(), at: wall_clock(), until };
+    let hold = Hold {
+        reason: reason.to_owned(),
+        by: person(),
+        at: wall_clock(),
+        until,
+    };
     cx.override_("hold", |now| now.hold = Some(hold))?;
-    let until = until.map(|u| format!(" until {}", rfc3339(u))).unwrap_or_default();
-    out::line(&format!("visor: no upgrade begins{until}; `visor release-hold` ends it"));
+    let until = until
+        .map(|u| format!(" until {}", rfc3339(u)))
+        .unwrap_or_default();
+    out::line(&format!(
+        "visor: no upgrade begins{until}; `visor release-hold` ends it"
+    ));
     Ok(Exit::Done)
 }
 
@@ -179,15 +245,25 @@ pub(super) fn release_hold(global: &Global) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
     let mut was = false;
     cx.override_("release-hold", |now| was = now.hold.take().is_some())?;
-    out::line(if was { "visor: the hold is ended" } else { "visor: there was no hold" });
+    out::line(if was {
+        "visor: the hold is ended"
+    } else {
+        "visor: there was no hold"
+    });
     Ok(Exit::Done)
 }
 
 pub(super) fn devnode(options: DevnodeOptions) -> Result<ExitCode, CliError> {
     if let Some(DevnodeCommand::Check { dir }) = &options.command {
-        let report = check_data(dir).map_err(|e| CliError::Machine(format!("{}: {e}", dir.display())))?;
+        let report =
+            check_data(dir).map_err(|e| CliError::Machine(format!("{}: {e}", dir.display())))?;
         out::json(&report);
-        return Ok(if report.mistakes.is_empty() { Exit::Done } else { Exit::Findings }.into());
+        return Ok(if report.mistakes.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Findings
+        }
+        .into());
     }
     let ms = Duration::from_millis;
     let config = DevnodeConfig {

@@ -17,7 +17,10 @@ pub(super) fn line(text: &str) {
 }
 
 /// Colour only where a person looks, and `NO_COLOR` is not set.
-#[expect(clippy::disallowed_methods, reason = "NO_COLOR is a convention of the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "NO_COLOR is a convention of the environment"
+)]
 pub(super) fn colour() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
@@ -25,7 +28,10 @@ pub(super) fn colour() -> bool {
 /// The terminal's width, 80 where there is none.
 pub(super) fn width() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stderr());
-    size.ok().map(|s| usize::from(s.ws_col)).filter(|w| *w >= 40).unwrap_or(80)
+    size.ok()
+        .map(|s| usize::from(s.ws_col))
+        .filter(|w| *w >= 40)
+        .unwrap_or(80)
 }
 
 pub(super) fn json(value: &impl serde::Serialize) {

@@ -13,11 +13,18 @@ use crate::source::read_set;
 use std::path::PathBuf;
 
 pub(super) fn check(global: &Global, paths: &[PathBuf], format: Format) -> Result<Exit, CliError> {
-    let paths = if paths.is_empty() { vec![set_dir(global)] } else { paths.to_vec() };
+    let paths = if paths.is_empty() {
+        vec![set_dir(global)]
+    } else {
+        paths.to_vec()
+    };
     let mut sets = Vec::new();
     for path in &paths {
         let set = read_set(path)?;
-        if !sets.iter().any(|s: &crate::manifest::ManifestSet| s.dir == set.dir) {
+        if !sets
+            .iter()
+            .any(|s: &crate::manifest::ManifestSet| s.dir == set.dir)
+        {
             sets.push(set);
         }
     }
@@ -26,15 +33,35 @@ pub(super) fn check(global: &Global, paths: &[PathBuf], format: Format) -> Resul
     let mut files: Vec<SourceText> = Vec::new();
     for set in sets {
         let offset = files.len();
-        let prefix = if several { format!("{}/", set.dir.display()) } else { String::new() };
+        let prefix = if several {
+            format!("{}/", set.dir.display())
+        } else {
+            String::new()
+        };
         if set.files.is_empty() {
-            files.push(SourceText { path: set.dir.display().to_string(), text: String::new() });
+            files.push(SourceText {
+                path: set.dir.display().to_string(),
+                text: String::new(),
+            });
             let help = "Write a manifest, or name the directory of one with --manifests.";
-            findings.push(Finding::error(Code::Empty, Place::new(offset, 0..0), "there is no *.toml file here", help));
+            findings.push(Finding::error(
+                Code::Empty,
+                Place::new(offset, 0..0),
+                "there is no *.toml file here",
+                help,
+            ));
             continue;
         }
-        findings.extend(check::check(&set).findings.into_iter().map(|f| shifted(f, offset)));
-        files.extend(set.files.into_iter().map(|f| SourceText { path: format!("{prefix}{}", f.path), text: f.text }));
+        findings.extend(
+            check::check(&set)
+                .findings
+                .into_iter()
+                .map(|f| shifted(f, offset)),
+        );
+        files.extend(set.files.into_iter().map(|f| SourceText {
+            path: format!("{prefix}{}", f.path),
+            text: f.text,
+        }));
     }
     match format {
         Format::Human => out::data(&human(&findings, &files, out::colour(), out::width())),
@@ -70,25 +97,37 @@ pub(super) fn diff(global: &Global, format: Format) -> Result<Exit, CliError> {
     })
 }
 
-pub(super) fn show(global: &Global, only: Option<&str>, format: ShowFormat) -> Result<Exit, CliError> {
+pub(super) fn show(
+    global: &Global,
+    only: Option<&str>,
+    format: ShowFormat,
+) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
     let mut from = Release::Genesis;
     let mut plans: Vec<Plan> = Vec::new();
     for upgrade in &cx.node().upgrades {
         let Some(file) = upgrade.artifact.file(&platform()) else {
             return Err(CliError::usage(
-                format!("artifact {} has no file for {}", upgrade.artifact.name, platform()),
+                format!(
+                    "artifact {} has no file for {}",
+                    upgrade.artifact.name,
+                    platform()
+                ),
                 "Add one, or one without `platform`.",
             ));
         };
-        let plan = compile_upgrade(cx.node(), upgrade, file, &from).map_err(|e| CliError::Machine(e.to_string()))?;
+        let plan = compile_upgrade(cx.node(), upgrade, file, &from)
+            .map_err(|e| CliError::Machine(e.to_string()))?;
         if only.is_none_or(|name| name == upgrade.name.as_str()) {
             plans.push(plan);
         }
         from = Release::Upgrade(upgrade.name.clone());
     }
     if let (Some(name), true) = (only, plans.is_empty()) {
-        return Err(CliError::usage(format!("there is no upgrade \"{name}\" for this node"), "See `visor upgrade list`."));
+        return Err(CliError::usage(
+            format!("there is no upgrade \"{name}\" for this node"),
+            "See `visor upgrade list`.",
+        ));
     }
     match format {
         ShowFormat::Tree if plans.is_empty() => out::data("the set has no upgrade for this node\n"),

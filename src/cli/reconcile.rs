@@ -32,9 +32,14 @@ pub(super) fn reconcile(global: &Global, options: &ReconcileOptions) -> Result<E
         Some("forever") => Patience::Until(None),
         Some(text) => {
             let time = duration(text).ok_or_else(|| {
-                CliError::usage(format!("`--wait={text}` is not a duration"), "Write for example --wait=10m, or --wait alone.")
+                CliError::usage(
+                    format!("`--wait={text}` is not a duration"),
+                    "Write for example --wait=10m, or --wait alone.",
+                )
             })?;
-            Patience::Until(Some(wall_clock() + u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2)))
+            Patience::Until(Some(
+                wall_clock() + u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2),
+            ))
         }
     };
     let _lock = cx.lock("reconcile")?;
@@ -71,11 +76,15 @@ pub(super) fn tell(end: &PassEnd) -> Exit {
             Exit::Blocked
         }
         PassEnd::Abandoned(detail) => {
-            out::line(&format!("visor: given up before the node was touched; the next pass tries again\n  {detail}"));
+            out::line(&format!(
+                "visor: given up before the node was touched; the next pass tries again\n  {detail}"
+            ));
             Exit::Blocked
         }
         PassEnd::RolledBack(detail) => {
-            out::line(&format!("visor: failed and rolled back\n  {detail}\n  It is not tried again until it changes or `visor upgrade retry`."));
+            out::line(&format!(
+                "visor: failed and rolled back\n  {detail}\n  It is not tried again until it changes or `visor upgrade retry`."
+            ));
             Exit::RolledBack
         }
         PassEnd::GivenUp(detail) => {
@@ -102,14 +111,26 @@ fn dry_run(cx: &Context) -> Result<Exit, CliError> {
     let d = compare(cx.node(), &observed, &platform());
     out::data(&diff_text(&d));
     let Some(plan) = &d.next else {
-        return Ok(if d.has_changes() { Exit::Changes } else { Exit::Done });
+        return Ok(if d.has_changes() {
+            Exit::Changes
+        } else {
+            Exit::Done
+        });
     };
     out::data(&format!("\nsteps of {}\n", plan.action.describe()));
     for step in &plan.steps {
         let probe = probe(&host, plan, &step.kind)?;
-        out::data(&format!("  {:<28} {:<12} {probe}\n", step.name, row(&step.kind).class.word()));
+        out::data(&format!(
+            "  {:<28} {:<12} {probe}\n",
+            step.name,
+            row(&step.kind).class.word()
+        ));
     }
-    Ok(if d.has_changes() { Exit::Changes } else { Exit::Done })
+    Ok(if d.has_changes() {
+        Exit::Changes
+    } else {
+        Exit::Done
+    })
 }
 
 fn probe(host: &RealHost, plan: &Plan, kind: &StepKind) -> Result<String, CliError> {
@@ -120,12 +141,19 @@ fn probe(host: &RealHost, plan: &Plan, kind: &StepKind) -> Result<String, CliErr
     Ok(match kind {
         StepKind::Fetch { artifact, release } | StepKind::Stage { artifact, release } => {
             let done = is_staged(&host.layout, artifact, release, &plan.node.launch.binary)?;
-            if done { "done already".into() } else { "would run".into() }
+            if done {
+                "done already".into()
+            } else {
+                "would run".into()
+            }
         }
         StepKind::Trigger { trigger: wanted } => match &plan.action {
-            crate::plan::Action::Upgrade { name, .. } => {
-                gate(trigger(wanted, name, &host.chain(&plan.node.chain), &host.overrides()?))
-            }
+            crate::plan::Action::Upgrade { name, .. } => gate(trigger(
+                wanted,
+                name,
+                &host.chain(&plan.node.chain),
+                &host.overrides()?,
+            )),
             crate::plan::Action::Install { .. } => String::new(),
         },
         StepKind::ChainSafe { chain } => gate(chain_safe(chain, &host.chain(chain))),
@@ -138,11 +166,17 @@ fn abort(mut cx: Context) -> Result<Exit, CliError> {
     let host = cx.host();
     let runs = run_summaries(&host).map_err(crate::observe::ObserveError::from)?;
     let Some(open) = runs.iter().rfind(|r| r.is_open()) else {
-        return Err(CliError::usage("no run is open, so there is nothing to abort", "See `visor status`."));
+        return Err(CliError::usage(
+            "no run is open, so there is nothing to abort",
+            "See `visor status`.",
+        ));
     };
     if open.status.stage == crate::journal::Stage::After {
         return Err(CliError::usage(
-            format!("run {} is committed: from here on nothing is rolled back", open.run),
+            format!(
+                "run {} is committed: from here on nothing is rolled back",
+                open.run
+            ),
             "Write an upgrade to another release instead.",
         ));
     }
@@ -166,8 +200,13 @@ fn abort(mut cx: Context) -> Result<Exit, CliError> {
             Ok(tell(&end))
         }
         Err(owner) => {
-            let who = owner.map_or_else(|| "another visor".into(), |o| format!("`visor {}` (pid {})", o.command, o.pid));
-            out::line(&format!("visor: asked {who} to turn run {run} back; waiting"));
+            let who = owner.map_or_else(
+                || "another visor".into(),
+                |o| format!("`visor {}` (pid {})", o.command, o.pid),
+            );
+            out::line(&format!(
+                "visor: asked {who} to turn run {run} back; waiting"
+            ));
             loop {
                 let runs = run_summaries(&host).map_err(crate::observe::ObserveError::from)?;
                 let found = runs.into_iter().find(|r| r.run == run);
@@ -198,7 +237,10 @@ fn lock_of_run(cx: &Context) -> Result<StateLock, CliError> {
     loop {
         match cx.try_lock("run")? {
             Ok(lock) => return Ok(lock),
-            Err(owner) if owner.as_ref().is_some_and(|o| o.command == "run") || began.elapsed() > PASSING => {
+            Err(owner)
+                if owner.as_ref().is_some_and(|o| o.command == "run")
+                    || began.elapsed() > PASSING =>
+            {
                 return Err(LockError::Held(owner).into());
             }
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(100)),
@@ -211,13 +253,22 @@ pub(super) fn run(global: &Global) -> Result<Exit, CliError> {
     let _lock = lock_of_run(&cx)?;
     let ambient = ambient_with_signals()?;
     let began = wall_clock();
-    out::line(&format!("visor: run of node {} below {}", cx.node().spec.name, cx.layout.root.display()));
+    out::line(&format!(
+        "visor: run of node {} below {}",
+        cx.node().spec.name,
+        cx.layout.root.display()
+    ));
     let end = supervise(&cx.wish, &ambient, &|| Box::new(Lines::new()))?;
-    out::line(&format!("visor: ran for {}", human_ms(wall_clock() - began)));
+    out::line(&format!(
+        "visor: ran for {}",
+        human_ms(wall_clock() - began)
+    ));
     match end {
         Supervised::Stopped => Ok(Exit::Done),
         Supervised::NotStopped => {
-            out::line("visor: the node does not end within its grace, and lives on; `visor status` shows it");
+            out::line(
+                "visor: the node does not end within its grace, and lives on; `visor status` shows it",
+            );
             Ok(Exit::Stuck)
         }
     }

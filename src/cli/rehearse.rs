@@ -54,7 +54,11 @@ pub(super) fn rehearse(global: &Global, options: &RehearseOptions) -> Result<Exi
     let temporary = tempfile::Builder::new()
         .prefix("visor-rehearsal-")
         .tempdir()
-        .map_err(|source| PathError { what: "make a temporary directory below", path: std::env::temp_dir(), source })?;
+        .map_err(|source| PathError {
+            what: "make a temporary directory below",
+            path: std::env::temp_dir(),
+            source,
+        })?;
     let home = temporary.path().to_owned();
     let kept = options.keep.then(|| temporary.keep());
     let staged = stage(wish.node, &home, options.bad)?;
@@ -66,16 +70,30 @@ pub(super) fn rehearse(global: &Global, options: &RehearseOptions) -> Result<Exi
 }
 
 fn perform(staged: Staged, format: Format) -> Result<Exit, CliError> {
-    let Staged { node, replaced, approve } = staged;
-    out::line(&format!("rehearsal of node {} in {}", node.spec.name, node.spec.home.display()));
+    let Staged {
+        node,
+        replaced,
+        approve,
+    } = staged;
+    out::line(&format!(
+        "rehearsal of node {} in {}",
+        node.spec.name,
+        node.spec.home.display()
+    ));
     for line in &replaced {
         out::line(&format!("  replaced: {line}"));
     }
     let layout = Layout::new(&node.spec.root);
     let _lock = StateLock::acquire(&layout, "rehearse", wall_clock())?;
     for name in approve {
-        out::line(&format!("  approved: upgrade {name}, which waits for a person"));
-        let approval = Approval { upgrade: name.clone(), by: "the rehearsal".into(), at: wall_clock() };
+        out::line(&format!(
+            "  approved: upgrade {name}, which waits for a person"
+        ));
+        let approval = Approval {
+            upgrade: name.clone(),
+            by: "the rehearsal".into(),
+            at: wall_clock(),
+        };
         let change = OverrideChange::new(wall_clock(), "the rehearsal", format!("approve {name}"));
         edit_overrides(&layout, change, |now| now.approvals.push(approval))?;
     }
@@ -98,7 +116,9 @@ fn perform(staged: Staged, format: Format) -> Result<Exit, CliError> {
         };
         let this = pass.run()?;
         let go_on = matches!(this, PassEnd::RolledBack(_));
-        if this != PassEnd::Done && !matches!((&this, &end), (PassEnd::Blocked(_), PassEnd::RolledBack(_))) {
+        if this != PassEnd::Done
+            && !matches!((&this, &end), (PassEnd::Blocked(_), PassEnd::RolledBack(_)))
+        {
             end = this;
         }
         if !go_on || all_tried(&host, wish.node.upgrades.len())? {
@@ -110,7 +130,8 @@ fn perform(staged: Staged, format: Format) -> Result<Exit, CliError> {
     let calm = RealHost::new(&wish.node.spec, Ambient::default(), Baton::default());
     let stopped = stop_node(&wish.node, &calm)?.is_some();
     let data = &wish.node.spec.data.path;
-    let data_whole = (stopped && data.join("chain.log").exists()).then(|| check_data(data).is_ok_and(|r| r.mistakes.is_empty()));
+    let data_whole = (stopped && data.join("chain.log").exists())
+        .then(|| check_data(data).is_ok_and(|r| r.mistakes.is_empty()));
     let runs = rehearsed_runs(&calm, &silences)?;
     let outcome = match &end {
         PassEnd::Done => "done",
@@ -119,20 +140,39 @@ fn perform(staged: Staged, format: Format) -> Result<Exit, CliError> {
         PassEnd::Interrupted => "interrupted",
         _ => "blocked",
     };
-    let rehearsal = Rehearsal { version: 1, node: wish.node.spec.name.to_string(), replaced, outcome, runs, data_whole };
+    let rehearsal = Rehearsal {
+        version: 1,
+        node: wish.node.spec.name.to_string(),
+        replaced,
+        outcome,
+        runs,
+        data_whole,
+    };
     match format {
         Format::Json => out::json(&rehearsal),
         Format::Human => out::data(&text(&rehearsal)),
     }
     let exit = tell(&end);
-    Ok(if rehearsal.data_whole == Some(false) { Exit::Error } else { exit })
+    Ok(if rehearsal.data_whole == Some(false) {
+        Exit::Error
+    } else {
+        exit
+    })
 }
 
 /// True once every upgrade has a finished run.
 fn all_tried(host: &RealHost, upgrades: usize) -> Result<bool, CliError> {
     let runs = run_summaries(host).map_err(crate::observe::ObserveError::from)?;
-    let finished = |o: Outcome| matches!(o, Outcome::Committed | Outcome::RolledBack | Outcome::GivenUp);
-    let tried = runs.iter().filter(|r| matches!(r.plan.action, Action::Upgrade { .. }) && r.outcome().is_some_and(|(o, _)| finished(o)));
+    let finished = |o: Outcome| {
+        matches!(
+            o,
+            Outcome::Committed | Outcome::RolledBack | Outcome::GivenUp
+        )
+    };
+    let tried = runs.iter().filter(|r| {
+        matches!(r.plan.action, Action::Upgrade { .. })
+            && r.outcome().is_some_and(|(o, _)| finished(o))
+    });
     Ok(tried.count() >= upgrades)
 }
 
@@ -140,18 +180,29 @@ fn rehearsed_runs(host: &RealHost, silences: &[Silence]) -> Result<Vec<Rehearsed
     let mut out = Vec::new();
     for run in host.runs()? {
         let (plan, journal) = host.read(run)?;
-        let (plan, status, records, _) = status_of(run, &plan, &journal).map_err(crate::agent::AgentError::from)?;
+        let (plan, status, records, _) =
+            status_of(run, &plan, &journal).map_err(crate::agent::AgentError::from)?;
         let timeline = timeline(&plan, &records);
         let stop = timeline.rows.iter().find(|r| r.step == "critical/stop");
-        let silence = stop.and_then(|stop| silences.iter().find(|s| s.next_answer > stop.began)).copied();
+        let silence = stop
+            .and_then(|stop| silences.iter().find(|s| s.next_answer > stop.began))
+            .copied();
         let (outcome, detail) = match &status.stage {
             crate::journal::Stage::Closed(outcome, detail) => {
-                let word = serde_json::to_value(outcome).ok().and_then(|v| v.as_str().map(str::to_owned));
+                let word = serde_json::to_value(outcome)
+                    .ok()
+                    .and_then(|v| v.as_str().map(str::to_owned));
                 (word.unwrap_or_default(), detail.clone())
             }
             other => (other.word().to_owned(), String::new()),
         };
-        out.push(RehearsedRun { what: plan.action.describe(), outcome, detail, timeline, silence });
+        out.push(RehearsedRun {
+            what: plan.action.describe(),
+            outcome,
+            detail,
+            timeline,
+            silence,
+        });
     }
     Ok(out)
 }
@@ -163,19 +214,40 @@ fn text(r: &Rehearsal) -> String {
         let zero = run.timeline.rows.first().map_or(0, |row| row.began);
         for row in &run.timeline.rows {
             let bar = if row.inside_outage { '█' } else { '░' };
-            let note = row.note.as_deref().and_then(|n| n.lines().next()).map(|n| format!("  {n}")).unwrap_or_default();
-            let _ = writeln!(out, "  {bar} {:>9}  {:<24} {:>8}{note}", format!("+{}", human_ms(row.began.saturating_sub(zero))), row.step, human_ms(row.ms));
+            let note = row
+                .note
+                .as_deref()
+                .and_then(|n| n.lines().next())
+                .map(|n| format!("  {n}"))
+                .unwrap_or_default();
+            let _ = writeln!(
+                out,
+                "  {bar} {:>9}  {:<24} {:>8}{note}",
+                format!("+{}", human_ms(row.began.saturating_sub(zero))),
+                row.step,
+                human_ms(row.ms)
+            );
         }
         let t = &run.timeline;
         if let (Some(stop), Some(start), Some(between)) = (t.stop_ms, t.start_ms, t.between_ms) {
-            let _ = writeln!(out, "  the node's own stop {} and start {}; visor between them {}", human_ms(stop), human_ms(start), human_ms(between));
+            let _ = writeln!(
+                out,
+                "  the node's own stop {} and start {}; visor between them {}",
+                human_ms(stop),
+                human_ms(start),
+                human_ms(between)
+            );
         }
         if let Some(s) = &run.silence {
             let _ = writeln!(out, "  outage as a client saw it: {}", human_ms(s.ms));
         }
     }
     if let Some(whole) = r.data_whole {
-        let word = if whole { "prove themselves whole" } else { "ARE NOT WHOLE: see `visor devnode check`" };
+        let word = if whole {
+            "prove themselves whole"
+        } else {
+            "ARE NOT WHOLE: see `visor devnode check`"
+        };
         let _ = writeln!(out, "\nafter the last stop the data {word}");
     }
     out

@@ -25,7 +25,10 @@ impl Lines {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { bar, waiting: vec![] }
+        Self {
+            bar,
+            waiting: vec![],
+        }
     }
 
     fn say(&self, text: &str) {
@@ -66,7 +69,10 @@ impl Report for Lines {
             Notice::Failed(step, error) => self.say(&format!("✗ {}: {error}", step.name)),
             Notice::Waiting(why) => {
                 // A head that moves is no news; the reason without its figures is.
-                let bare: Vec<String> = why.iter().map(|w| w.split(": the head is ").next().unwrap_or(w).to_owned()).collect();
+                let bare: Vec<String> = why
+                    .iter()
+                    .map(|w| w.split(": the head is ").next().unwrap_or(w).to_owned())
+                    .collect();
                 self.moving(format!("waiting: {}", why.join("; ")));
                 if bare != self.waiting {
                     self.say(&format!("… waiting: {}", why.join("; ")));
@@ -74,10 +80,19 @@ impl Report for Lines {
                 }
             }
             Notice::Undo { cause, restore } => {
-                let data = if restore { "with the sealed data" } else { "data untouched" };
-                self.say(&format!("↩ rolling back, {data}: {}", cause.lines().next().unwrap_or_default()));
+                let data = if restore {
+                    "with the sealed data"
+                } else {
+                    "data untouched"
+                };
+                self.say(&format!(
+                    "↩ rolling back, {data}: {}",
+                    cause.lines().next().unwrap_or_default()
+                ));
             }
-            Notice::Stuck { step, reason } => self.say(&format!("■ stuck at {}: {reason}", step.name)),
+            Notice::Stuck { step, reason } => {
+                self.say(&format!("■ stuck at {}: {reason}", step.name))
+            }
             Notice::Warn(text) => self.say(&format!("· {text}")),
         }
     }

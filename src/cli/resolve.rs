@@ -15,16 +15,26 @@ use crate::plan::Resolution;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) fn resolve(global: &Global, answer: ResolveAnswer, reason: &str) -> Result<Exit, CliError> {
+pub(super) fn resolve(
+    global: &Global,
+    answer: ResolveAnswer,
+    reason: &str,
+) -> Result<Exit, CliError> {
     let mut cx = Context::open(global)?;
     let host = cx.host();
     let runs = run_summaries(&host).map_err(crate::observe::ObserveError::from)?;
-    let stuck = runs.iter().rfind(|r| r.is_open()).and_then(|r| match &r.status.stage {
-        Stage::Stuck(at) => Some((r, at)),
-        _ => None,
-    });
+    let stuck = runs
+        .iter()
+        .rfind(|r| r.is_open())
+        .and_then(|r| match &r.status.stage {
+            Stage::Stuck(at) => Some((r, at)),
+            _ => None,
+        });
     let Some((run, at)) = stuck else {
-        return Err(CliError::usage("no run is stuck, so there is nothing to resolve", "See `visor status`."));
+        return Err(CliError::usage(
+            "no run is stuck, so there is nothing to resolve",
+            "See `visor status`.",
+        ));
     };
     let answer = match answer {
         ResolveAnswer::Done => Answer::Done,
@@ -34,7 +44,11 @@ pub(super) fn resolve(global: &Global, answer: ResolveAnswer, reason: &str) -> R
     };
     if answer == Answer::RollBack && !matches!(*at.stage, Stage::Critical | Stage::Confirming) {
         return Err(CliError::usage(
-            format!("run {} is {}: it cannot be rolled back from there", run.run, at.stage.word()),
+            format!(
+                "run {} is {}: it cannot be rolled back from there",
+                run.run,
+                at.stage.word()
+            ),
             "Say `not-done` to try the step again, or `done` once you have seen to it yourself.",
         ));
     }
@@ -46,7 +60,9 @@ pub(super) fn resolve(global: &Global, answer: ResolveAnswer, reason: &str) -> R
         reason: reason.to_owned(),
     };
     let (id, seq) = (word.run, word.seq);
-    cx.override_(&format!("resolve run {id}: {answer:?}"), |now| now.resolution = Some(word))?;
+    cx.override_(&format!("resolve run {id}: {answer:?}"), |now| {
+        now.resolution = Some(word)
+    })?;
     match cx.try_lock("resolve")? {
         Ok(_lock) => {
             let host = RealHost::new(&cx.node().spec, ambient_with_signals()?, Baton::default());
@@ -64,7 +80,9 @@ pub(super) fn resolve(global: &Global, answer: ResolveAnswer, reason: &str) -> R
             Ok(tell(&end))
         }
         Err(_) => {
-            out::line("visor: told the visor that works on this node; waiting until it has taken it up");
+            out::line(
+                "visor: told the visor that works on this node; waiting until it has taken it up",
+            );
             for _ in 0..100 {
                 let runs = run_summaries(&host).map_err(crate::observe::ObserveError::from)?;
                 if runs.iter().any(|r| r.run == id && r.status.n_records > seq) {

@@ -69,18 +69,30 @@ pub(super) fn status(global: &Global, format: Format) -> Result<Exit, CliError> 
         Format::Json => out::json(&status),
         Format::Human => out::data(&text(&status, host.now())),
     }
-    Ok(if observed.open_run.is_some_and(|r| r.stuck.is_some()) { Exit::Stuck } else { Exit::Done })
+    Ok(if observed.open_run.is_some_and(|r| r.stuck.is_some()) {
+        Exit::Stuck
+    } else {
+        Exit::Done
+    })
 }
 
 fn gather(cx: &Context, host: &RealHost, observed: &Observed) -> Result<Status, CliError> {
     let runs = run_summaries(host).map_err(ObserveError::from)?;
     let run = runs.iter().rfind(|r| r.is_open()).map(|r| {
-        let stuck = if let Stage::Stuck(at) = &r.status.stage { Some(at) } else { None };
+        let stuck = if let Stage::Stuck(at) = &r.status.stage {
+            Some(at)
+        } else {
+            None
+        };
         RunStatus {
             run: r.run.to_string(),
             what: r.plan.action.describe(),
             stage: r.status.stage.word().to_owned(),
-            stuck_at: stuck.map(|at| r.plan.step(&at.step).map_or_else(|| at.step.to_string(), |s| s.name.clone())),
+            stuck_at: stuck.map(|at| {
+                r.plan
+                    .step(&at.step)
+                    .map_or_else(|| at.step.to_string(), |s| s.name.clone())
+            }),
             reason: stuck.map(|at| at.reason.clone()),
             done: r.status.done.len(),
             steps: r.plan.steps.len(),
@@ -89,7 +101,13 @@ fn gather(cx: &Context, host: &RealHost, observed: &Observed) -> Result<Status, 
     let last_run = runs.iter().rfind(|r| !r.is_open()).and_then(|r| {
         let (outcome, detail) = r.outcome()?;
         let outcome = serde_json::to_value(outcome).ok()?.as_str()?.to_owned();
-        Some(LastRun { run: r.run.to_string(), what: r.plan.action.describe(), outcome, detail: detail.to_owned(), at: r.ended_at })
+        Some(LastRun {
+            run: r.run.to_string(),
+            what: r.plan.action.describe(),
+            outcome,
+            detail: detail.to_owned(),
+            at: r.ended_at,
+        })
     });
     let has_chain = cx.node().spec.chain != crate::model::ChainSpec::None;
     let age = match &observed.chain.head_age {
@@ -100,7 +118,12 @@ fn gather(cx: &Context, host: &RealHost, observed: &Observed) -> Result<Status, 
         version: 1,
         node: cx.node().spec.name.to_string(),
         root: cx.layout.root.display().to_string(),
-        current: observed.current.known().cloned().flatten().map(|r| r.to_string()),
+        current: observed
+            .current
+            .known()
+            .cloned()
+            .flatten()
+            .map(|r| r.to_string()),
         process: observed.node.clone(),
         chain: has_chain.then(|| ChainStatus {
             head: observed.chain.head.clone(),
@@ -110,7 +133,10 @@ fn gather(cx: &Context, host: &RealHost, observed: &Observed) -> Result<Status, 
         visor: StateLock::holder(&cx.layout),
         run,
         last_run,
-        backups: sealed_generations(&cx.layout).iter().map(ToString::to_string).collect(),
+        backups: sealed_generations(&cx.layout)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         peers_variables: super::context::peers_variables(),
         diff: diff(cx.node(), observed, &platform()),
     })
@@ -124,35 +150,82 @@ fn text(s: &Status, now: u64) -> String {
     row("node", &s.node);
     row("root", &s.root);
     row("release", s.current.as_deref().unwrap_or("none"));
-    row("process", &match &s.process {
-        Liveness::Running { pid, since } => format!("running, pid {pid}, for {}", human_ms(now.saturating_sub(*since))),
-        Liveness::Stopped { exit } => format!("not running ({})", exit.as_deref().unwrap_or("no exit record")),
-        Liveness::Unclear { why } => format!("not clear: {why}"),
-    });
+    row(
+        "process",
+        &match &s.process {
+            Liveness::Running { pid, since } => format!(
+                "running, pid {pid}, for {}",
+                human_ms(now.saturating_sub(*since))
+            ),
+            Liveness::Stopped { exit } => format!(
+                "not running ({})",
+                exit.as_deref().unwrap_or("no exit record")
+            ),
+            Liveness::Unclear { why } => format!("not clear: {why}"),
+        },
+    );
     if let Some(chain) = &s.chain {
         let age = match &chain.head_age_ms {
             Fact::Known(ms) => format!("{} old", human_ms(*ms)),
             Fact::Unknown(_) => "age unknown".into(),
         };
-        row("chain", &format!("head {}, {age}, syncing {}", chain.head, chain.syncing));
+        row(
+            "chain",
+            &format!("head {}, {age}, syncing {}", chain.head, chain.syncing),
+        );
     }
-    row("visor", &s.visor.as_ref().map_or_else(
-        || "none works on this node now".into(),
-        |o| format!("`visor {}`, pid {}, since {}", o.command, o.pid, rfc3339(o.since)),
-    ));
+    row(
+        "visor",
+        &s.visor.as_ref().map_or_else(
+            || "none works on this node now".into(),
+            |o| {
+                format!(
+                    "`visor {}`, pid {}, since {}",
+                    o.command,
+                    o.pid,
+                    rfc3339(o.since)
+                )
+            },
+        ),
+    );
     if let Some(run) = &s.run {
-        row("run", &format!("{} · {} · {} · {} of {} steps", run.run, run.what, run.stage, run.done, run.steps));
+        row(
+            "run",
+            &format!(
+                "{} · {} · {} · {} of {} steps",
+                run.run, run.what, run.stage, run.done, run.steps
+            ),
+        );
         if let (Some(at), Some(reason)) = (&run.stuck_at, &run.reason) {
             row("stuck", &format!("at {at}: {reason}"));
         }
     }
     if let Some(last) = &s.last_run {
-        row("last run", &format!("{} · {} · {} · {}", last.run, last.what, last.outcome, rfc3339(last.at)));
+        row(
+            "last run",
+            &format!(
+                "{} · {} · {} · {}",
+                last.run,
+                last.what,
+                last.outcome,
+                rfc3339(last.at)
+            ),
+        );
         row("", last.detail.lines().next().unwrap_or_default());
     }
-    row("backups", &if s.backups.is_empty() { "none".into() } else { s.backups.join(", ") });
+    row(
+        "backups",
+        &if s.backups.is_empty() {
+            "none".into()
+        } else {
+            s.backups.join(", ")
+        },
+    );
     if !s.peers_variables.is_empty() {
-        row("ignored", &format!("{}: the manifests win", s.peers_variables.join(", ")));
+        row(
+            "ignored",
+            &format!("{}: the manifests win", s.peers_variables.join(", ")),
+        );
     }
     let diff = crate::plan::diff_text(&s.diff);
     let rest = diff.split_once('\n').map_or("", |(_, rest)| rest);

@@ -14,11 +14,24 @@ use serde::Serialize;
 
 fn find<'a>(cx: &'a Context, name: &str) -> Result<&'a DesiredUpgrade, CliError> {
     let upgrades = &cx.node().upgrades;
-    upgrades.iter().find(|u| u.name.as_str() == name).ok_or_else(|| {
-        let names: Vec<String> = upgrades.iter().map(|u| u.name.to_string()).collect();
-        let help = if names.is_empty() { "The set has none for this node.".into() } else { format!("There are: {}.", names.join(", ")) };
-        CliError::usage(format!("there is no upgrade \"{name}\" for node {}", cx.node().spec.name), help)
-    })
+    upgrades
+        .iter()
+        .find(|u| u.name.as_str() == name)
+        .ok_or_else(|| {
+            let names: Vec<String> = upgrades.iter().map(|u| u.name.to_string()).collect();
+            let help = if names.is_empty() {
+                "The set has none for this node.".into()
+            } else {
+                format!("There are: {}.", names.join(", "))
+            };
+            CliError::usage(
+                format!(
+                    "there is no upgrade \"{name}\" for node {}",
+                    cx.node().spec.name
+                ),
+                help,
+            )
+        })
 }
 
 pub(super) fn approve(global: &Global, name: &str) -> Result<Exit, CliError> {
@@ -26,21 +39,33 @@ pub(super) fn approve(global: &Global, name: &str) -> Result<Exit, CliError> {
     let upgrade = find(&cx, name)?;
     if upgrade.trigger != Trigger::Manual {
         return Err(CliError::usage(
-            format!("upgrade {name} is triggered by {}, not by an approval", upgrade.trigger),
+            format!(
+                "upgrade {name} is triggered by {}, not by an approval",
+                upgrade.trigger
+            ),
             "Only upgrades with `trigger = { manual = true }` are approved.",
         ));
     }
     let observed = observe(cx.node(), &cx.host())?;
     if let Some(applied) = observed.applied.iter().find(|a| a.name == upgrade.name) {
-        out::line(&format!("visor: upgrade {name} was applied at {}; nothing is left to approve", rfc3339(applied.at)));
+        out::line(&format!(
+            "visor: upgrade {name} was applied at {}; nothing is left to approve",
+            rfc3339(applied.at)
+        ));
         return Ok(Exit::Done);
     }
-    let approval = Approval { upgrade: upgrade.name.clone(), by: person(), at: wall_clock() };
+    let approval = Approval {
+        upgrade: upgrade.name.clone(),
+        by: person(),
+        at: wall_clock(),
+    };
     cx.override_(&format!("approve {name}"), |now| {
         now.approvals.retain(|a| a.upgrade != approval.upgrade);
         now.approvals.push(approval);
     })?;
-    out::line(&format!("visor: upgrade {name} is approved; `visor run` takes it up, or `visor reconcile` does"));
+    out::line(&format!(
+        "visor: upgrade {name} is approved; `visor run` takes it up, or `visor reconcile` does"
+    ));
     Ok(Exit::Done)
 }
 
@@ -87,39 +112,85 @@ pub(super) fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
         let name = u.name.to_string();
         let applied = observed.applied.iter().rfind(|a| a.name == u.name);
         let denied = observed.denied.iter().find(|x| x.upgrade == u.name);
-        let open = observed.open_run.as_ref().filter(|o| o.upgrade.as_ref() == Some(&u.name));
-        let is_due = d.changes.iter().any(|c| c.place.as_deref() == Some(&u.place));
+        let open = observed
+            .open_run
+            .as_ref()
+            .filter(|o| o.upgrade.as_ref() == Some(&u.name));
+        let is_due = d
+            .changes
+            .iter()
+            .any(|c| c.place.as_deref() == Some(&u.place));
         let (state, at, detail) = if let Some(open) = open {
-            let state = if open.stuck.is_some() { "stuck" } else { "running" };
-            (state, None, Some(open.stuck.clone().unwrap_or_else(|| open.stage.clone())))
+            let state = if open.stuck.is_some() {
+                "stuck"
+            } else {
+                "running"
+            };
+            (
+                state,
+                None,
+                Some(open.stuck.clone().unwrap_or_else(|| open.stage.clone())),
+            )
         } else if current.as_deref() == Some(&name) {
             ("current", applied.map(|a| a.at), None)
         } else if let Some(applied) = applied {
             ("applied", Some(applied.at), None)
         } else if let Some(denied) = denied {
-            ("denied", Some(denied.at), Some(denied.reason.lines().next().unwrap_or_default().to_owned()))
+            (
+                "denied",
+                Some(denied.at),
+                Some(denied.reason.lines().next().unwrap_or_default().to_owned()),
+            )
         } else if is_due {
             ("due", None, None)
         } else if let Some(s) = d.scheduled.iter().find(|s| s.upgrade == u.name) {
-            ("scheduled", None, s.remaining.map(|n| format!("{n} blocks to go")))
-        } else if d.blocked.iter().any(|b| b.what.starts_with(&format!("upgrade {name}"))) {
+            (
+                "scheduled",
+                None,
+                s.remaining.map(|n| format!("{n} blocks to go")),
+            )
+        } else if d
+            .blocked
+            .iter()
+            .any(|b| b.what.starts_with(&format!("upgrade {name}")))
+        {
             ("blocked", None, None)
         } else if observed.open_run.is_some() || current.is_none() {
             ("scheduled", None, None)
         } else {
             ("passed", None, None)
         };
-        Row { name, trigger: u.trigger.to_string(), state, place: u.place.clone(), at, detail }
+        Row {
+            name,
+            trigger: u.trigger.to_string(),
+            state,
+            place: u.place.clone(),
+            at,
+            detail,
+        }
     });
-    let list = List { version: 1, node: cx.node().spec.name.to_string(), upgrades: rows.collect() };
+    let list = List {
+        version: 1,
+        node: cx.node().spec.name.to_string(),
+        upgrades: rows.collect(),
+    };
     match format {
         Format::Json => out::json(&list),
         Format::Human if list.upgrades.is_empty() => out::data("no upgrade for this node\n"),
         Format::Human => {
             for r in &list.upgrades {
-                let at = r.at.map(|at| format!("  {}", rfc3339(at))).unwrap_or_default();
-                let detail = r.detail.as_ref().map(|d| format!("  {d}")).unwrap_or_default();
-                out::data(&format!("{:<10} {:<20} {:<18}{at}{detail}  ({})\n", r.state, r.name, r.trigger, r.place));
+                let at =
+                    r.at.map(|at| format!("  {}", rfc3339(at)))
+                        .unwrap_or_default();
+                let detail = r
+                    .detail
+                    .as_ref()
+                    .map(|d| format!("  {d}"))
+                    .unwrap_or_default();
+                out::data(&format!(
+                    "{:<10} {:<20} {:<18}{at}{detail}  ({})\n",
+                    r.state, r.name, r.trigger, r.place
+                ));
             }
         }
     }

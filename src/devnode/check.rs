@@ -1,6 +1,8 @@
 //! Does a data directory prove itself? Used on live data after a stop, and on what a backup holds.
 
-use super::data::{PAGES, TABLE_EVERY, read_log, read_map, read_signer, table, table_exists, table_path};
+use super::data::{
+    PAGES, TABLE_EVERY, read_log, read_map, read_signer, table, table_exists, table_path,
+};
 use serde::Serialize;
 use std::fs;
 use std::io;
@@ -24,11 +26,17 @@ pub fn check_data(dir: &Path) -> io::Result<CheckReport> {
     let len = fs::metadata(&path)?.len();
     let (blocks, whole) = read_log(&path)?;
     if whole != len {
-        mistakes.push(format!("chain.log: byte {whole} of {len} is not part of the chain"));
+        mistakes.push(format!(
+            "chain.log: byte {whole} of {len} is not part of the chain"
+        ));
     }
     for (i, block) in blocks.iter().enumerate() {
         if block.height != i as u64 + 1 {
-            mistakes.push(format!("chain.log: line {} has height {}", i + 1, block.height));
+            mistakes.push(format!(
+                "chain.log: line {} has height {}",
+                i + 1,
+                block.height
+            ));
             break;
         }
     }
@@ -40,7 +48,9 @@ pub fn check_data(dir: &Path) -> io::Result<CheckReport> {
             (true, Ok(bytes)) if bytes == table(n) => tables += 1,
             (true, Ok(_)) => mistakes.push(format!("table {n} has other contents")),
             (true, Err(error)) => mistakes.push(format!("table {n} is missing: {error}")),
-            (false, Ok(_)) => mistakes.push(format!("table {n} should not be there at height {height}")),
+            (false, Ok(_)) => {
+                mistakes.push(format!("table {n} should not be there at height {height}"))
+            }
             (false, Err(_)) => {}
         }
     }
@@ -49,16 +59,38 @@ pub fn check_data(dir: &Path) -> io::Result<CheckReport> {
         mistakes.push(format!("head.map is at height {last}, the log at {height}"));
     }
     for (page, found) in pages.iter().enumerate() {
-        let want = (0..PAGES as u64).map(|back| height.saturating_sub(back)).find(|h| h % PAGES as u64 == page as u64).unwrap_or(0);
+        let want = (0..PAGES as u64)
+            .map(|back| height.saturating_sub(back))
+            .find(|h| h % PAGES as u64 == page as u64)
+            .unwrap_or(0);
         if height >= PAGES as u64 && *found != want {
-            mistakes.push(format!("head.map: page {page} holds {found}, the log says {want}"));
+            mistakes.push(format!(
+                "head.map: page {page} holds {found}, the log says {want}"
+            ));
         }
     }
-    let signer = if dir.join("signer.json").exists() { Some(read_signer(dir)?) } else { None };
-    let signed = blocks.iter().rev().find(|b| b.signed).map_or(0, |b| b.height);
+    let signer = if dir.join("signer.json").exists() {
+        Some(read_signer(dir)?)
+    } else {
+        None
+    };
+    let signed = blocks
+        .iter()
+        .rev()
+        .find(|b| b.signed)
+        .map_or(0, |b| b.height);
     if signer.is_some_and(|s| s < signed) {
-        mistakes.push(format!("the signer's watermark is {}, block {signed} is signed", signer.unwrap_or(0)));
+        mistakes.push(format!(
+            "the signer's watermark is {}, block {signed} is signed",
+            signer.unwrap_or(0)
+        ));
     }
     let schema = fs::read_to_string(dir.join("schema"))?;
-    Ok(CheckReport { height, tables, signer, schema, mistakes })
+    Ok(CheckReport {
+        height,
+        tables,
+        signer,
+        schema,
+        mistakes,
+    })
 }

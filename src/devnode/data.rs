@@ -26,15 +26,28 @@ impl Block {
     pub(super) fn new(previous: u32, height: u64, at: u64, release: &str, signed: bool) -> Self {
         let body = Self::body(height, at, release, signed);
         let crc = crc32fast::hash(format!("{previous:08x} {body}").as_bytes());
-        Self { height, at, release: release.to_owned(), signed, crc }
+        Self {
+            height,
+            at,
+            release: release.to_owned(),
+            signed,
+            crc,
+        }
     }
 
     fn body(height: u64, at: u64, release: &str, signed: bool) -> String {
-        format!("{height} {at} {release} {}", if signed { "signed" } else { "synced" })
+        format!(
+            "{height} {at} {release} {}",
+            if signed { "signed" } else { "synced" }
+        )
     }
 
     pub(super) fn line(&self) -> String {
-        format!("{} {:08x}\n", Self::body(self.height, self.at, &self.release, self.signed), self.crc)
+        format!(
+            "{} {:08x}\n",
+            Self::body(self.height, self.at, &self.release, self.signed),
+            self.crc
+        )
     }
 
     pub(super) fn parse(previous: u32, line: &str) -> Option<Self> {
@@ -48,7 +61,8 @@ impl Block {
             _ => return None,
         };
         let block = Self::new(previous, height, at, release, signed);
-        (words.next() == Some(&format!("{:08x}", block.crc)) && words.next().is_none()).then_some(block)
+        (words.next() == Some(&format!("{:08x}", block.crc)) && words.next().is_none())
+            .then_some(block)
     }
 }
 
@@ -61,8 +75,15 @@ pub(super) fn read_log(path: &Path) -> io::Result<(Vec<Block>, u64)> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut whole = 0;
     for line in text.split_inclusive(|&b| b == b'\n') {
-        let Some(text) = line.strip_suffix(b"\n").and_then(|l| std::str::from_utf8(l).ok()) else { break };
-        let Some(block) = Block::parse(blocks.last().map_or(0, |b| b.crc), text) else { break };
+        let Some(text) = line
+            .strip_suffix(b"\n")
+            .and_then(|l| std::str::from_utf8(l).ok())
+        else {
+            break;
+        };
+        let Some(block) = Block::parse(blocks.last().map_or(0, |b| b.crc), text) else {
+            break;
+        };
         whole += line.len() as u64;
         blocks.push(block);
     }
@@ -117,8 +138,13 @@ impl Data {
     /// Opens or makes the directory. A torn last line is cut, as after a crash.
     pub(super) fn open(dir: &Path, release: &str, fill: u64) -> io::Result<Self> {
         fs::create_dir_all(dir.join("tables"))?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("LOCK"))?;
-        lock.try_lock().map_err(|_| io::Error::other("another devnode has the data (LOCK)"))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(dir.join("LOCK"))?;
+        lock.try_lock()
+            .map_err(|_| io::Error::other("another devnode has the data (LOCK)"))?;
         let path = dir.join("chain.log");
         let (blocks, whole) = read_log(&path)?;
         let log = OpenOptions::new().create(true).append(true).open(&path)?;
@@ -126,25 +152,48 @@ impl Data {
         let signer = read_signer(dir)?;
         let last = blocks.last().cloned();
         // Only blocks of its own signature raise the watermark; it can never be behind them.
-        let signed = blocks.iter().rev().find(|b| b.signed).map_or(0, |b| b.height);
+        let signed = blocks
+            .iter()
+            .rev()
+            .find(|b| b.signed)
+            .map_or(0, |b| b.height);
         if signer < signed {
-            return Err(io::Error::other(format!("signer state went back: {signer}, and block {signed} is signed")));
+            return Err(io::Error::other(format!(
+                "signer state went back: {signer}, and block {signed} is signed"
+            )));
         }
         if !dir.join("fill").exists() {
             fs::create_dir_all(dir.join("fill"))?;
             let chunk = 2 * 1024 * 1024;
             for i in 0..fill.div_ceil(chunk) {
-                let bytes: Vec<u8> = (0..32).flat_map(|k| table(1_000_000 + i * 32 + k)).collect();
+                let bytes: Vec<u8> = (0..32)
+                    .flat_map(|k| table(1_000_000 + i * 32 + k))
+                    .collect();
                 fs::write(dir.join("fill").join(format!("{i:06}.bin")), bytes)?;
             }
         }
         let map_path = dir.join("head.map");
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(map_path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(map_path)?;
         file.set_len((PAGE * PAGES) as u64)?;
-        #[expect(unsafe_code, reason = "a mapped file is what this node is there to have; its lock keeps others away")]
+        #[expect(
+            unsafe_code,
+            reason = "a mapped file is what this node is there to have; its lock keeps others away"
+        )]
         let map = unsafe { MmapOptions::new().map_mut(&file)? };
         replace(&dir.join("schema"), release.as_bytes())?;
-        let mut data = Self { dir: dir.to_owned(), _lock: lock, log, map, last, signer };
+        let mut data = Self {
+            dir: dir.to_owned(),
+            _lock: lock,
+            log,
+            map,
+            last,
+            signer,
+        };
         if let Some(last) = data.last.clone() {
             data.catch_up(last.height)?;
         }
@@ -161,9 +210,18 @@ impl Data {
         let signed = height > self.signer;
         if signed {
             self.signer = height;
-            replace(&self.dir.join("signer.json"), format!("{{\"height\":{height}}}").as_bytes())?;
+            replace(
+                &self.dir.join("signer.json"),
+                format!("{{\"height\":{height}}}").as_bytes(),
+            )?;
         }
-        let block = Block::new(self.last.as_ref().map_or(0, |b| b.crc), height, at, release, signed);
+        let block = Block::new(
+            self.last.as_ref().map_or(0, |b| b.crc),
+            height,
+            at,
+            release,
+            signed,
+        );
         self.log.write_all(block.line().as_bytes())?;
         self.last = Some(block);
         self.catch_up(height)?;
@@ -197,6 +255,11 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// The heights that `head.map` holds: the last one, and by page.
 pub(super) fn read_map(dir: &Path) -> io::Result<(u64, Vec<u64>)> {
     let bytes = fs::read(dir.join("head.map"))?;
-    let at = |i: usize| bytes.get(i..i + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+    let at = |i: usize| {
+        bytes
+            .get(i..i + 8)
+            .and_then(|b| b.try_into().ok())
+            .map_or(0, u64::from_le_bytes)
+    };
     Ok((at(8), (0..PAGES).map(|p| at(p * PAGE)).collect()))
 }

@@ -30,11 +30,18 @@ pub(super) struct Head {
 pub(super) fn serve(address: SocketAddr, head: Arc<Head>) -> std::io::Result<()> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
     std::thread::spawn(move || {
         runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            axum::serve(listener, Router::new().route("/", post(answer)).with_state(head)).await
+            axum::serve(
+                listener,
+                Router::new().route("/", post(answer)).with_state(head),
+            )
+            .await
         })
     });
     Ok(())
@@ -42,7 +49,10 @@ pub(super) fn serve(address: SocketAddr, head: Arc<Head>) -> std::io::Result<()>
 
 async fn answer(State(head): State<Arc<Head>>, body: Bytes) -> Response {
     let fault = match &head.faults {
-        Some(path) => std::fs::read_to_string(path).unwrap_or_default().trim().to_owned(),
+        Some(path) => std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
         None => String::new(),
     };
     match fault.as_str() {
@@ -52,7 +62,9 @@ async fn answer(State(head): State<Arc<Head>>, body: Bytes) -> Response {
         "error" => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         _ => {}
     }
-    let Ok(request) = serde_json::from_slice::<Value>(&body) else { return StatusCode::BAD_REQUEST.into_response() };
+    let Ok(request) = serde_json::from_slice::<Value>(&body) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
     let id = request.get("id").cloned().unwrap_or(Value::Null);
     let height = head.height.load(Ordering::Acquire);
     let hex = |n: u64| json!(format!("{n:#x}"));
@@ -71,8 +83,13 @@ async fn answer(State(head): State<Arc<Head>>, body: Bytes) -> Response {
         Some("eth_chainId") => json!("0x539"),
         Some("net_version") => json!("1337"),
         other => {
-            let message = format!("the method {} does not exist/is not available", other.unwrap_or(""));
-            return json_response(&json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32601, "message": message } }));
+            let message = format!(
+                "the method {} does not exist/is not available",
+                other.unwrap_or("")
+            );
+            return json_response(
+                &json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32601, "message": message } }),
+            );
         }
     };
     json_response(&json!({ "jsonrpc": "2.0", "id": id, "result": result }))

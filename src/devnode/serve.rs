@@ -50,7 +50,12 @@ pub fn run_devnode(config: &DevnodeConfig) -> io::Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
     let mut data = Data::open(&config.data, &config.release, config.fill)?;
-    println!("devnode {} opens {} at height {}", config.release, config.data.display(), data.height());
+    println!(
+        "devnode {} opens {} at height {}",
+        config.release,
+        config.data.display(),
+        data.height()
+    );
     if config.fault == Some(Fault::Exit) {
         return Err(io::Error::other("this release is bad: it ends at once"));
     }
@@ -59,9 +64,16 @@ pub fn run_devnode(config: &DevnodeConfig) -> io::Result<()> {
         Some(path) => Some(OpenOptions::new().create(true).append(true).open(path)?),
         None => None,
     };
-    let head = Arc::new(Head { release: config.release.clone(), faults: config.faults.clone(), ..Head::default() });
+    let head = Arc::new(Head {
+        release: config.release.clone(),
+        faults: config.faults.clone(),
+        ..Head::default()
+    });
     let tell = |data: &Data| {
-        head.at.store(data.last.as_ref().map_or_else(wall_clock, |b| b.at), Ordering::Release);
+        head.at.store(
+            data.last.as_ref().map_or_else(wall_clock, |b| b.at),
+            Ordering::Release,
+        );
         head.height.store(data.height(), Ordering::Release);
     };
     let mute = matches!(config.fault, Some(Fault::Silent | Fault::IgnoreTerm));
@@ -84,14 +96,28 @@ pub fn run_devnode(config: &DevnodeConfig) -> io::Result<()> {
             }
             tell(&data);
             if let (false, Some(port)) = (serving, config.port) {
-                serve(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Arc::clone(&head))?;
-                println!("devnode {} answers on port {port} at height {}", config.release, data.height());
+                serve(
+                    SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+                    Arc::clone(&head),
+                )?;
+                println!(
+                    "devnode {} answers on port {port} at height {}",
+                    config.release,
+                    data.height()
+                );
                 serving = true;
             }
         }
-        std::thread::sleep(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(5)));
+        std::thread::sleep(
+            next.saturating_duration_since(Instant::now())
+                .min(Duration::from_millis(5)),
+        );
     }
     std::thread::sleep(config.stop);
-    println!("devnode {} ends at height {}", config.release, data.height());
+    println!(
+        "devnode {} ends at height {}",
+        config.release,
+        data.height()
+    );
     Ok(())
 }

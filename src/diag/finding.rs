@@ -27,7 +27,11 @@ pub struct Place {
 
 impl Place {
     pub fn new(file: usize, span: Range<usize>) -> Self {
-        Self { file, start: span.start, end: span.end }
+        Self {
+            file,
+            start: span.start,
+            end: span.end,
+        }
     }
 }
 
@@ -52,17 +56,40 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub fn error(code: Code, place: Place, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { code, severity: Severity::Error, place, message: message.into(), help: help.into(), related: vec![] }
+    pub fn error(
+        code: Code,
+        place: Place,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self {
+            code,
+            severity: Severity::Error,
+            place,
+            message: message.into(),
+            help: help.into(),
+            related: vec![],
+        }
     }
 
-    pub fn warning(code: Code, place: Place, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(code, place, message, help) }
+    pub fn warning(
+        code: Code,
+        place: Place,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(code, place, message, help)
+        }
     }
 
     #[must_use]
     pub fn with(mut self, place: Place, message: impl Into<String>) -> Self {
-        self.related.push(Related { place, message: message.into() });
+        self.related.push(Related {
+            place,
+            message: message.into(),
+        });
         self
     }
 }
@@ -76,7 +103,13 @@ impl SourceText {
         }
         let before = &self.text[..at];
         let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
         (line, column)
     }
 }

@@ -80,8 +80,15 @@ impl Diagnostic for Other {
 
 /// All findings with their snippets, and a last line that counts them.
 pub fn human(findings: &[Finding], files: &[SourceText], colour: bool, width: usize) -> String {
-    let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(width).with_links(false).with_context_lines(1);
+    let theme = if colour {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
+    };
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(width)
+        .with_links(false)
+        .with_context_lines(1);
     let mut out = String::new();
     for finding in findings {
         let report = report(finding, files);
@@ -118,7 +125,13 @@ fn report<'a>(finding: &'a Finding, files: &[SourceText]) -> Report<'a> {
             });
         }
     }
-    Report { finding, message: finding.message.clone(), source: source(&finding.place), others, labels }
+    Report {
+        finding,
+        message: finding.message.clone(),
+        source: source(&finding.place),
+        others,
+        labels,
+    }
 }
 
 /// `3 errors, 1 warning in 2 files`
@@ -130,7 +143,11 @@ fn summary(findings: &[Finding], files: &[SourceText]) -> String {
     if errors + warnings == 0 {
         format!("{files} checked, nothing found\n")
     } else {
-        format!("{}, {} in {files}\n", word(errors, "error"), word(warnings, "warning"))
+        format!(
+            "{}, {} in {files}\n",
+            word(errors, "error"),
+            word(warnings, "warning")
+        )
     }
 }
 
@@ -189,7 +206,11 @@ pub fn json(findings: &[Finding], files: &[SourceText]) -> String {
             let (line, column) = file.position(byte);
             JsonPosition { line, column }
         };
-        JsonPlace { file: &file.path, start: at(p.start), end: at(p.end) }
+        JsonPlace {
+            file: &file.path,
+            start: at(p.start),
+            end: at(p.end),
+        }
     };
     let n = |severity| findings.iter().filter(|f| f.severity == severity).count();
     let all = JsonFindings {
@@ -205,11 +226,22 @@ pub fn json(findings: &[Finding], files: &[SourceText]) -> String {
                 message: &f.message,
                 help: &f.help,
                 place: place(&f.place),
-                related: f.related.iter().map(|r| JsonRelated { message: &r.message, place: place(&r.place) }).collect(),
+                related: f
+                    .related
+                    .iter()
+                    .map(|r| JsonRelated {
+                        message: &r.message,
+                        place: place(&r.place),
+                    })
+                    .collect(),
                 fixes: [],
             })
             .collect(),
-        summary: JsonSummary { files: files.len(), errors: n(Severity::Error), warnings: n(Severity::Warning) },
+        summary: JsonSummary {
+            files: files.len(),
+            errors: n(Severity::Error),
+            warnings: n(Severity::Warning),
+        },
     };
     serde_json::to_string_pretty(&all).expect("plain data") + "\n"
 }

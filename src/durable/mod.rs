@@ -24,30 +24,46 @@ pub trait AtPath<T> {
 
 impl<T> AtPath<T> for io::Result<T> {
     fn at(self, what: &'static str, path: &Path) -> Result<T, PathError> {
-        self.map_err(|source| PathError { what, path: path.to_owned(), source })
+        self.map_err(|source| PathError {
+            what,
+            path: path.to_owned(),
+            source,
+        })
     }
 }
 
 impl<T> AtPath<T> for rustix::io::Result<T> {
     fn at(self, what: &'static str, path: &Path) -> Result<T, PathError> {
-        self.map_err(|e| PathError { what, path: path.to_owned(), source: e.into() })
+        self.map_err(|e| PathError {
+            what,
+            path: path.to_owned(),
+            source: e.into(),
+        })
     }
 }
 
 /// Makes a directory and its parents, each for its owner only.
 pub fn make_private_dir(dir: &Path) -> Result<(), PathError> {
     use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).at("make directory", dir)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .at("make directory", dir)
 }
 
 /// Syncs a directory, so that renames and new names in it last.
 pub fn sync_dir(dir: &Path) -> Result<(), PathError> {
-    File::open(dir).and_then(|d| d.sync_all()).at("sync directory", dir)
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .at("sync directory", dir)
 }
 
 /// The directory that holds a path.
 pub fn parent(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Opens a new private file for writing; what had this temporary name is removed first.
@@ -56,12 +72,20 @@ pub fn create_private(path: &Path) -> Result<File, PathError> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("remove", path),
         _ => {}
     }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).at("create", path)
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .at("create", path)
 }
 
 /// Replaces a file by these bytes, mode 0600. With `sync` the new contents and the name survive a power loss.
 pub fn write_atomic(path: &Path, bytes: &[u8], sync: bool) -> Result<(), PathError> {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
     let mut file = create_private(&temporary)?;
     file.write_all(bytes).at("write", &temporary)?;
@@ -77,7 +101,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8], sync: bool) -> Result<(), PathErr
 
 /// Points a symbolic link at `target` by replacing it in one step.
 pub fn replace_link(link: &Path, target: &Path) -> Result<(), PathError> {
-    let name = link.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = link
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let temporary = link.with_file_name(format!(".{name}.tmp"));
     match fs::remove_file(&temporary) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at("remove", &temporary),
@@ -96,9 +123,14 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, PathErro
         other => other.at("open", path)?,
     };
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).at("read", path)?;
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .at("read", path)?;
     if bytes.len() as u64 > limit {
-        let error = io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes"));
+        let error = io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("larger than {limit} bytes"),
+        );
         return Err(error).at("read", path);
     }
     Ok(Some(bytes))
@@ -106,7 +138,8 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, PathErro
 
 /// Makes a file executable by those who may read it.
 pub fn make_executable(file: &File, path: &Path) -> Result<(), PathError> {
-    file.set_permissions(fs::Permissions::from_mode(0o755)).at("make executable", path)
+    file.set_permissions(fs::Permissions::from_mode(0o755))
+        .at("make executable", path)
 }
 
 #[cfg(test)]
@@ -121,9 +154,15 @@ mod tests {
             write_atomic(&path, text.as_bytes(), true).expect("written");
             assert_eq!(fs::read_to_string(&path).expect("read"), text);
         }
-        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).expect("there").permissions().mode() & 0o777,
+            0o600
+        );
         assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1);
         assert!(read_bounded(&path, 2).is_err());
-        assert!(matches!(read_bounded(&dir.path().join("none"), 2), Ok(None)));
+        assert!(matches!(
+            read_bounded(&dir.path().join("none"), 2),
+            Ok(None)
+        ));
     }
 }

@@ -24,9 +24,22 @@ use crate::step::{Notice, Report, StepEnd, StepError, await_clear, run_step};
 
 impl<H: Host> Run<'_, H> {
     /// Ends the pre-copy, looks at the chain a last time, and writes the intent.
-    pub(super) fn enter_critical(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
-        let precopy = self.plan.steps.iter().find(|s| matches!(s.kind, StepKind::Precopy { .. })).cloned();
-        let gate_step = self.plan.steps.iter().find(|s| matches!(s.kind, StepKind::ChainSafe { .. })).cloned();
+    pub(super) fn enter_critical(
+        &mut self,
+        report: &mut dyn Report,
+    ) -> Result<Option<Advance>, EngineError> {
+        let precopy = self
+            .plan
+            .steps
+            .iter()
+            .find(|s| matches!(s.kind, StepKind::Precopy { .. }))
+            .cloned();
+        let gate_step = self
+            .plan
+            .steps
+            .iter()
+            .find(|s| matches!(s.kind, StepKind::ChainSafe { .. }))
+            .cloned();
         if let (Gate::Closed(why), _) = self.chain_gate() {
             return Ok(Some(self.wait(vec![why], report)));
         }
@@ -59,21 +72,42 @@ impl<H: Host> Run<'_, H> {
         if let Some(step) = &gate_step {
             report.notice(Notice::Ended(step, 0, Some(seen.clone())));
         }
-        let steps = self.plan.phase(Phase::Critical).map(|s| s.id.clone()).collect();
+        let steps = self
+            .plan
+            .phase(Phase::Critical)
+            .map(|s| s.id.clone())
+            .collect();
         let new_start = StartId(self.host.new_ulid());
-        self.record(Event::Intent(Intent { steps, old_start, new_start, old_head, seen }), true)?;
+        self.record(
+            Event::Intent(Intent {
+                steps,
+                old_start,
+                new_start,
+                old_head,
+                seen,
+            }),
+            true,
+        )?;
         self.recovering = false;
         Ok(None)
     }
 
     /// Runs or completes the critical section. Leaves with the stage changed: confirming, undoing or stuck.
-    pub(super) fn critical(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+    pub(super) fn critical(
+        &mut self,
+        report: &mut dyn Report,
+    ) -> Result<Option<Advance>, EngineError> {
         self.host.claim_node();
-        let intent = self.status.intent.clone().expect("the stage Critical has its record");
-        let started = self.recovering && match self.settled_start(intent.new_start) {
-            Ok(found) => found,
-            Err(error) => return self.critical_error(&intent.steps, error, report),
-        };
+        let intent = self
+            .status
+            .intent
+            .clone()
+            .expect("the stage Critical has its record");
+        let started = self.recovering
+            && match self.settled_start(intent.new_start) {
+                Ok(found) => found,
+                Err(error) => return self.critical_error(&intent.steps, error, report),
+            };
         let steps: Vec<Step> = self.plan.phase(Phase::Critical).cloned().collect();
         if self.recovering && !started && self.host.overrides()?.abort == Some(self.id) {
             self.begin_undo("aborted by an operator", report)?;
@@ -83,7 +117,12 @@ impl<H: Host> Run<'_, H> {
         for step in steps.into_iter().filter(|s| !self.status.is_done(&s.id)) {
             let began = self.host.now();
             if started {
-                ends.push((step, began, began, StepEnd::note("found done after a crash")));
+                ends.push((
+                    step,
+                    began,
+                    began,
+                    StepEnd::note("found done after a crash"),
+                ));
                 continue;
             }
             match run_step(&self.cx(), &step, report) {
@@ -101,7 +140,11 @@ impl<H: Host> Run<'_, H> {
 
     /// After a crash: whether the new start left a record. A held lock is given time to become one.
     fn settled_start(&self, new_start: StartId) -> Result<bool, StepError> {
-        if !self.plan.phase(Phase::Critical).any(|s| s.kind == StepKind::Start) {
+        if !self
+            .plan
+            .phase(Phase::Critical)
+            .any(|s| s.kind == StepKind::Start)
+        {
             return Ok(false);
         }
         if self.host.start_evidence(new_start)? == StartEvidence::None {
@@ -111,7 +154,11 @@ impl<H: Host> Run<'_, H> {
     }
 
     /// The end records, synced together once the node runs.
-    fn write_ends(&mut self, ends: Vec<(Step, u64, u64, StepEnd)>, report: &mut dyn Report) -> Result<(), EngineError> {
+    fn write_ends(
+        &mut self,
+        ends: Vec<(Step, u64, u64, StepEnd)>,
+        report: &mut dyn Report,
+    ) -> Result<(), EngineError> {
         let n = ends.len();
         for (i, (step, began, ended, mut end)) in ends.into_iter().enumerate() {
             report.notice(Notice::Ended(&step, ended - began, end.note.clone()));
@@ -127,7 +174,11 @@ impl<H: Host> Run<'_, H> {
         error: StepError,
         report: &mut dyn Report,
     ) -> Result<Option<Advance>, EngineError> {
-        let step = steps.first().and_then(|id| self.plan.step(id)).cloned().expect("the critical section has steps");
+        let step = steps
+            .first()
+            .and_then(|id| self.plan.step(id))
+            .cloned()
+            .expect("the critical section has steps");
         match error {
             StepError::Host(HostError::Interrupted) => return Ok(Some(Advance::Interrupted)),
             StepError::Host(other) => return Err(other.into()),
@@ -135,7 +186,13 @@ impl<H: Host> Run<'_, H> {
             StepError::Failed(_) | StepError::Aborted => {
                 let text = error.to_string();
                 report.notice(Notice::Failed(&step, &text));
-                self.record(Event::Failed { step: step.id.clone(), error: text.clone() }, true)?;
+                self.record(
+                    Event::Failed {
+                        step: step.id.clone(),
+                        error: text.clone(),
+                    },
+                    true,
+                )?;
                 self.fail(&step, &format!("{}: {text}", step.name), false, report)?;
             }
         }

@@ -2,8 +2,8 @@
 
 use crate::host::{Host, HostError};
 use crate::journal::{
-    Event, IllegalEvent, JOURNAL_VERSION, JournalError, Outcome, Record, Stage, Status, StuckAt, Undo, decode, encode,
-    next_status,
+    Event, IllegalEvent, JOURNAL_VERSION, JournalError, Outcome, Record, Stage, Status, StuckAt,
+    Undo, decode, encode, next_status,
 };
 use crate::model::{Answer, GenId, RunId, StartId};
 use crate::plan::{Action, Denied, Plan, PlanError, Step, StepId};
@@ -23,11 +23,23 @@ pub enum Advance {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error("run {run}: the plan cannot be used; nothing was touched")]
-    Plan { run: RunId, #[source] source: PlanError },
+    Plan {
+        run: RunId,
+        #[source]
+        source: PlanError,
+    },
     #[error("run {run}: the journal cannot be used; nothing was touched")]
-    Journal { run: RunId, #[source] source: JournalError },
+    Journal {
+        run: RunId,
+        #[source]
+        source: JournalError,
+    },
     #[error("run {run}: the journal is not that of a run")]
-    Illegal { run: RunId, #[source] source: IllegalEvent },
+    Illegal {
+        run: RunId,
+        #[source]
+        source: IllegalEvent,
+    },
     #[error(transparent)]
     Host(#[from] HostError),
 }
@@ -50,12 +62,18 @@ pub fn create<H: Host>(host: &H, plan: &Plan) -> Result<RunId, EngineError> {
 }
 
 /// The plan, the state and all records of a run, for those who only look.
-pub fn status_of(run: RunId, plan: &[u8], journal: &[u8]) -> Result<(Plan, Status, Vec<Record>, usize), EngineError> {
+pub fn status_of(
+    run: RunId,
+    plan: &[u8],
+    journal: &[u8],
+) -> Result<(Plan, Status, Vec<Record>, usize), EngineError> {
     let plan = Plan::read(plan).map_err(|source| EngineError::Plan { run, source })?;
-    let (records, whole) = decode(journal).map_err(|source| EngineError::Journal { run, source })?;
+    let (records, whole) =
+        decode(journal).map_err(|source| EngineError::Journal { run, source })?;
     let mut status = Status::new();
     for record in &records {
-        status = next_status(&plan, status, &record.event).map_err(|source| EngineError::Illegal { run, source })?;
+        status = next_status(&plan, status, &record.event)
+            .map_err(|source| EngineError::Illegal { run, source })?;
     }
     Ok((plan, status, records, whole))
 }
@@ -68,10 +86,23 @@ impl<'h, H: Host> Run<'h, H> {
         if whole < journal.len() {
             host.truncate(id, whole as u64)?;
         }
-        let mut run = Self { host, id, plan, status, recovering: true };
+        let mut run = Self {
+            host,
+            id,
+            plan,
+            status,
+            recovering: true,
+        };
         if run.status.n_records == 0 {
             let generation = GenId(host.new_ulid());
-            run.record(Event::Opened { version: JOURNAL_VERSION, plan: run.plan.digest.clone(), generation }, true)?;
+            run.record(
+                Event::Opened {
+                    version: JOURNAL_VERSION,
+                    plan: run.plan.digest.clone(),
+                    generation,
+                },
+                true,
+            )?;
         }
         Ok(run)
     }
@@ -103,16 +134,29 @@ impl<'h, H: Host> Run<'h, H> {
     }
 
     /// Takes a person's word for what happened at the stuck step.
-    pub fn resolve(&mut self, answer: Answer, by: &str, reason: &str, report: &mut dyn Report) -> Result<(), EngineError> {
-        self.record(Event::Resolved { answer, by: by.to_owned(), reason: reason.to_owned() }, true)?;
+    pub fn resolve(
+        &mut self,
+        answer: Answer,
+        by: &str,
+        reason: &str,
+        report: &mut dyn Report,
+    ) -> Result<(), EngineError> {
+        self.record(
+            Event::Resolved {
+                answer,
+                by: by.to_owned(),
+                reason: reason.to_owned(),
+            },
+            true,
+        )?;
         self.recovering = true;
         match answer {
             Answer::Done | Answer::NotDone => Ok(()),
-            Answer::GiveUp => {
-                self.close(Outcome::GivenUp, format!("given up by {by}: {reason}"))
-            }
+            Answer::GiveUp => self.close(Outcome::GivenUp, format!("given up by {by}: {reason}")),
             Answer::RollBack => match self.status.stage {
-                Stage::Critical | Stage::Confirming => self.begin_undo(&format!("asked for by {by}: {reason}"), report),
+                Stage::Critical | Stage::Confirming => {
+                    self.begin_undo(&format!("asked for by {by}: {reason}"), report)
+                }
                 _ => Ok(()),
             },
         }
@@ -130,16 +174,29 @@ impl<'h, H: Host> Run<'h, H> {
     /// Journals that the operator stops the node while the run goes on later.
     pub fn paused(&mut self, why: &str) -> Result<(), EngineError> {
         if matches!(self.status.stage, Stage::Confirming | Stage::Undoing) {
-            self.record(Event::Paused { why: why.to_owned() }, true)?;
+            self.record(
+                Event::Paused {
+                    why: why.to_owned(),
+                },
+                true,
+            )?;
         }
         Ok(())
     }
 
     /// Checks that an event may stand here, appends it, and only then believes it.
     pub(super) fn record(&mut self, event: Event, sync: bool) -> Result<(), EngineError> {
-        let next = next_status(&self.plan, self.status.clone(), &event)
-            .map_err(|source| EngineError::Illegal { run: self.id, source })?;
-        let record = Record { seq: self.status.n_records, at: self.host.now(), event };
+        let next = next_status(&self.plan, self.status.clone(), &event).map_err(|source| {
+            EngineError::Illegal {
+                run: self.id,
+                source,
+            }
+        })?;
+        let record = Record {
+            seq: self.status.n_records,
+            at: self.host.now(),
+            event,
+        };
         self.host.append(self.id, &encode(&record), sync)?;
         self.status = next;
         Ok(())
@@ -150,7 +207,10 @@ impl<'h, H: Host> Run<'h, H> {
             host: self.host,
             plan: &self.plan,
             run: self.id,
-            generation: self.status.generation.expect("a run in hand has its first record"),
+            generation: self
+                .status
+                .generation
+                .expect("a run in hand has its first record"),
             status: &self.status,
             recovering: self.recovering,
         }
@@ -160,17 +220,46 @@ impl<'h, H: Host> Run<'h, H> {
         self.cx().generation
     }
 
-    pub(super) fn ended(&mut self, step: &StepId, began: u64, end: StepEnd, sync: bool) -> Result<(), EngineError> {
-        self.record(Event::Ended { step: step.clone(), began, note: end.note, facts: end.facts }, sync)
+    pub(super) fn ended(
+        &mut self,
+        step: &StepId,
+        began: u64,
+        end: StepEnd,
+        sync: bool,
+    ) -> Result<(), EngineError> {
+        self.record(
+            Event::Ended {
+                step: step.clone(),
+                began,
+                note: end.note,
+                facts: end.facts,
+            },
+            sync,
+        )
     }
 
-    pub(super) fn stuck(&mut self, step: &Step, reason: &str, report: &mut dyn Report) -> Result<(), EngineError> {
+    pub(super) fn stuck(
+        &mut self,
+        step: &Step,
+        reason: &str,
+        report: &mut dyn Report,
+    ) -> Result<(), EngineError> {
         report.notice(Notice::Stuck { step, reason });
-        self.record(Event::Stuck { step: step.id.clone(), reason: reason.to_owned() }, true)
+        self.record(
+            Event::Stuck {
+                step: step.id.clone(),
+                reason: reason.to_owned(),
+            },
+            true,
+        )
     }
 
     /// Turns the run back. The decision whether data are put back rests on evidence on disk, not on memory.
-    pub(super) fn begin_undo(&mut self, cause: &str, report: &mut dyn Report) -> Result<(), EngineError> {
+    pub(super) fn begin_undo(
+        &mut self,
+        cause: &str,
+        report: &mut dyn Report,
+    ) -> Result<(), EngineError> {
         self.host.claim_node();
         self.host.drop_ballast(self.id)?;
         let touched = self.cx().touched().map_err(into_engine)?;
@@ -178,7 +267,14 @@ impl<'h, H: Host> Run<'h, H> {
         let restore = touched && sealed && self.plan.undo.iter().any(|s| s.kind.restores_data());
         report.notice(Notice::Undo { cause, restore });
         let start = StartId(self.host.new_ulid());
-        self.record(Event::Undo(Undo { cause: cause.to_owned(), restore, start }), true)?;
+        self.record(
+            Event::Undo(Undo {
+                cause: cause.to_owned(),
+                restore,
+                start,
+            }),
+            true,
+        )?;
         self.recovering = false;
         Ok(())
     }
@@ -188,7 +284,10 @@ impl<'h, H: Host> Run<'h, H> {
         let mut upgrade = None;
         if let Action::Upgrade { name, digest, .. } = &self.plan.action {
             upgrade = Some(name.to_string());
-            if matches!(outcome, Outcome::RolledBack | Outcome::Cancelled | Outcome::GivenUp) {
+            if matches!(
+                outcome,
+                Outcome::RolledBack | Outcome::Cancelled | Outcome::GivenUp
+            ) {
                 self.host.deny(&Denied {
                     upgrade: name.clone(),
                     digest: digest.clone(),
@@ -203,7 +302,11 @@ impl<'h, H: Host> Run<'h, H> {
             self.host.discard(self.generation())?;
         }
         // An abandoned run is tried again: its approval stands.
-        let settled = if outcome == Outcome::Abandoned { None } else { upgrade.as_deref() };
+        let settled = if outcome == Outcome::Abandoned {
+            None
+        } else {
+            upgrade.as_deref()
+        };
         self.host.settle(self.id, settled)?;
         self.record(Event::Closed { outcome, detail }, true)?;
         Ok(self.host.drop_ballast(self.id)?)

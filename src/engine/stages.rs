@@ -10,16 +10,27 @@ use std::time::Duration;
 
 impl<H: Host> Run<'_, H> {
     /// Everything that is done while the node runs its old release. `None`: the critical section is entered.
-    pub(super) fn prepare(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+    pub(super) fn prepare(
+        &mut self,
+        report: &mut dyn Report,
+    ) -> Result<Option<Advance>, EngineError> {
         self.host.release_node();
-        let steps: Vec<Step> = self.plan.phase(Phase::Prepare).chain(self.plan.phase(Phase::Gate)).cloned().collect();
+        let steps: Vec<Step> = self
+            .plan
+            .phase(Phase::Prepare)
+            .chain(self.plan.phase(Phase::Gate))
+            .cloned()
+            .collect();
         for step in &steps {
             if self.status.is_done(&step.id) {
                 continue;
             }
             let overrides = self.host.overrides()?;
             if overrides.abort == Some(self.id) {
-                self.close(Outcome::Cancelled, "cancelled by `visor reconcile --abort` before the node was touched".into())?;
+                self.close(
+                    Outcome::Cancelled,
+                    "cancelled by `visor reconcile --abort` before the node was touched".into(),
+                )?;
                 return Ok(None);
             }
             match &step.kind {
@@ -32,14 +43,21 @@ impl<H: Host> Run<'_, H> {
                     }
                 }
                 StepKind::Trigger { trigger: wanted } => {
-                    let Action::Upgrade { name, .. } = &self.plan.action else { continue };
+                    let Action::Upgrade { name, .. } = &self.plan.action else {
+                        continue;
+                    };
                     let facts = self.host.chain(&self.plan.node.chain);
                     match trigger(wanted, name, &facts, &overrides) {
                         Gate::Closed(why) => return Ok(Some(self.wait(vec![why], report))),
                         Gate::Open(seen) => {
                             let held = [
-                                overrides.hold.as_ref().map(|h| format!("held by {}: {}", h.by, h.reason)),
-                                overrides.stop.as_ref().map(|s| format!("the node is stopped by {}: {}", s.by, s.reason)),
+                                overrides
+                                    .hold
+                                    .as_ref()
+                                    .map(|h| format!("held by {}: {}", h.by, h.reason)),
+                                overrides.stop.as_ref().map(|s| {
+                                    format!("the node is stopped by {}: {}", s.by, s.reason)
+                                }),
                             ];
                             let held: Vec<String> = held.into_iter().flatten().collect();
                             if !held.is_empty() {
@@ -60,7 +78,11 @@ impl<H: Host> Run<'_, H> {
                     let began = self.begin(step, report)?;
                     match run_step(&self.cx(), step, report) {
                         Ok(end) => {
-                            report.notice(Notice::Ended(step, self.host.now() - began, end.note.clone()));
+                            report.notice(Notice::Ended(
+                                step,
+                                self.host.now() - began,
+                                end.note.clone(),
+                            ));
                             self.ended(&step.id, began, end, true)?;
                         }
                         Err(error) => return self.give_up(step, error, report),
@@ -72,16 +94,32 @@ impl<H: Host> Run<'_, H> {
     }
 
     /// Waits for the first full pre-copy round; `Some` ends `prepare` with its value.
-    fn await_precopy(&mut self, report: &mut dyn Report) -> Result<Option<Option<Advance>>, EngineError> {
-        let Some(step) = self.plan.steps.iter().find(|s| matches!(s.kind, StepKind::Precopy { .. })).cloned() else {
+    fn await_precopy(
+        &mut self,
+        report: &mut dyn Report,
+    ) -> Result<Option<Option<Advance>>, EngineError> {
+        let Some(step) = self
+            .plan
+            .steps
+            .iter()
+            .find(|s| matches!(s.kind, StepKind::Precopy { .. }))
+            .cloned()
+        else {
             return Ok(None);
         };
         loop {
             match self.host.precopy(self.generation())? {
                 Precopy::Ready { .. } => return Ok(None),
-                Precopy::Failed(why) => return self.give_up(&step, StepError::Failed(why), report).map(Some),
+                Precopy::Failed(why) => {
+                    return self
+                        .give_up(&step, StepError::Failed(why), report)
+                        .map(Some);
+                }
                 Precopy::Filling { bytes } => {
-                    report.notice(Notice::Progress(&step, format!("{} copied", bytesize::ByteSize(bytes))));
+                    report.notice(Notice::Progress(
+                        &step,
+                        format!("{} copied", bytesize::ByteSize(bytes)),
+                    ));
                     if self.host.overrides()?.abort == Some(self.id) {
                         return Ok(Some(None));
                     }
@@ -96,7 +134,12 @@ impl<H: Host> Run<'_, H> {
     }
 
     /// A failure before the node was touched: the run is given up, and nothing is remembered against the upgrade.
-    fn give_up(&mut self, step: &Step, error: StepError, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+    fn give_up(
+        &mut self,
+        step: &Step,
+        error: StepError,
+        report: &mut dyn Report,
+    ) -> Result<Option<Advance>, EngineError> {
         match error {
             StepError::Host(HostError::Interrupted) => Ok(Some(Advance::Interrupted)),
             StepError::Host(other) => Err(other.into()),
@@ -104,7 +147,13 @@ impl<H: Host> Run<'_, H> {
             StepError::Failed(_) | StepError::Aborted => {
                 let error = error.to_string();
                 report.notice(Notice::Failed(step, &error));
-                self.record(Event::Failed { step: step.id.clone(), error: error.clone() }, true)?;
+                self.record(
+                    Event::Failed {
+                        step: step.id.clone(),
+                        error: error.clone(),
+                    },
+                    true,
+                )?;
                 self.close(Outcome::Abandoned, format!("{}: {error}", step.name))?;
                 Ok(None)
             }
@@ -121,7 +170,13 @@ impl<H: Host> Run<'_, H> {
         report.notice(Notice::Began(step));
         let attempt = self.status.begun.get(&step.id).map_or(1, |n| n + 1);
         let now = self.host.now();
-        self.record(Event::Began { step: step.id.clone(), attempt }, true)?;
+        self.record(
+            Event::Began {
+                step: step.id.clone(),
+                attempt,
+            },
+            true,
+        )?;
         Ok(now)
     }
 
@@ -132,24 +187,40 @@ impl<H: Host> Run<'_, H> {
             StepKind::ChainSafe { chain } => Some(chain_safe(chain, &facts)),
             _ => None,
         });
-        (gate.unwrap_or(Gate::Open(String::new())), facts.head.known().copied())
+        (
+            gate.unwrap_or(Gate::Open(String::new())),
+            facts.head.known().copied(),
+        )
     }
 
     /// Health of the new release, then the commit.
-    pub(super) fn confirm(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+    pub(super) fn confirm(
+        &mut self,
+        report: &mut dyn Report,
+    ) -> Result<Option<Advance>, EngineError> {
         self.host.claim_node();
         for step in self.plan.phase(Phase::Confirm).cloned().collect::<Vec<_>>() {
             if self.status.is_done(&step.id) {
                 continue;
             }
             let began = self.begin(&step, report)?;
-            let again = if matches!(step.kind, StepKind::Health { .. }) { self.start_once_more(report) } else { Ok(()) };
+            let again = if matches!(step.kind, StepKind::Health { .. }) {
+                self.start_once_more(report)
+            } else {
+                Ok(())
+            };
             match again.and_then(|()| run_step(&self.cx(), &step, report)) {
                 Ok(end) => {
-                    report.notice(Notice::Ended(&step, self.host.now() - began, end.note.clone()));
+                    report.notice(Notice::Ended(
+                        &step,
+                        self.host.now() - began,
+                        end.note.clone(),
+                    ));
                     self.ended(&step.id, began, end, true)?;
                 }
-                Err(StepError::Host(HostError::Interrupted)) => return Ok(Some(Advance::Interrupted)),
+                Err(StepError::Host(HostError::Interrupted)) => {
+                    return Ok(Some(Advance::Interrupted));
+                }
                 Err(StepError::Host(other)) => return Err(other.into()),
                 Err(StepError::Stuck(reason)) => {
                     self.stuck(&step, &reason, report)?;
@@ -158,7 +229,13 @@ impl<H: Host> Run<'_, H> {
                 Err(error) => {
                     let cause = format!("{}: {error}", step.name);
                     report.notice(Notice::Failed(&step, &error.to_string()));
-                    self.record(Event::Failed { step: step.id.clone(), error: error.to_string() }, true)?;
+                    self.record(
+                        Event::Failed {
+                            step: step.id.clone(),
+                            error: error.to_string(),
+                        },
+                        true,
+                    )?;
                     let aborted = matches!(error, StepError::Aborted);
                     return self.fail(&step, &cause, aborted, report).map(|()| None);
                 }
@@ -168,11 +245,24 @@ impl<H: Host> Run<'_, H> {
     }
 
     /// What follows a failure once the node may have been touched: back, or held for a person.
-    pub(super) fn fail(&mut self, step: &Step, cause: &str, aborted: bool, report: &mut dyn Report) -> Result<(), EngineError> {
-        let hold = matches!(self.plan.action, Action::Upgrade { on_failure: OnFailure::Hold, .. });
+    pub(super) fn fail(
+        &mut self,
+        step: &Step,
+        cause: &str,
+        aborted: bool,
+        report: &mut dyn Report,
+    ) -> Result<(), EngineError> {
+        let hold = matches!(
+            self.plan.action,
+            Action::Upgrade {
+                on_failure: OnFailure::Hold,
+                ..
+            }
+        );
         // An untouched node goes back to its old release whatever the policy: there is nothing to hold on to.
         if hold && !aborted && self.cx().touched().map_err(into_engine)? {
-            let reason = format!("{cause}; on-failure = \"hold\": the new release is left as it is");
+            let reason =
+                format!("{cause}; on-failure = \"hold\": the new release is left as it is");
             return self.stuck(step, &reason, report);
         }
         self.begin_undo(cause, report)
@@ -181,26 +271,49 @@ impl<H: Host> Run<'_, H> {
     /// After a power loss, or after the operator stopped the node in mid-run, its death says nothing about the release:
     /// it gets one more start.
     fn start_once_more(&mut self, report: &mut dyn Report) -> Result<(), StepError> {
-        let Some(start) = self.status.start else { return Ok(()) };
+        let Some(start) = self.status.start else {
+            return Ok(());
+        };
         // A shim that outlived its visor may be about to write the record.
         let clear = await_clear(self.host)?;
         let why = match self.host.start_evidence(start)? {
-            StartEvidence::Dead { this_boot: false, .. } => "the machine was restarted",
-            StartEvidence::Dead { .. } if self.status.paused => "an operator stopped the node, or asks for another try",
+            StartEvidence::Dead {
+                this_boot: false, ..
+            } => "the machine was restarted",
+            StartEvidence::Dead { .. } if self.status.paused => {
+                "an operator stopped the node, or asks for another try"
+            }
             StartEvidence::None => "the start was cut off",
             _ => return Ok(()),
         };
-        if let NodeState::Running { pid, start: other, .. } = clear {
-            return Err(StepError::Stuck(format!("pid {pid} of another start ({other}) is alive")));
+        if let NodeState::Running {
+            pid, start: other, ..
+        } = clear
+        {
+            return Err(StepError::Stuck(format!(
+                "pid {pid} of another start ({other}) is alive"
+            )));
         }
-        report.notice(Notice::Warn(format!("{why}: the node is started once more")));
+        report.notice(Notice::Warn(format!(
+            "{why}: the node is started once more"
+        )));
         let next = StartId(self.host.new_ulid());
-        self.record(Event::Restart { start: next, why: why.to_owned() }, true).map_err(engine_in_step)?;
+        self.record(
+            Event::Restart {
+                start: next,
+                why: why.to_owned(),
+            },
+            true,
+        )
+        .map_err(engine_in_step)?;
         Ok(self.host.start(next, &self.plan.node.launch)?)
     }
 
     /// After the commit nothing is rolled back: failures are told and the run ends well.
-    pub(super) fn after(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+    pub(super) fn after(
+        &mut self,
+        report: &mut dyn Report,
+    ) -> Result<Option<Advance>, EngineError> {
         self.host.release_node();
         for step in self.plan.phase(Phase::After).cloned().collect::<Vec<_>>() {
             if self.status.is_done(&step.id) {
@@ -212,25 +325,43 @@ impl<H: Host> Run<'_, H> {
         }
         let detail = match self.status.warnings.as_slice() {
             [] => format!("{} committed", self.plan.action.describe()),
-            some => format!("{} committed; {}", self.plan.action.describe(), some.join("; ")),
+            some => format!(
+                "{} committed; {}",
+                self.plan.action.describe(),
+                some.join("; ")
+            ),
         };
         self.close(Outcome::Committed, detail)?;
         Ok(None)
     }
 
     /// A step whose failure changes nothing.
-    fn tolerant(&mut self, step: &Step, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
+    fn tolerant(
+        &mut self,
+        step: &Step,
+        report: &mut dyn Report,
+    ) -> Result<Option<Advance>, EngineError> {
         let began = self.begin(step, report)?;
         match run_step(&self.cx(), step, report) {
             Ok(end) => {
-                report.notice(Notice::Ended(step, self.host.now() - began, end.note.clone()));
+                report.notice(Notice::Ended(
+                    step,
+                    self.host.now() - began,
+                    end.note.clone(),
+                ));
                 self.ended(&step.id, began, end, true)?;
             }
             Err(StepError::Host(HostError::Interrupted)) => return Ok(Some(Advance::Interrupted)),
             Err(StepError::Host(other)) => return Err(other.into()),
             Err(error) => {
                 report.notice(Notice::Failed(step, &error.to_string()));
-                self.record(Event::Failed { step: step.id.clone(), error: error.to_string() }, true)?;
+                self.record(
+                    Event::Failed {
+                        step: step.id.clone(),
+                        error: error.to_string(),
+                    },
+                    true,
+                )?;
             }
         }
         Ok(None)
@@ -239,7 +370,11 @@ impl<H: Host> Run<'_, H> {
     /// The way back. Any failure here is *stuck*, with the evidence.
     pub(super) fn undo(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
         self.host.claim_node();
-        let undo = self.status.undo.clone().expect("the stage Undoing has its record");
+        let undo = self
+            .status
+            .undo
+            .clone()
+            .expect("the stage Undoing has its record");
         for step in self.plan.undo.clone() {
             if self.status.is_done(&step.id) || step.kind.restores_data() && !undo.restore {
                 continue;
@@ -252,7 +387,9 @@ impl<H: Host> Run<'_, H> {
             }
             if step.kind.restores_data() && self.status.restore.is_none() {
                 match self.host.inodes(self.generation())? {
-                    (Some(live), Some(generation)) => self.record(Event::Restore { live, generation }, true)?,
+                    (Some(live), Some(generation)) => {
+                        self.record(Event::Restore { live, generation }, true)?
+                    }
                     found => {
                         let reason = format!("a directory of the exchange is missing: {found:?}");
                         self.stuck(&step, &reason, report)?;
@@ -261,18 +398,34 @@ impl<H: Host> Run<'_, H> {
                 }
             }
             let began = self.begin(&step, report)?;
-            let again = if matches!(step.kind, StepKind::HealthOld { .. }) { self.start_once_more(report) } else { Ok(()) };
+            let again = if matches!(step.kind, StepKind::HealthOld { .. }) {
+                self.start_once_more(report)
+            } else {
+                Ok(())
+            };
             match again.and_then(|()| run_step(&self.cx(), &step, report)) {
                 Ok(end) => {
-                    report.notice(Notice::Ended(&step, self.host.now() - began, end.note.clone()));
+                    report.notice(Notice::Ended(
+                        &step,
+                        self.host.now() - began,
+                        end.note.clone(),
+                    ));
                     self.ended(&step.id, began, end, true)?;
                 }
-                Err(StepError::Host(HostError::Interrupted)) => return Ok(Some(Advance::Interrupted)),
+                Err(StepError::Host(HostError::Interrupted)) => {
+                    return Ok(Some(Advance::Interrupted));
+                }
                 Err(StepError::Host(other)) => return Err(other.into()),
                 // The run is on its way back already.
                 Err(StepError::Aborted) => {
                     self.host.settle(self.id, None)?;
-                    self.record(Event::Failed { step: step.id.clone(), error: "abort asked for again".into() }, true)?;
+                    self.record(
+                        Event::Failed {
+                            step: step.id.clone(),
+                            error: "abort asked for again".into(),
+                        },
+                        true,
+                    )?;
                     return Ok(None);
                 }
                 Err(error) => {
@@ -282,8 +435,16 @@ impl<H: Host> Run<'_, H> {
                 }
             }
         }
-        let data = if undo.restore { "data as they were at the seal" } else { "data not put back: nothing had written to them" };
-        let data = if self.plan.backup().is_none() { "no backup was asked for, so data are as they are" } else { data };
+        let data = if undo.restore {
+            "data as they were at the seal"
+        } else {
+            "data not put back: nothing had written to them"
+        };
+        let data = if self.plan.backup().is_none() {
+            "no backup was asked for, so data are as they are"
+        } else {
+            data
+        };
         self.close(Outcome::RolledBack, format!("{} ({data})", undo.cause))?;
         Ok(None)
     }

@@ -34,10 +34,25 @@ pub fn timeline(plan: &Plan, records: &[Record]) -> Timeline {
     let (mut term, mut exit, mut started, mut answer) = (None, None, None, None);
     for record in records {
         let (id, began, ended, note, facts) = match &record.event {
-            Event::Ended { step, began, note, facts } => {
-                (step, *began, facts.get("ended").copied().unwrap_or(record.at), note.clone(), Some(facts))
-            }
-            Event::Failed { step, error } => (step, record.at, record.at, Some(format!("failed: {error}")), None),
+            Event::Ended {
+                step,
+                began,
+                note,
+                facts,
+            } => (
+                step,
+                *began,
+                facts.get("ended").copied().unwrap_or(record.at),
+                note.clone(),
+                Some(facts),
+            ),
+            Event::Failed { step, error } => (
+                step,
+                record.at,
+                record.at,
+                Some(format!("failed: {error}")),
+                None,
+            ),
             _ => continue,
         };
         let Some(step) = plan.step(id) else { continue };

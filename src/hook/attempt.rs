@@ -59,10 +59,18 @@ pub fn run(
     cwd: &Path,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<HookEnd, HookError> {
-    let mut attempt = AttemptRecord { version: RECORD_VERSION, number, ok: None, fenced: false };
+    let mut attempt = AttemptRecord {
+        version: RECORD_VERSION,
+        number,
+        ok: None,
+        fenced: false,
+    };
     write(record, &attempt, true)?;
     killpoint::hit("hook:recorded");
-    let spawn_error = |source| HookError::Spawn { hook: hook.name.to_string(), source };
+    let spawn_error = |source| HookError::Spawn {
+        hook: hook.name.to_string(),
+        source,
+    };
     let (reader, writer) = io::pipe().map_err(spawn_error)?;
     let both = writer.try_clone().map_err(spawn_error)?;
     let mut command = Command::new("/proc/self/exe");
@@ -82,9 +90,14 @@ pub fn run(
     drop(command);
     let output = capture(reader);
     let pid = i32::try_from(child.id()).expect("pids fit");
-    let watch = Identity::of(pid).ok().and_then(|i| Watch::open(&i).ok()).flatten();
+    let watch = Identity::of(pid)
+        .ok()
+        .and_then(|i| Watch::open(&i).ok())
+        .flatten();
     let ended = match &watch {
-        Some(watch) => watch.wait(hook.timeout, interrupted).map_err(|e| spawn_error(e.into()))?,
+        Some(watch) => watch
+            .wait(hook.timeout, interrupted)
+            .map_err(|e| spawn_error(e.into()))?,
         None => Some(true),
     };
     if ended != Some(true) {
@@ -98,7 +111,10 @@ pub fn run(
         return Err(HookError::Interrupted);
     }
     let end = if ended == Some(false) {
-        Some(format!("ran longer than {:?} and was killed with its process group", hook.timeout))
+        Some(format!(
+            "ran longer than {:?} and was killed with its process group",
+            hook.timeout
+        ))
     } else {
         match (status.code(), status.signal()) {
             (Some(0), _) => None,
@@ -110,20 +126,34 @@ pub fn run(
     write(record, &attempt, true)?;
     Ok(match end {
         None => HookEnd::Ok,
-        Some(what) => HookEnd::Failed { what, output: output.text() },
+        Some(what) => HookEnd::Failed {
+            what,
+            output: output.text(),
+        },
     })
 }
 
 /// The last attempt on record.
 pub fn read_attempt(record: &Path) -> Result<Option<Attempt>, PathError> {
-    Ok(read_record(record)?.map(|r| Attempt { number: r.number, ok: r.ok }))
+    Ok(read_record(record)?.map(|r| Attempt {
+        number: r.number,
+        ok: r.ok,
+    }))
 }
 
 /// Ends an attempt that has no recorded end, and fences it off if it has not come so far as to record itself.
 pub fn reap(record: &Path) -> Result<(), HookError> {
-    let Some(mut attempt) = read_record(record)? else { return Ok(()) };
+    let Some(mut attempt) = read_record(record)? else {
+        return Ok(());
+    };
     let path = lock_path(record, attempt.number);
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).at("open", &path)?;
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .at("open", &path)?;
     let began = Instant::now();
     let mut last_pid = 0;
     loop {
@@ -168,7 +198,11 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, PathError> {
 }
 
 fn write(record: &Path, attempt: &AttemptRecord, sync: bool) -> Result<(), PathError> {
-    write_atomic(record, &serde_json::to_vec(attempt).expect("plain data"), sync)
+    write_atomic(
+        record,
+        &serde_json::to_vec(attempt).expect("plain data"),
+        sync,
+    )
 }
 
 /// The last part of what a hook wrote. A child that keeps the pipe open does not keep us.
@@ -201,7 +235,11 @@ impl Captured {
         while !self.reader.is_finished() && began.elapsed() < Duration::from_millis(500) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let bytes: Vec<u8> = self.tail.lock().map(|t| t.iter().copied().collect()).unwrap_or_default();
+        let bytes: Vec<u8> = self
+            .tail
+            .lock()
+            .map(|t| t.iter().copied().collect())
+            .unwrap_or_default();
         String::from_utf8_lossy(&bytes).trim_end().to_owned()
     }
 }

@@ -24,14 +24,30 @@ fn become_hook(record: &Path, number: u32, argv: &[String]) -> io::Error {
     let prepared = || -> io::Result<()> {
         let _ = rustix::process::setsid();
         let path = lock_path(record, number);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)?;
         lock.lock()?;
         let stands = |r: &AttemptRecord| r.number == number && r.ok.is_none() && !r.fenced;
-        if !read_record(record).map_err(io::Error::other)?.as_ref().is_some_and(stands) {
-            return Err(io::Error::other("this attempt was given up before it began"));
+        if !read_record(record)
+            .map_err(io::Error::other)?
+            .as_ref()
+            .is_some_and(stands)
+        {
+            return Err(io::Error::other(
+                "this attempt was given up before it began",
+            ));
         }
         let identity = Identity::of(rustix::process::getpid().as_raw_nonzero().get())?;
-        write_atomic(&pid_path(record, number), &serde_json::to_vec(&identity)?, false).map_err(io::Error::other)?;
+        write_atomic(
+            &pid_path(record, number),
+            &serde_json::to_vec(&identity)?,
+            false,
+        )
+        .map_err(io::Error::other)?;
         rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty())?;
         std::mem::forget(lock);
         Ok(())

@@ -12,6 +12,7 @@ mod traits;
 pub use clock::wall_clock;
 pub use real::{Ambient, Baton, RealHost};
 pub use traits::{
-    Attempt, Backups, Chains, Clock, Hooks, Host, HostError, HookCall, HookEnd, Journals, NodeState, Nodes, Precopy, Releases,
-    Requests, SealReport, SealState, StartEvidence, StopReport,
+    Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, Host, HostError, Journals,
+    NodeState, Nodes, Precopy, Releases, Requests, SealReport, SealState, StartEvidence,
+    StopReport,
 };

@@ -2,15 +2,15 @@
 
 use super::clock::wall_clock;
 use super::traits::{
-    Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, HostError, Journals, NodeState, Nodes, Precopy, Releases,
-    Requests, SealReport, SealState, StartEvidence, StopReport,
+    Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, HostError, Journals, NodeState,
+    Nodes, Precopy, Releases, Requests, SealReport, SealState, StartEvidence, StopReport,
 };
 use crate::backup::{self, GenPaths, Precopier};
 use crate::chain::EvmClient;
 use crate::hook;
 use crate::model::{
-    ArtifactSpec, BackupSpec, ChainSpec, DataSpec, GenId, HookSpec, Launch, NodeSpec, Release, RunId, StartId, StopPolicy,
-    UnixMs,
+    ArtifactSpec, BackupSpec, ChainSpec, DataSpec, GenId, HookSpec, Launch, NodeSpec, Release,
+    RunId, StartId, StopPolicy, UnixMs,
 };
 use crate::node::{self, StopError, Stopper};
 use crate::plan::{ChainFacts, Denied, Overrides, StepId};
@@ -114,7 +114,10 @@ impl RealHost {
         const BTRFS: i64 = 0x9123_683e;
         const OVERLAY: i64 = 0x794c_7630;
         let stat = rustix::fs::statfs(&self.data.path).ok()?;
-        #[expect(clippy::useless_conversion, reason = "the field's type differs between targets")]
+        #[expect(
+            clippy::useless_conversion,
+            reason = "the field's type differs between targets"
+        )]
         let kind = i64::try_from(stat.f_type).unwrap_or(0);
         let known = [EXT, XFS, BTRFS, OVERLAY].contains(&kind);
         (!known).then(|| {
@@ -157,11 +160,17 @@ impl Journals for RealHost {
     }
 
     fn truncate(&self, run: RunId, len: u64) -> Result<()> {
-        self.journals.borrow_mut().truncate(run, len).map_err(failed)
+        self.journals
+            .borrow_mut()
+            .truncate(run, len)
+            .map_err(failed)
     }
 
     fn append(&self, run: RunId, line: &[u8], sync: bool) -> Result<()> {
-        self.journals.borrow_mut().append(run, line, sync).map_err(failed)
+        self.journals
+            .borrow_mut()
+            .append(run, line, sync)
+            .map_err(failed)
     }
 
     fn drop_ballast(&self, run: RunId) -> Result<()> {
@@ -184,14 +193,20 @@ impl Requests for RealHost {
 
     fn settle(&self, run: RunId, upgrade: Option<&str>) -> Result<()> {
         let overrides = self.overrides()?;
-        let approved = |name: &str| overrides.approvals.iter().any(|a| a.upgrade.as_str() == name);
+        let approved = |name: &str| {
+            overrides
+                .approvals
+                .iter()
+                .any(|a| a.upgrade.as_str() == name)
+        };
         let resolved = overrides.resolution.as_ref().is_some_and(|r| r.run == run);
         if overrides.abort != Some(run) && !resolved && !upgrade.is_some_and(approved) {
             return Ok(());
         }
         let change = OverrideChange::new(self.now(), "visor", format!("run {run} is over"));
         edit_overrides(&self.layout, change, |now| {
-            now.approvals.retain(|a| Some(a.upgrade.as_str()) != upgrade);
+            now.approvals
+                .retain(|a| Some(a.upgrade.as_str()) != upgrade);
             now.abort = now.abort.filter(|r| *r != run);
             now.resolution = now.resolution.take().filter(|r| r.run != run);
         })
@@ -201,7 +216,9 @@ impl Requests for RealHost {
 
 impl Releases for RealHost {
     fn fetch(&self, artifact: &ArtifactSpec, release: &Release, binary: &str) -> Result<u64> {
-        match release::fetch(&self.layout, artifact, release, binary, &|| self.interrupted()) {
+        match release::fetch(&self.layout, artifact, release, binary, &|| {
+            self.interrupted()
+        }) {
             Err(release::FetchError::Interrupted) => Err(HostError::Interrupted),
             other => other.map_err(failed),
         }
@@ -242,7 +259,10 @@ impl Nodes for RealHost {
     }
 
     fn stop(&self, policy: &StopPolicy) -> Result<Option<StopReport>> {
-        match self.stopper.stop(&self.layout, policy, &|| self.interrupted()) {
+        match self
+            .stopper
+            .stop(&self.layout, policy, &|| self.interrupted())
+        {
             Err(StopError::Interrupted) => Err(HostError::Interrupted),
             other => other.map_err(failed),
         }
@@ -252,33 +272,61 @@ impl Nodes for RealHost {
 impl Backups for RealHost {
     fn precopy_start(&self, generation: GenId, _: &BackupSpec) -> Result<()> {
         let mut slot = self.precopier.borrow_mut();
-        if slot.as_ref().is_some_and(|p| p.generation == generation && !p.has_ended()) {
+        if slot
+            .as_ref()
+            .is_some_and(|p| p.generation == generation && !p.has_ended())
+        {
             return Ok(());
         }
         *slot = None;
-        *slot = Some(Precopier::start(&self.paths(generation), generation, &self.data).map_err(failed)?);
+        *slot = Some(
+            Precopier::start(&self.paths(generation), generation, &self.data).map_err(failed)?,
+        );
         Ok(())
     }
 
     fn precopy(&self, generation: GenId) -> Result<Precopy> {
-        match self.precopier.borrow().as_ref().filter(|p| p.generation == generation) {
+        match self
+            .precopier
+            .borrow()
+            .as_ref()
+            .filter(|p| p.generation == generation)
+        {
             Some(precopier) => Ok(precopier.state()),
-            None => Err(HostError::Failed(format!("no pre-copy of generation {generation} runs"))),
+            None => Err(HostError::Failed(format!(
+                "no pre-copy of generation {generation} runs"
+            ))),
         }
     }
 
     fn precopy_end(&self, generation: GenId) -> Result<()> {
-        match self.precopier.borrow_mut().as_mut().filter(|p| p.generation == generation) {
+        match self
+            .precopier
+            .borrow_mut()
+            .as_mut()
+            .filter(|p| p.generation == generation)
+        {
             Some(precopier) => precopier.end().map_err(failed),
             None => Ok(()),
         }
     }
 
     fn seal(&self, generation: GenId, _: &BackupSpec) -> Result<SealReport> {
-        let precopier = self.precopier.borrow_mut().take().filter(|p| p.generation == generation);
+        let precopier = self
+            .precopier
+            .borrow_mut()
+            .take()
+            .filter(|p| p.generation == generation);
         let baseline = precopier.and_then(Precopier::into_baseline);
         let compare = self.stamps_unreliable().is_some();
-        backup::seal(&self.paths(generation), generation, &self.data, baseline, compare).map_err(failed)
+        backup::seal(
+            &self.paths(generation),
+            generation,
+            &self.data,
+            baseline,
+            compare,
+        )
+        .map_err(failed)
     }
 
     fn seal_state(&self, generation: GenId) -> Result<SealState> {
@@ -333,7 +381,9 @@ impl Hooks for RealHost {
         let mut env = self.ambient.env.clone();
         env.extend(spec.env.clone());
         env.extend(call.vars.clone());
-        match hook::run(&record, spec, call.attempt, &env, &self.home, &|| self.interrupted()) {
+        match hook::run(&record, spec, call.attempt, &env, &self.home, &|| {
+            self.interrupted()
+        }) {
             Err(hook::HookError::Interrupted) => Err(HostError::Interrupted),
             other => other.map_err(failed),
         }

@@ -143,7 +143,13 @@ impl Sim {
             cached: vec![],
             current: Some(Release::Genesis),
             processes: vec![],
-            data: Data { inode: 100, blocks: head, written_by_new: false, hooked: false, signed: head },
+            data: Data {
+                inode: 100,
+                blocks: head,
+                written_by_new: false,
+                hooked: false,
+                signed: head,
+            },
             generations: BTreeMap::new(),
             attempts: BTreeMap::new(),
             survivor: None,
@@ -187,7 +193,12 @@ impl Sim {
     }
 
     pub fn journal_bytes(&self, run: RunId) -> Vec<u8> {
-        self.0.borrow().journals.get(&run).map(|j| j.1.clone()).unwrap_or_default()
+        self.0
+            .borrow()
+            .journals
+            .get(&run)
+            .map(|j| j.1.clone())
+            .unwrap_or_default()
     }
 
     /// Processes alive now, and the release of the first.
@@ -208,11 +219,20 @@ impl Sim {
 
     fn look<T>(&self, f: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
         let mut w = self.0.borrow_mut();
-        if w.dead { Err(HostError::Cut) } else { f(&mut w) }
+        if w.dead {
+            Err(HostError::Cut)
+        } else {
+            f(&mut w)
+        }
     }
 
     /// One numbered call: `effect` gets the intermediate state in which it must stop, or none.
-    fn op<T>(&self, name: &'static str, mids: usize, effect: impl Fn(&mut World, Option<usize>) -> Result<T>) -> Result<T> {
+    fn op<T>(
+        &self,
+        name: &'static str,
+        mids: usize,
+        effect: impl Fn(&mut World, Option<usize>) -> Result<T>,
+    ) -> Result<T> {
         let mut w = self.0.borrow_mut();
         if w.dead {
             return Err(HostError::Cut);
@@ -237,7 +257,11 @@ impl Sim {
             }
             _ => {
                 let first = effect(&mut w, None);
-                if w.twice == Some(index) { effect(&mut w, None) } else { first }
+                if w.twice == Some(index) {
+                    effect(&mut w, None)
+                } else {
+                    first
+                }
             }
         }
     }
@@ -269,7 +293,10 @@ impl World {
             self.breach("the node was started beside a hook that still runs".into());
         }
         if self.data.signed < self.signed_max {
-            self.breach(format!("signer state went back to {} from {}", self.data.signed, self.signed_max));
+            self.breach(format!(
+                "signer state went back to {} from {}",
+                self.data.signed, self.signed_max
+            ));
         }
         let release = self.current.clone().unwrap_or(Release::Genesis);
         if !self.staged.contains(&release) {
@@ -316,7 +343,11 @@ impl World {
                     p.exit = Some("exit status 0".into());
                 }
             }
-            let release = self.processes.iter().find(|p| p.alive).map(|p| p.release.clone());
+            let release = self
+                .processes
+                .iter()
+                .find(|p| p.alive)
+                .map(|p| p.release.clone());
             if let Some(release) = release
                 && now.is_multiple_of(BLOCK_MS)
             {
@@ -333,7 +364,9 @@ impl World {
 
     fn answering(&self) -> bool {
         self.processes.iter().any(|p| {
-            p.alive && (!self.is_new(&p.release) || matches!(self.conduct, Conduct::Good | Conduct::StandsStill))
+            p.alive
+                && (!self.is_new(&p.release)
+                    || matches!(self.conduct, Conduct::Good | Conduct::StandsStill))
         })
     }
 

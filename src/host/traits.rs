@@ -1,7 +1,8 @@
 //! The traits, and the values that pass through them.
 
 use crate::model::{
-    ArtifactSpec, BackupSpec, ChainSpec, GenId, HookSpec, Launch, Release, RunId, StartId, StopPolicy, UnixMs,
+    ArtifactSpec, BackupSpec, ChainSpec, GenId, HookSpec, Launch, Release, RunId, StartId,
+    StopPolicy, UnixMs,
 };
 use crate::plan::{ChainFacts, Denied, Overrides, StepId};
 use std::collections::BTreeMap;
@@ -76,8 +77,15 @@ pub trait Releases {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeState {
     /// The lock is free and no recorded process lives. `last` is the newest start there was.
-    Gone { last: Option<StartId>, exit: Option<String> },
-    Running { start: StartId, pid: i32, since: UnixMs },
+    Gone {
+        last: Option<StartId>,
+        exit: Option<String>,
+    },
+    Running {
+        start: StartId,
+        pid: i32,
+        since: UnixMs,
+    },
     /// The lock is held, but no recorded process lives: perhaps it is about to.
     Unclear { why: String },
 }
@@ -88,7 +96,10 @@ pub enum StartEvidence {
     /// No record: it never got so far.
     None,
     Alive,
-    Dead { exit: Option<String>, this_boot: bool },
+    Dead {
+        exit: Option<String>,
+        this_boot: bool,
+    },
 }
 
 /// A finished stop.
@@ -116,9 +127,14 @@ pub trait Nodes {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Precopy {
     /// The first, full round is not finished. Bytes copied so far.
-    Filling { bytes: u64 },
+    Filling {
+        bytes: u64,
+    },
     /// So many rounds are finished, each with a synced baseline.
-    Ready { rounds: u32, bytes: u64 },
+    Ready {
+        rounds: u32,
+        bytes: u64,
+    },
     Failed(String),
 }
 
@@ -180,7 +196,10 @@ pub struct HookCall {
 pub enum HookEnd {
     Ok,
     /// What happened, and the end of its output.
-    Failed { what: String, output: String },
+    Failed {
+        what: String,
+        output: String,
+    },
 }
 
 /// The last recorded attempt of a hook.

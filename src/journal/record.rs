@@ -52,9 +52,16 @@ pub struct Undo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    Opened { version: u32, plan: String, generation: GenId },
+    Opened {
+        version: u32,
+        plan: String,
+        generation: GenId,
+    },
     /// A step is about to have its effect.
-    Began { step: StepId, attempt: u32 },
+    Began {
+        step: StepId,
+        attempt: u32,
+    },
     Ended {
         step: StepId,
         began: UnixMs,
@@ -64,18 +71,39 @@ pub enum Event {
         #[serde(default)]
         facts: BTreeMap<String, u64>,
     },
-    Failed { step: StepId, error: String },
+    Failed {
+        step: StepId,
+        error: String,
+    },
     Intent(Intent),
     /// The node is started once more in the same run: after a power loss, or after an operator stopped it.
-    Restart { start: StartId, why: String },
+    Restart {
+        start: StartId,
+        why: String,
+    },
     /// The node is stopped by the operator although the run goes on later.
-    Paused { why: String },
+    Paused {
+        why: String,
+    },
     Undo(Undo),
     /// Inodes of the live data directory and of the generation's, before they are exchanged.
-    Restore { live: u64, generation: u64 },
-    Stuck { step: StepId, reason: String },
-    Resolved { answer: Answer, by: String, reason: String },
-    Closed { outcome: Outcome, detail: String },
+    Restore {
+        live: u64,
+        generation: u64,
+    },
+    Stuck {
+        step: StepId,
+        reason: String,
+    },
+    Resolved {
+        answer: Answer,
+        by: String,
+        reason: String,
+    },
+    Closed {
+        outcome: Outcome,
+        detail: String,
+    },
 }
 
 /// One line of a journal.
@@ -91,9 +119,17 @@ pub enum JournalError {
     #[error("line {line} of the journal is damaged ({what}); only the last line may be")]
     Damaged { line: usize, what: &'static str },
     #[error("line {line} of the journal is not a record that this visor knows")]
-    Unknown { line: usize, #[source] source: serde_json::Error },
+    Unknown {
+        line: usize,
+        #[source]
+        source: serde_json::Error,
+    },
     #[error("line {line} of the journal has number {found}, expected {expected}")]
-    Gap { line: usize, found: u64, expected: u64 },
+    Gap {
+        line: usize,
+        found: u64,
+        expected: u64,
+    },
     #[error("the journal has format version {0}, this visor writes {JOURNAL_VERSION}")]
     Newer(u32),
 }
@@ -124,10 +160,17 @@ pub fn decode(bytes: &[u8]) -> Result<(Vec<Record>, usize), JournalError> {
             Ok(body) => {
                 let json = [b"{", body].concat();
                 let record: Record =
-                    serde_json::from_slice(&json).map_err(|source| JournalError::Unknown { line: number, source })?;
+                    serde_json::from_slice(&json).map_err(|source| JournalError::Unknown {
+                        line: number,
+                        source,
+                    })?;
                 let expected = records.len() as u64;
                 if record.seq != expected {
-                    return Err(JournalError::Gap { line: number, found: record.seq, expected });
+                    return Err(JournalError::Gap {
+                        line: number,
+                        found: record.seq,
+                        expected,
+                    });
                 }
                 records.push(record);
                 whole += line.len();
@@ -136,7 +179,10 @@ pub fn decode(bytes: &[u8]) -> Result<(Vec<Record>, usize), JournalError> {
             Err(what) => return Err(JournalError::Damaged { line: number, what }),
         }
     }
-    if let Some(Record { event: Event::Opened { version, .. }, .. }) = records.first()
+    if let Some(Record {
+        event: Event::Opened { version, .. },
+        ..
+    }) = records.first()
         && *version > JOURNAL_VERSION
     {
         return Err(JournalError::Newer(*version));
@@ -154,7 +200,11 @@ fn body(line: &[u8]) -> Result<&[u8], &'static str> {
         .and_then(|h| u32::from_str_radix(h, 16).ok())
         .ok_or("no checksum")?;
     let body = &line[HEAD_LEN..];
-    if crc32fast::hash(body) == crc { Ok(body) } else { Err("wrong checksum") }
+    if crc32fast::hash(body) == crc {
+        Ok(body)
+    } else {
+        Err("wrong checksum")
+    }
 }
 
 #[cfg(test)]
@@ -164,13 +214,29 @@ mod tests {
     fn three() -> Vec<Record> {
         let step = StepId("5c1e".into());
         [
-            Event::Opened { version: 1, plan: "9f".into(), generation: GenId(ulid::Ulid::from_parts(1, 2)) },
-            Event::Began { step: step.clone(), attempt: 1 },
-            Event::Ended { step, began: 4, note: None, facts: BTreeMap::from([("bytes".into(), 7)]) },
+            Event::Opened {
+                version: 1,
+                plan: "9f".into(),
+                generation: GenId(ulid::Ulid::from_parts(1, 2)),
+            },
+            Event::Began {
+                step: step.clone(),
+                attempt: 1,
+            },
+            Event::Ended {
+                step,
+                began: 4,
+                note: None,
+                facts: BTreeMap::from([("bytes".into(), 7)]),
+            },
         ]
         .into_iter()
         .zip(0..)
-        .map(|(event, seq)| Record { seq, at: 1_790_000_000_000 + seq, event })
+        .map(|(event, seq)| Record {
+            seq,
+            at: 1_790_000_000_000 + seq,
+            event,
+        })
         .collect()
     }
 
@@ -181,11 +247,20 @@ mod tests {
     #[test]
     fn every_cut_leaves_the_whole_records_before_it() {
         let bytes = bytes();
-        let ends: Vec<usize> = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
+        let ends: Vec<usize> = bytes
+            .iter()
+            .enumerate()
+            .filter(|(_, b)| **b == b'\n')
+            .map(|(i, _)| i + 1)
+            .collect();
         for cut in 0..=bytes.len() {
             let (records, whole) = decode(&bytes[..cut]).expect("a cut is no damage");
             let n = ends.iter().filter(|&&e| e <= cut).count();
-            assert_eq!((records.len(), whole), (n, if n == 0 { 0 } else { ends[n - 1] }), "cut at {cut}");
+            assert_eq!(
+                (records.len(), whole),
+                (n, if n == 0 { 0 } else { ends[n - 1] }),
+                "cut at {cut}"
+            );
             assert_eq!(records, three()[..n]);
         }
     }
@@ -194,7 +269,10 @@ mod tests {
     fn damage_in_the_middle_is_an_error() {
         let mut bytes = bytes();
         bytes[40] ^= 1;
-        assert!(matches!(decode(&bytes), Err(JournalError::Damaged { line: 1, .. })));
+        assert!(matches!(
+            decode(&bytes),
+            Err(JournalError::Damaged { line: 1, .. })
+        ));
     }
 
     #[test]
@@ -202,13 +280,24 @@ mod tests {
         let mut padded = bytes();
         let len = padded.len();
         padded.resize(len + 4096, 0);
-        assert_eq!(decode(&padded).map(|(r, n)| (r.len(), n)).ok(), Some((3, len)));
+        assert_eq!(
+            decode(&padded).map(|(r, n)| (r.len(), n)).ok(),
+            Some((3, len))
+        );
     }
 
     #[test]
     fn a_newer_journal_is_refused_and_an_unknown_field_is_not() {
-        let newer = Event::Opened { version: 2, plan: String::new(), generation: GenId(ulid::Ulid::nil()) };
-        let line = encode(&Record { seq: 0, at: 0, event: newer });
+        let newer = Event::Opened {
+            version: 2,
+            plan: String::new(),
+            generation: GenId(ulid::Ulid::nil()),
+        };
+        let line = encode(&Record {
+            seq: 0,
+            at: 0,
+            event: newer,
+        });
         assert!(matches!(decode(&line), Err(JournalError::Newer(2))));
         let rest = "\"seq\":0,\"at\":1,\"colour\":\"red\",\"event\":{\"paused\":{\"why\":\"x\",\"more\":1}}}";
         let line = format!("{HEAD}{:08x}\",{rest}\n", crc32fast::hash(rest.as_bytes()));

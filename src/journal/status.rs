@@ -109,14 +109,22 @@ pub fn next_status(plan: &Plan, mut status: Status, event: &Event) -> Result<Sta
     let stage = status.stage.word();
     let illegal = || {
         let text = serde_json::to_string(event).unwrap_or_default();
-        Err(IllegalEvent { seq, stage, event: text })
+        Err(IllegalEvent {
+            seq,
+            stage,
+            event: text,
+        })
     };
     if (seq == 0) != matches!(event, Event::Opened { .. }) {
         return illegal();
     }
     let phase_of = |id: &StepId| plan.step(id).map(|s| s.phase);
     match event {
-        Event::Opened { plan: digest, generation, .. } => {
+        Event::Opened {
+            plan: digest,
+            generation,
+            ..
+        } => {
             if *digest != plan.digest {
                 return illegal();
             }
@@ -136,38 +144,67 @@ pub fn next_status(plan: &Plan, mut status: Status, event: &Event) -> Result<Sta
             status.begun.insert(step.clone(), *attempt);
         }
         Event::Ended { step, .. } => {
-            let in_intent =
-                status.stage == Stage::Critical && status.intent.as_ref().is_some_and(|i| i.steps.contains(step));
-            if status.begun.remove(step).is_none() && !in_intent || !status.done.insert(step.clone()) {
+            let in_intent = status.stage == Stage::Critical
+                && status
+                    .intent
+                    .as_ref()
+                    .is_some_and(|i| i.steps.contains(step));
+            if status.begun.remove(step).is_none() && !in_intent
+                || !status.done.insert(step.clone())
+            {
                 return illegal();
             }
-            if in_intent && status.intent.as_ref().is_some_and(|i| i.steps.iter().all(|s| status.done.contains(s))) {
+            if in_intent
+                && status
+                    .intent
+                    .as_ref()
+                    .is_some_and(|i| i.steps.iter().all(|s| status.done.contains(s)))
+            {
                 status.stage = Stage::Confirming;
             }
-            let commits = plan.step(step).is_some_and(|s| s.kind == crate::plan::StepKind::Commit);
+            let commits = plan
+                .step(step)
+                .is_some_and(|s| s.kind == crate::plan::StepKind::Commit);
             if commits {
                 status.stage = Stage::After;
             }
         }
         Event::Failed { step, error } => {
-            let in_intent = status.intent.as_ref().is_some_and(|i| i.steps.contains(step));
+            let in_intent = status
+                .intent
+                .as_ref()
+                .is_some_and(|i| i.steps.contains(step));
             let begun = status.begun.remove(step).is_some();
             if !begun && !in_intent {
                 return illegal();
             }
             let tolerated = matches!(status.stage, Stage::After)
                 || status.stage == Stage::Undoing
-                    && matches!(plan.step(step).map(|s| &s.kind), Some(crate::plan::StepKind::Hook(_)));
+                    && matches!(
+                        plan.step(step).map(|s| &s.kind),
+                        Some(crate::plan::StepKind::Hook(_))
+                    );
             if tolerated {
                 status.done.insert(step.clone());
-                status.warnings.push(format!("{}: {error}", plan.step(step).map_or("?", |s| &s.name)));
+                status.warnings.push(format!(
+                    "{}: {error}",
+                    plan.step(step).map_or("?", |s| &s.name)
+                ));
             }
         }
         Event::Intent(intent) => {
-            if status.stage != Stage::Preparing || intent.steps.iter().any(|s| phase_of(s) != Some(Phase::Critical)) {
+            if status.stage != Stage::Preparing
+                || intent
+                    .steps
+                    .iter()
+                    .any(|s| phase_of(s) != Some(Phase::Critical))
+            {
                 return illegal();
             }
-            let before = plan.steps.iter().filter(|s| matches!(s.phase, Phase::Prepare | Phase::Gate));
+            let before = plan
+                .steps
+                .iter()
+                .filter(|s| matches!(s.phase, Phase::Prepare | Phase::Gate));
             status.done.extend(before.map(|s| s.id.clone()));
             status.begun.clear();
             status.start = Some(intent.new_start);
@@ -204,14 +241,22 @@ pub fn next_status(plan: &Plan, mut status: Status, event: &Event) -> Result<Sta
             status.restore = Some((*live, *generation));
         }
         Event::Stuck { step, reason } => {
-            if matches!(status.stage, Stage::Stuck(_) | Stage::Closed(..)) || plan.step(step).is_none() {
+            if matches!(status.stage, Stage::Stuck(_) | Stage::Closed(..))
+                || plan.step(step).is_none()
+            {
                 return illegal();
             }
             let stage = Box::new(status.stage.clone());
-            status.stage = Stage::Stuck(StuckAt { step: step.clone(), reason: reason.clone(), stage });
+            status.stage = Stage::Stuck(StuckAt {
+                step: step.clone(),
+                reason: reason.clone(),
+                stage,
+            });
         }
         Event::Resolved { answer, .. } => {
-            let Stage::Stuck(at) = status.stage.clone() else { return illegal() };
+            let Stage::Stuck(at) = status.stage.clone() else {
+                return illegal();
+            };
             status.stage = *at.stage;
             match answer {
                 Answer::Done => {

@@ -19,7 +19,13 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    pub const ALL: [Self; 5] = [Self::Node, Self::Artifact, Self::Upgrade, Self::Hook, Self::Backup];
+    pub const ALL: [Self; 5] = [
+        Self::Node,
+        Self::Artifact,
+        Self::Upgrade,
+        Self::Hook,
+        Self::Backup,
+    ];
 
     pub fn word(self) -> &'static str {
         match self {
@@ -66,7 +72,10 @@ pub struct Loaded {
 impl Loaded {
     /// Where a value of an object stands; `below` as in `/trigger/height`.
     pub fn at<T>(&self, object: &Object<T>, below: &str) -> Place {
-        Place::new(object.file, self.spans[object.file].value(&format!("{}{below}", object.pointer)))
+        Place::new(
+            object.file,
+            self.spans[object.file].value(&format!("{}{below}", object.pointer)),
+        )
     }
 
     /// Where an object's name stands.
@@ -79,18 +88,33 @@ impl Loaded {
 pub fn load(set: &ManifestSet) -> Loaded {
     let mut out = Loaded::default();
     for (index, file) in set.files.iter().enumerate() {
-        let Parsed { value, spans, errors, left_out, names_unknown } = parse(&file.text);
+        let Parsed {
+            value,
+            spans,
+            errors,
+            left_out,
+            names_unknown,
+        } = parse(&file.text);
         for error in &errors {
             let place = Place::new(index, error.span.clone());
             let help = "Correct the TOML here; what follows in this table was not looked at.";
-            out.findings.push(Finding::error(Code::Syntax, place, error.message.clone(), help));
+            out.findings.push(Finding::error(
+                Code::Syntax,
+                place,
+                error.message.clone(),
+                help,
+            ));
         }
         out.names_unknown |= names_unknown;
         let value = if value.is_object() { value } else { empty() };
         let (findings, mut broken) = validate(index, &value, &spans);
         // A file that is broken at its top may have lost its `visor = 1` there.
         let top_lost = left_out.iter().any(Vec::is_empty) || errors.iter().any(|_| names_unknown);
-        out.findings.extend(findings.into_iter().filter(|f| !(top_lost && f.code == Code::Version)));
+        out.findings.extend(
+            findings
+                .into_iter()
+                .filter(|f| !(top_lost && f.code == Code::Version)),
+        );
         for path in left_out {
             if let [kind, name, ..] = path.as_slice()
                 && let Some(kind) = ObjectKind::ALL.into_iter().find(|k| k.word() == kind)
@@ -102,12 +126,24 @@ pub fn load(set: &ManifestSet) -> Loaded {
         }
         let errors_at: Vec<usize> = errors.iter().map(|e| e.span.start).collect();
         for kind in ObjectKind::ALL {
-            let Some(objects) = value.get(kind.word()).and_then(Value::as_object) else { continue };
+            let Some(objects) = value.get(kind.word()).and_then(Value::as_object) else {
+                continue;
+            };
             for (name, value) in objects {
-                let pointer = format!("/{}/{}", kind.word(), name.replace('~', "~0").replace('/', "~1"));
+                let pointer = format!(
+                    "/{}/{}",
+                    kind.word(),
+                    name.replace('~', "~0").replace('/', "~1")
+                );
                 let place = Place::new(index, spans.key(&pointer));
-                out.named.entry((kind, name.clone())).or_default().push(place);
-                let hit = |b: &String| is_below(b, std::slice::from_ref(&pointer)) || is_below(&pointer, std::slice::from_ref(b)) && !b.is_empty();
+                out.named
+                    .entry((kind, name.clone()))
+                    .or_default()
+                    .push(place);
+                let hit = |b: &String| {
+                    is_below(b, std::slice::from_ref(&pointer))
+                        || is_below(&pointer, std::slice::from_ref(b)) && !b.is_empty()
+                };
                 let span = spans.value(&pointer);
                 let bad_number = errors_at.iter().any(|at| span.contains(at));
                 if broken.iter().any(hit) || bad_number {
@@ -129,7 +165,15 @@ pub fn load(set: &ManifestSet) -> Loaded {
     out
 }
 
-fn read<T: DeserializeOwned>((file, name, pointer): (usize, &str, &str), value: &Value) -> Object<T> {
+fn read<T: DeserializeOwned>(
+    (file, name, pointer): (usize, &str, &str),
+    value: &Value,
+) -> Object<T> {
     let value = T::deserialize(value).expect("what passes the derived schema can be deserialized");
-    Object { name: name.to_owned(), file, pointer: pointer.to_owned(), value }
+    Object {
+        name: name.to_owned(),
+        file,
+        pointer: pointer.to_owned(),
+        value,
+    }
 }

@@ -62,26 +62,51 @@ pub struct Parsed {
 /// Reads a text; never fails.
 pub fn parse(text: &str) -> Parsed {
     let mut remaining = text.to_owned();
-    let mut parsed =
-        Parsed { value: Value::Null, spans: Spans::default(), errors: vec![], left_out: vec![], names_unknown: false };
+    let mut parsed = Parsed {
+        value: Value::Null,
+        spans: Spans::default(),
+        errors: vec![],
+        left_out: vec![],
+        names_unknown: false,
+    };
     let blocks = blocks(text);
     for _ in 0..=blocks.len() {
         match DeTable::parse(&remaining) {
             Ok(table) => {
-                let mut walk = Walk { spans: &mut parsed.spans, errors: &mut parsed.errors };
+                let mut walk = Walk {
+                    spans: &mut parsed.spans,
+                    errors: &mut parsed.errors,
+                };
                 parsed.value = walk.table(table.get_ref(), "");
-                parsed.spans.0.insert(String::new(), SpanPair { key: 0..0, value: 0..0 });
+                parsed.spans.0.insert(
+                    String::new(),
+                    SpanPair {
+                        key: 0..0,
+                        value: 0..0,
+                    },
+                );
                 parsed.errors.sort_by_key(|e| (e.span.start, e.span.end));
                 return parsed;
             }
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);
-                let block = blocks.iter().rfind(|b| b.start <= span.start).or(blocks.first()).cloned().unwrap_or(0..0);
+                let block = blocks
+                    .iter()
+                    .rfind(|b| b.start <= span.start)
+                    .or(blocks.first())
+                    .cloned()
+                    .unwrap_or(0..0);
                 match header(&text[block.clone()]) {
                     Some(path) => parsed.left_out.push(path),
-                    None => parsed.names_unknown |= block.start > 0 || text.trim_start().starts_with('['),
+                    None => {
+                        parsed.names_unknown |=
+                            block.start > 0 || text.trim_start().starts_with('[')
+                    }
                 }
-                parsed.errors.push(SyntaxError { span, message: error.message().to_owned() });
+                parsed.errors.push(SyntaxError {
+                    span,
+                    message: error.message().to_owned(),
+                });
                 blank(&mut remaining, block);
             }
         }
@@ -110,14 +135,24 @@ fn blocks(text: &str) -> Vec<Range<usize>> {
         at += line.len();
     }
     let ends = starts.iter().skip(1).copied().chain([text.len()]);
-    starts.iter().copied().zip(ends).map(|(s, e)| s..e).collect()
+    starts
+        .iter()
+        .copied()
+        .zip(ends)
+        .map(|(s, e)| s..e)
+        .collect()
 }
 
 /// A line that opens a table, and not an element of a list that goes over several lines.
 fn is_header(line: &str) -> bool {
     let bare = line.split('#').next().unwrap_or(line).trim();
     let inner = bare.trim_start_matches('[').trim_end_matches(']');
-    bare.ends_with(']') && inner.chars().next().is_some_and(|c| c.is_ascii_alphanumeric() || "_-\"'".contains(c)) && !inner.contains(',')
+    bare.ends_with(']')
+        && inner
+            .chars()
+            .next()
+            .is_some_and(|c| c.is_ascii_alphanumeric() || "_-\"'".contains(c))
+        && !inner.contains(',')
         || !bare.ends_with(']') && !bare.ends_with(',')
 }
 
@@ -138,7 +173,10 @@ fn header(block: &str) -> Option<Vec<String>> {
 }
 
 fn blank(text: &mut String, range: Range<usize>) {
-    let blanked: String = text[range.clone()].bytes().map(|b| if b == b'\n' { '\n' } else { ' ' }).collect();
+    let blanked: String = text[range.clone()]
+        .bytes()
+        .map(|b| if b == b'\n' { '\n' } else { ' ' })
+        .collect();
     text.replace_range(range, &blanked);
 }
 
@@ -153,7 +191,10 @@ impl Walk<'_> {
         for (key, value) in table.iter() {
             let name = key.get_ref().to_string();
             let below = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
-            let pair = SpanPair { key: key.span(), value: value.span() };
+            let pair = SpanPair {
+                key: key.span(),
+                value: value.span(),
+            };
             let json = self.value(value, &below);
             self.spans.0.insert(below, pair);
             out.insert(name, json);
@@ -171,19 +212,32 @@ impl Walk<'_> {
                 match i64::from_str_radix(int.as_str(), int.radix()) {
                     Ok(n) => Value::from(n),
                     Err(error) => {
-                        let message = format!("`{}` is not an integer of 64 bits: {error}", int.as_str());
-                        self.errors.push(SyntaxError { span: value.span(), message });
+                        let message =
+                            format!("`{}` is not an integer of 64 bits: {error}", int.as_str());
+                        self.errors.push(SyntaxError {
+                            span: value.span(),
+                            message,
+                        });
                         Value::from(0)
                     }
                 }
             }
-            DeValue::Float(float) => float.as_str().parse::<f64>().map_or(Value::Null, Value::from),
+            DeValue::Float(float) => float
+                .as_str()
+                .parse::<f64>()
+                .map_or(Value::Null, Value::from),
             DeValue::Array(items) => {
                 let mut out = Vec::new();
                 for (i, item) in items.iter().enumerate() {
                     let below = format!("{pointer}/{i}");
                     let json = self.value(item, &below);
-                    self.spans.0.insert(below, SpanPair { key: item.span(), value: item.span() });
+                    self.spans.0.insert(
+                        below,
+                        SpanPair {
+                            key: item.span(),
+                            value: item.span(),
+                        },
+                    );
                     out.push(json);
                 }
                 Value::Array(out)
@@ -200,10 +254,11 @@ mod tests {
     #[test]
     fn a_broken_block_hides_no_other() {
         let text = "visor = 1\n[node.a]\nbinary = \"x\n[node.b]\nbinary = \"y\"\n[hook.c]\nrun = [\n  [\"a\"],\n";
-        let parsed = parse(text);
+        let mut parsed = parse(text);
+        parsed.left_out.sort();
         assert_eq!(parsed.errors.len(), 2, "{:?}", parsed.errors);
         assert_eq!(parsed.value["node"]["b"]["binary"], "y");
-        assert_eq!(parsed.left_out, [["node", "a"], ["hook", "c"]]);
+        assert_eq!(parsed.left_out, [["hook", "c"], ["node", "a"]]);
         assert_eq!(&text[parsed.spans.value("/node/b/binary")], "\"y\"");
         assert!(!parsed.names_unknown);
     }
@@ -211,6 +266,9 @@ mod tests {
     #[test]
     fn integers_are_checked() {
         let parsed = parse("a = 99999999999999999999\nb = 0x1F\n");
-        assert_eq!((parsed.errors.len(), &parsed.value["b"]), (1, &Value::from(31)));
+        assert_eq!(
+            (parsed.errors.len(), &parsed.value["b"]),
+            (1, &Value::from(31))
+        );
     }
 }

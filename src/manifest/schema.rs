@@ -1,8 +1,8 @@
 //! The one schema of manifests, derived from the types; the only source of structural findings. The only file that names
 //! jsonschema.
 
-use super::{Artifact, Backup, Hook, Node, Upgrade};
 use super::parse::Spans;
+use super::{Artifact, Backup, Hook, Node, Upgrade};
 use crate::diag::{Code, Finding, Place};
 use jsonschema::Validator;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
@@ -14,8 +14,15 @@ use std::sync::LazyLock;
 
 /// A manifest file: any number of named objects. Their directory is the set; how it is cut into files is free.
 #[derive(Debug, JsonSchema)]
-#[schemars(deny_unknown_fields, title = "visor manifest", rename_all = "kebab-case")]
-#[expect(dead_code, reason = "only its schema is used: objects are read one by one")]
+#[schemars(
+    deny_unknown_fields,
+    title = "visor manifest",
+    rename_all = "kebab-case"
+)]
+#[expect(
+    dead_code,
+    reason = "only its schema is used: objects are read one by one"
+)]
 pub struct File {
     /// The format of manifests; required once a file.
     #[schemars(range(min = 1, max = 1), example = 1)]
@@ -58,7 +65,10 @@ pub fn schema_text() -> String {
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
-            let is_number = |v: &Value| v.as_str().is_some_and(|f| f.starts_with("uint") || f.starts_with("int"));
+            let is_number = |v: &Value| {
+                v.as_str()
+                    .is_some_and(|f| f.starts_with("uint") || f.starts_with("int"))
+            };
             if object.get("format").is_some_and(is_number) {
                 object.remove("format");
             }
@@ -99,12 +109,18 @@ pub(super) fn validate(file: usize, value: &Value, spans: &Spans) -> (Vec<Findin
         let pointer = error.instance_path().to_string();
         let place = || Place::new(file, spans.value(&pointer));
         let mut push = |code, message: String, help: String| {
-            found.push((pointer.clone(), Finding::error(code, place(), message, help)));
+            found.push((
+                pointer.clone(),
+                Finding::error(code, place(), message, help),
+            ));
         };
         let name = pointer.rsplit('/').next().unwrap_or_default();
         match error.kind() {
             ValidationErrorKind::Required { property } => {
-                missing.entry(pointer.clone()).or_default().push(property.as_str().unwrap_or_default().to_owned());
+                missing
+                    .entry(pointer.clone())
+                    .or_default()
+                    .push(property.as_str().unwrap_or_default().to_owned());
             }
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 unknown.extend(unexpected.iter().map(|key| (pointer.clone(), key.clone())));
@@ -115,31 +131,69 @@ pub(super) fn validate(file: usize, value: &Value, spans: &Spans) -> (Vec<Findin
                     TypeKind::Multiple(set) => format!("{set:?}"),
                 };
                 let is = type_word(json_type(error.instance()));
-                push(Code::WrongType, format!("`{name}` wants {want}, this is {is}"), format!("Write {want}{}.", example(value, &pointer)));
+                push(
+                    Code::WrongType,
+                    format!("`{name}` wants {want}, this is {is}"),
+                    format!("Write {want}{}.", example(value, &pointer)),
+                );
             }
-            ValidationErrorKind::Enum { options } => push_choice(&mut push, name, error.instance(), &choices(options)),
+            ValidationErrorKind::Enum { options } => {
+                push_choice(&mut push, name, error.instance(), &choices(options))
+            }
             ValidationErrorKind::OneOfNotValid { .. } | ValidationErrorKind::AnyOf { .. } => {
                 let consts = schema_at(&pointer).map(const_choices).unwrap_or_default();
                 push_choice(&mut push, name, error.instance(), &consts);
             }
-            ValidationErrorKind::Minimum { .. } | ValidationErrorKind::Maximum { .. } if pointer == "/visor" => {
-                push(Code::Version, format!("manifest format {} is not known", error.instance()), "This visor reads `visor = 1`; a newer one may read more.".into());
+            ValidationErrorKind::Minimum { .. } | ValidationErrorKind::Maximum { .. }
+                if pointer == "/visor" =>
+            {
+                push(
+                    Code::Version,
+                    format!("manifest format {} is not known", error.instance()),
+                    "This visor reads `visor = 1`; a newer one may read more.".into(),
+                );
             }
             ValidationErrorKind::Minimum { limit } => {
-                push(Code::BadValue, format!("`{name}` is at least {limit}, this is {}", error.instance()), format!("Write {limit} or more."));
+                push(
+                    Code::BadValue,
+                    format!("`{name}` is at least {limit}, this is {}", error.instance()),
+                    format!("Write {limit} or more."),
+                );
             }
             ValidationErrorKind::Maximum { limit } => {
-                push(Code::BadValue, format!("`{name}` is at most {limit}, this is {}", error.instance()), format!("Write {limit} or less."));
+                push(
+                    Code::BadValue,
+                    format!("`{name}` is at most {limit}, this is {}", error.instance()),
+                    format!("Write {limit} or less."),
+                );
             }
             ValidationErrorKind::MinItems { .. } => {
-                push(Code::BadValue, format!("`{name}` is an empty list"), "Write at least one element.".into());
+                push(
+                    Code::BadValue,
+                    format!("`{name}` is an empty list"),
+                    "Write at least one element.".into(),
+                );
             }
-            _ => push(Code::BadValue, format!("`{name}` is not allowed: {error}"), "See `visor schema`.".into()),
+            _ => push(
+                Code::BadValue,
+                format!("`{name}` is not allowed: {error}"),
+                "See `visor schema`.".into(),
+            ),
         }
     }
     for (pointer, key) in unknown {
         let here = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
-        found.push((here.clone(), unknown_key(file, spans, &pointer, &here, &key, missing.get_mut(&pointer))));
+        found.push((
+            here.clone(),
+            unknown_key(
+                file,
+                spans,
+                &pointer,
+                &here,
+                &key,
+                missing.get_mut(&pointer),
+            ),
+        ));
     }
     for (pointer, keys) in missing {
         for key in keys {
@@ -151,19 +205,45 @@ pub(super) fn validate(file: usize, value: &Value, spans: &Spans) -> (Vec<Findin
 }
 
 fn missing_key(file: usize, spans: &Spans, pointer: &str, key: &str) -> Finding {
-    let place = Place::new(file, if pointer.is_empty() { 0..0 } else { spans.key(pointer) });
+    let place = Place::new(
+        file,
+        if pointer.is_empty() {
+            0..0
+        } else {
+            spans.key(pointer)
+        },
+    );
     if pointer.is_empty() && key == "visor" {
         let help = "Write `visor = 1` at the top of the file.";
-        return Finding::error(Code::Version, place, "the file does not say which manifest format it has", help);
+        return Finding::error(
+            Code::Version,
+            place,
+            "the file does not say which manifest format it has",
+            help,
+        );
     }
     let path = pointer.trim_start_matches('/').replace('/', ".");
-    let example = schema_at(&format!("{pointer}/{key}")).and_then(|s| s.get("examples")?.get(0)).map(|e| format!(", for example `{key} = {e}`"));
+    let example = schema_at(&format!("{pointer}/{key}"))
+        .and_then(|s| s.get("examples")?.get(0))
+        .map(|e| format!(", for example `{key} = {e}`"));
     let help = format!("Add `{key}`{}.", example.unwrap_or_default());
-    Finding::error(Code::MissingKey, place, format!("`{path}` has no `{key}`, which is required"), help)
+    Finding::error(
+        Code::MissingKey,
+        place,
+        format!("`{path}` has no `{key}`, which is required"),
+        help,
+    )
 }
 
 /// An unknown key that is much like a missing one is one mistake, not two.
-fn unknown_key(file: usize, spans: &Spans, pointer: &str, here: &str, key: &str, missing: Option<&mut Vec<String>>) -> Finding {
+fn unknown_key(
+    file: usize,
+    spans: &Spans,
+    pointer: &str,
+    here: &str,
+    key: &str,
+    missing: Option<&mut Vec<String>>,
+) -> Finding {
     let place = Place::new(file, spans.key(here));
     let parent: Vec<&str> = pointer.trim_start_matches('/').split('/').collect();
     if let ["upgrade" | "node" | "artifact" | "hook" | "backup", name] = parent[..]
@@ -173,14 +253,26 @@ fn unknown_key(file: usize, spans: &Spans, pointer: &str, here: &str, key: &str,
         if let Some(missing) = missing {
             missing.clear();
         }
-        let message = format!("a name with dots is not quoted, so `{name}` and `{key}` are read as two names");
-        return Finding::error(Code::UnquotedName, place, message, format!("Write [{kind}.\"{name}.{key}…\"] with the whole name in quotes."));
+        let message = format!(
+            "a name with dots is not quoted, so `{name}` and `{key}` are read as two names"
+        );
+        return Finding::error(
+            Code::UnquotedName,
+            place,
+            message,
+            format!("Write [{kind}.\"{name}.{key}…\"] with the whole name in quotes."),
+        );
     }
     let known: Vec<String> = schema_at(pointer)
-        .and_then(|s| s.get("properties")?.as_object().map(|p| p.keys().cloned().collect()))
+        .and_then(|s| {
+            s.get("properties")?
+                .as_object()
+                .map(|p| p.keys().cloned().collect())
+        })
         .unwrap_or_default();
     let wanted = missing.as_ref().map(|m| m.to_vec()).unwrap_or_default();
-    let guess = closest(key, wanted.iter().map(String::as_str)).or_else(|| closest(key, known.iter().map(String::as_str)));
+    let guess = closest(key, wanted.iter().map(String::as_str))
+        .or_else(|| closest(key, known.iter().map(String::as_str)));
     let help = match guess {
         Some(guess) => {
             if let Some(missing) = missing {
@@ -190,10 +282,20 @@ fn unknown_key(file: usize, spans: &Spans, pointer: &str, here: &str, key: &str,
         }
         None => format!("The keys here are {}.", list(&known)),
     };
-    Finding::error(Code::UnknownKey, place, format!("there is no key `{key}` here"), help)
+    Finding::error(
+        Code::UnknownKey,
+        place,
+        format!("there is no key `{key}` here"),
+        help,
+    )
 }
 
-fn push_choice(push: &mut impl FnMut(Code, String, String), name: &str, found: &Value, choices: &[String]) {
+fn push_choice(
+    push: &mut impl FnMut(Code, String, String),
+    name: &str,
+    found: &Value,
+    choices: &[String],
+) {
     let text = found.as_str().unwrap_or_default();
     let help = match closest(text, choices.iter().map(String::as_str)) {
         Some(guess) => format!("Did you mean \"{guess}\"? It is one of {}.", list(choices)),
@@ -203,12 +305,24 @@ fn push_choice(push: &mut impl FnMut(Code, String, String), name: &str, found: &
 }
 
 fn choices(options: &Value) -> Vec<String> {
-    options.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    options
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v.as_str().map(str::to_owned))
+        .collect()
 }
 
 fn const_choices(schema: &Value) -> Vec<String> {
-    let one_of = schema.get("oneOf").and_then(Value::as_array).cloned().unwrap_or_default();
-    one_of.iter().filter_map(|s| s.get("const")?.as_str().map(str::to_owned)).collect()
+    let one_of = schema
+        .get("oneOf")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    one_of
+        .iter()
+        .filter_map(|s| s.get("const")?.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// The schema of the value at a pointer, references followed.
@@ -218,7 +332,10 @@ fn schema_at(pointer: &str) -> Option<&'static Value> {
         at = resolve(at)?;
         at = match at.get("properties").and_then(|p| p.get(part)) {
             Some(found) => found,
-            None => at.get("additionalProperties").filter(|a| a.is_object()).or_else(|| at.get("items"))?,
+            None => at
+                .get("additionalProperties")
+                .filter(|a| a.is_object())
+                .or_else(|| at.get("items"))?,
         };
     }
     resolve(at)
@@ -226,7 +343,9 @@ fn schema_at(pointer: &str) -> Option<&'static Value> {
 
 fn resolve(schema: &'static Value) -> Option<&'static Value> {
     // Draft 7 allows no neighbours beside a reference, so one with a description is wrapped.
-    let reference = schema.get("$ref").or_else(|| schema.pointer("/allOf/0/$ref"));
+    let reference = schema
+        .get("$ref")
+        .or_else(|| schema.pointer("/allOf/0/$ref"));
     match reference.and_then(Value::as_str) {
         Some(reference) => SCHEMA.pointer(reference.strip_prefix('#')?),
         None => Some(schema),
@@ -265,7 +384,9 @@ fn type_word(json: &str) -> &str {
 /// The known word nearest to a misspelt one, if it is near enough.
 pub(crate) fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let most = (word.chars().count() / 3).max(1);
-    let scored = known.map(|k| (strsim::damerau_levenshtein(word, k), k)).filter(|(d, _)| *d <= most);
+    let scored = known
+        .map(|k| (strsim::damerau_levenshtein(word, k), k))
+        .filter(|(d, _)| *d <= most);
     scored.min().map(|(_, k)| k)
 }
 
@@ -281,7 +402,12 @@ pub(crate) fn list(words: &[String]) -> String {
 
 /// True when the pointer is one of these or below one.
 pub(super) fn is_below(pointer: &str, roots: &[String]) -> bool {
-    roots.iter().any(|r| pointer == r || pointer.strip_prefix(r.as_str()).is_some_and(|rest| rest.starts_with('/')))
+    roots.iter().any(|r| {
+        pointer == r
+            || pointer
+                .strip_prefix(r.as_str())
+                .is_some_and(|rest| rest.starts_with('/'))
+    })
 }
 
 /// An empty object, for files of which nothing could be read.

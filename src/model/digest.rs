@@ -18,7 +18,11 @@ pub enum DigestError {
     #[error("a digest starts with `sha256:` or `sha512:`")]
     Algorithm,
     #[error("{algorithm} has {want} hex digits, this has {found}")]
-    Length { algorithm: &'static str, want: usize, found: usize },
+    Length {
+        algorithm: &'static str,
+        want: usize,
+        found: usize,
+    },
     #[error("`{0}` is not a hex digit")]
     NotHex(char),
 }
@@ -82,7 +86,11 @@ fn unhex<const N: usize>(algorithm: &'static str, text: &str) -> Result<[u8; N],
         return Err(DigestError::NotHex(bad));
     }
     if text.len() != N * 2 {
-        return Err(DigestError::Length { algorithm, want: N * 2, found: text.len() });
+        return Err(DigestError::Length {
+            algorithm,
+            want: N * 2,
+            found: text.len(),
+        });
     }
     let digit = |b: u8| (b as char).to_digit(16).map_or(0, |d| d as u8);
     let mut out = [0; N];
@@ -135,13 +143,20 @@ mod tests {
         assert_eq!(text.parse::<Digest>().map(|d| d.to_string()), Ok(text));
         assert_eq!(
             Digest::sha256("abcd"),
-            Err(DigestError::Length { algorithm: "SHA-256", want: 64, found: 4 })
+            Err(DigestError::Length {
+                algorithm: "SHA-256",
+                want: 64,
+                found: 4
+            })
         );
         assert_eq!(Digest::sha512("z"), Err(DigestError::NotHex('z')));
     }
 
     #[test]
     fn the_known_digest_of_abc() {
-        assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            sha256_hex(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 }

@@ -11,8 +11,8 @@ pub use digest::{Digest, DigestError, Hasher, hex, sha256_hex};
 pub use id::{GenId, RunId, StartId};
 pub use name::{Name, NameError};
 pub use spec::{
-    ArtifactSpec, BackupSpec, ChainSpec, DataSpec, HealthSpec, HookPhase, HookSpec, Launch, NodeSpec, OnFailure, Release,
-    RestartPolicy, StopPolicy, Trigger,
+    ArtifactSpec, BackupSpec, ChainSpec, DataSpec, HealthSpec, HookPhase, HookSpec, Launch,
+    NodeSpec, OnFailure, Release, RestartPolicy, StopPolicy, Trigger,
 };
 
 /// Milliseconds since the Unix epoch, UTC.

@@ -76,6 +76,9 @@ mod tests {
         for bad in ["", ".", "..", ".hidden", "-flag", "a/b", "a\0b", "a b", "ä"] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
         }
-        assert_eq!("x".repeat(129).parse::<Name>(), Err(NameError::TooLong(129)));
+        assert_eq!(
+            "x".repeat(129).parse::<Name>(),
+            Err(NameError::TooLong(129))
+        );
     }
 }

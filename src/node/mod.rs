@@ -24,4 +24,4 @@ pub use records::{ExitRecord, STARTS_KEPT, StartRecord, read_exit, read_start, s
 pub use shim::{ShimStage, shim_main};
 pub use start::{StartError, start};
 pub use state::{fence, lock_is_free, node_state, start_evidence};
-pub use stop::{Stopper, StopError};
+pub use stop::{StopError, Stopper};

@@ -58,8 +58,12 @@ impl ExitRecord {
 
 /// All starts on record, oldest first.
 pub fn starts(layout: &Layout) -> Vec<StartId> {
-    let Ok(entries) = std::fs::read_dir(layout.starts()) else { return vec![] };
-    let mut all: Vec<StartId> = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
+    let Ok(entries) = std::fs::read_dir(layout.starts()) else {
+        return vec![];
+    };
+    let mut all: Vec<StartId> = entries
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
     all.sort_unstable();
     all
 }
@@ -77,12 +81,19 @@ pub(super) fn dir(layout: &Layout, start: StartId) -> PathBuf {
 }
 
 /// A record that is not whole is none: it is written by rename.
-fn read<T: serde::de::DeserializeOwned>(layout: &Layout, start: StartId, name: &str) -> Result<Option<T>, PathError> {
+fn read<T: serde::de::DeserializeOwned>(
+    layout: &Layout,
+    start: StartId,
+    name: &str,
+) -> Result<Option<T>, PathError> {
     let bytes = read_bounded(&dir(layout, start).join(name), 1024 * 1024)?;
     Ok(bytes.and_then(|b| serde_json::from_slice(&b).ok()))
 }
 
-pub(super) fn read_launch(layout: &Layout, start: StartId) -> Result<Option<LaunchRecord>, PathError> {
+pub(super) fn read_launch(
+    layout: &Layout,
+    start: StartId,
+) -> Result<Option<LaunchRecord>, PathError> {
     read(layout, start, "launch.json")
 }
 
@@ -98,7 +109,8 @@ mod tests {
         .expect("read");
         assert_eq!((start.identity.pid, start.at), (7, 1_790_000_000_000));
         let exit: ExitRecord =
-            serde_json::from_str(r#"{"version":1,"code":null,"signal":9,"at":1790000000000}"#).expect("read");
+            serde_json::from_str(r#"{"version":1,"code":null,"signal":9,"at":1790000000000}"#)
+                .expect("read");
         assert_eq!(exit.describe(), "killed by signal 9");
     }
 }

@@ -5,8 +5,8 @@
 use super::records::{ExitRecord, RECORD_VERSION, StartRecord, dir, read_launch};
 use crate::durable::write_atomic;
 use crate::killpoint;
-use crate::process::Identity;
 use crate::model::{StartId, UnixMs};
+use crate::process::Identity;
 use crate::store::Layout;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -34,7 +34,11 @@ pub fn shim_main(layout: &Layout, start: StartId, stage: ShimStage) -> ExitCode 
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            let _ = write_atomic(&dir(layout, start).join("refused"), why.to_string().as_bytes(), false);
+            let _ = write_atomic(
+                &dir(layout, start).join("refused"),
+                why.to_string().as_bytes(),
+                false,
+            );
             ExitCode::from(70)
         }
     }
@@ -46,10 +50,18 @@ fn parent(layout: &Layout, start: StartId) -> io::Result<()> {
     let lock = take_lock(layout)?;
     killpoint::hit("shim:locked");
     if dir(layout, start).join("cancelled").exists() {
-        return Err(io::Error::other("the start was given up before it took the lock"));
+        return Err(io::Error::other(
+            "the start was given up before it took the lock",
+        ));
     }
     let mut second = Command::new("/proc/self/exe")
-        .args(["shim", "--second-stage", "--start", &start.to_string(), "--root"])
+        .args([
+            "shim",
+            "--second-stage",
+            "--start",
+            &start.to_string(),
+            "--root",
+        ])
         .arg(&layout.root)
         .stdin(Stdio::null())
         .spawn()?;
@@ -63,7 +75,12 @@ fn parent(layout: &Layout, start: StartId) -> io::Result<()> {
         not_executed: failed,
         at: now(),
     };
-    write_atomic(&dir(layout, start).join("exit"), &serde_json::to_vec(&record)?, false).map_err(io::Error::other)?;
+    write_atomic(
+        &dir(layout, start).join("exit"),
+        &serde_json::to_vec(&record)?,
+        false,
+    )
+    .map_err(io::Error::other)?;
     // Only now may anybody believe that the node is gone.
     drop(lock);
     Ok(())
@@ -75,9 +92,18 @@ fn second(layout: &Layout, start: StartId) -> io::Result<()> {
         .map_err(io::Error::other)?
         .ok_or_else(|| io::Error::other("launch.json is not there"))?;
     let identity = Identity::of(rustix::process::getpid().as_raw_nonzero().get())?;
-    let record = StartRecord { version: RECORD_VERSION, identity, at: now() };
+    let record = StartRecord {
+        version: RECORD_VERSION,
+        identity,
+        at: now(),
+    };
     killpoint::hit("stage2:unrecorded");
-    write_atomic(&dir(layout, start).join("start"), &serde_json::to_vec(&record)?, false).map_err(io::Error::other)?;
+    write_atomic(
+        &dir(layout, start).join("start"),
+        &serde_json::to_vec(&record)?,
+        false,
+    )
+    .map_err(io::Error::other)?;
     killpoint::hit("stage2:recorded");
     let error = Command::new(&launch.program)
         .args(&launch.args)
@@ -87,19 +113,32 @@ fn second(layout: &Layout, start: StartId) -> io::Result<()> {
         .stdin(Stdio::null())
         .exec();
     let text = format!("{}: {error}", launch.program.display());
-    let _ = write_atomic(&dir(layout, start).join("not-executed"), text.as_bytes(), false);
+    let _ = write_atomic(
+        &dir(layout, start).join("not-executed"),
+        text.as_bytes(),
+        false,
+    );
     Err(io::Error::other(text))
 }
 
 /// Takes the node's lock in a way that children inherit.
 fn take_lock(layout: &Layout) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(layout.node_lock())?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(layout.node_lock())?;
     let began = Instant::now();
     loop {
         match file.try_lock() {
             Ok(()) => break,
-            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WITHIN => std::thread::sleep(Duration::from_millis(1)),
-            Err(TryLockError::WouldBlock) => return Err(io::Error::other("node.lock is held by another process")),
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WITHIN => {
+                std::thread::sleep(Duration::from_millis(1))
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other("node.lock is held by another process"));
+            }
             Err(TryLockError::Error(e)) => return Err(e),
         }
     }

@@ -2,8 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
 
-use super::state::lock_is_free;
 use super::records::{LaunchRecord, RECORD_VERSION, STARTS_KEPT, dir, read_start, starts};
+use super::state::lock_is_free;
 use crate::durable::{AtPath as _, PathError, make_private_dir, write_atomic};
 use crate::killpoint;
 use crate::model::{Launch, NodeSpec, StartId};
@@ -41,7 +41,9 @@ pub fn start(
     for mark in ["cancelled", "refused", "not-executed"] {
         let path = dir.join(mark);
         match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).at("remove", &path)?,
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).at("remove", &path)?;
+            }
             _ => {}
         }
     }
@@ -54,10 +56,19 @@ pub fn start(
         env: all_env,
         cwd: node.home.clone(),
     };
-    write_atomic(&dir.join("launch.json"), &serde_json::to_vec(&record).expect("plain data"), false)?;
+    write_atomic(
+        &dir.join("launch.json"),
+        &serde_json::to_vec(&record).expect("plain data"),
+        false,
+    )?;
     let log_path = layout.log();
     make_private_dir(crate::durable::parent(&log_path))?;
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path).at("open", &log_path)?;
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log_path)
+        .at("open", &log_path)?;
     let copy = log.try_clone().at("open", &log_path)?;
     killpoint::hit("start:before");
     // From /proc, so that a visor that was replaced on disk can still start its own shim.
@@ -80,7 +91,8 @@ pub fn start(
             break match read_start(layout, start)? {
                 Some(_) => Ok(()),
                 None => {
-                    let why = std::fs::read_to_string(dir.join("refused")).unwrap_or_else(|_| "the shim ended".into());
+                    let why = std::fs::read_to_string(dir.join("refused"))
+                        .unwrap_or_else(|_| "the shim ended".into());
                     Err(StartError::Refused(why))
                 }
             };

@@ -14,9 +14,15 @@ pub fn node_state(layout: &Layout) -> Result<NodeState, PathError> {
     let all = starts(layout);
     let mut last = None;
     for &start in all.iter().rev() {
-        let Some(record) = read_start(layout, start)? else { continue };
+        let Some(record) = read_start(layout, start)? else {
+            continue;
+        };
         if record.identity.is_alive() {
-            return Ok(NodeState::Running { start, pid: record.identity.pid, since: record.at });
+            return Ok(NodeState::Running {
+                start,
+                pid: record.identity.pid,
+                since: record.at,
+            });
         }
         last = last.or(Some(start));
     }
@@ -33,12 +39,17 @@ pub fn node_state(layout: &Layout) -> Result<NodeState, PathError> {
 
 /// What is left of one start.
 pub fn start_evidence(layout: &Layout, start: StartId) -> Result<StartEvidence, PathError> {
-    let Some(record) = read_start(layout, start)? else { return Ok(StartEvidence::None) };
+    let Some(record) = read_start(layout, start)? else {
+        return Ok(StartEvidence::None);
+    };
     if record.identity.is_alive() {
         return Ok(StartEvidence::Alive);
     }
     let exit = read_exit(layout, start)?.map(|e| e.describe());
-    Ok(StartEvidence::Dead { exit, this_boot: record.identity.is_this_boot() })
+    Ok(StartEvidence::Dead {
+        exit,
+        this_boot: record.identity.is_this_boot(),
+    })
 }
 
 /// True when no process holds the node's lock. Held shared for an instant; the shim waits that out.
@@ -60,7 +71,13 @@ pub fn lock_is_free(layout: &Layout) -> Result<bool, PathError> {
 pub fn fence(layout: &Layout) -> Result<(), PathError> {
     crate::durable::make_private_dir(&layout.state())?;
     let path = layout.node_lock();
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).at("open", &path)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .at("open", &path)?;
     match file.try_lock() {
         Ok(()) => {}
         // Somebody is past the check: the record will tell.

@@ -47,7 +47,12 @@ impl Stopper {
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Option<StopReport>, StopError> {
         let NodeState::Running { start, pid, .. } = node_state(layout)? else {
-            return Ok(Some(StopReport { term_at: None, exit_at: wall_clock(), exit: None, killed: false }));
+            return Ok(Some(StopReport {
+                term_at: None,
+                exit_at: wall_clock(),
+                exit: None,
+                killed: false,
+            }));
         };
         let deed = |what| move |source| StopError::Process { what, pid, source };
         let watch = match read_start(layout, start)? {
@@ -58,7 +63,10 @@ impl Stopper {
             return see_gone(layout, start, pid, (None, false), policy, interrupted);
         };
         let ended = |time: Duration, interrupted: &dyn Fn() -> bool| {
-            watch.wait(time, interrupted).map_err(deed("wait for"))?.ok_or(StopError::Interrupted)
+            watch
+                .wait(time, interrupted)
+                .map_err(deed("wait for"))?
+                .ok_or(StopError::Interrupted)
         };
         let mut term_at = None;
         if self.termed.borrow_mut().insert(start) {
@@ -115,5 +123,10 @@ fn see_gone(
         std::thread::sleep(Duration::from_micros(500));
     }
     let exit = read_exit(layout, start)?.map(|e| e.describe());
-    Ok(Some(StopReport { term_at, exit_at, exit, killed }))
+    Ok(Some(StopReport {
+        term_at,
+        exit_at,
+        exit,
+        killed,
+    }))
 }

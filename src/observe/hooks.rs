@@ -11,7 +11,9 @@ pub(super) fn judge(path: &Path) -> HookFile {
     let problem = match fs::metadata(path) {
         Err(error) => Some(format!("{}: {error}", path.display())),
         Ok(meta) if !meta.is_file() => Some(format!("{} is not a file", path.display())),
-        Ok(meta) if meta.mode() & 0o111 == 0 => Some(format!("{} is not executable", path.display())),
+        Ok(meta) if meta.mode() & 0o111 == 0 => {
+            Some(format!("{} is not executable", path.display()))
+        }
         Ok(meta) => loose(path, meta.uid(), meta.mode(), own).or_else(|| {
             let dir = crate::durable::parent(path);
             // In a sticky directory such as /tmp only the owner can replace a file.
@@ -19,12 +21,21 @@ pub(super) fn judge(path: &Path) -> HookFile {
             loose(dir, meta.uid(), meta.mode(), own)
         }),
     };
-    HookFile { path: path.to_owned(), problem }
+    HookFile {
+        path: path.to_owned(),
+        problem,
+    }
 }
 
 fn loose(path: &Path, uid: u32, mode: u32, own: u32) -> Option<String> {
     if uid != 0 && uid != own {
         return Some(format!("{} belongs to user {uid}", path.display()));
     }
-    (mode & 0o022 != 0).then(|| format!("{} can be changed by others (mode {:o})", path.display(), mode & 0o7777))
+    (mode & 0o022 != 0).then(|| {
+        format!(
+            "{} can be changed by others (mode {:o})",
+            path.display(),
+            mode & 0o7777
+        )
+    })
 }

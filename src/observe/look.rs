@@ -55,9 +55,16 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
         },
     });
     let mut applied = Vec::new();
-    for run in runs.iter().filter(|r| r.outcome().is_some_and(|(o, _)| o == Outcome::Committed)) {
+    for run in runs
+        .iter()
+        .filter(|r| r.outcome().is_some_and(|(o, _)| o == Outcome::Committed))
+    {
         if let Action::Upgrade { name, digest, .. } = &run.plan.action {
-            applied.push(AppliedUpgrade { name: name.clone(), digest: digest.clone(), at: run.ended_at });
+            applied.push(AppliedUpgrade {
+                name: name.clone(),
+                digest: digest.clone(),
+                at: run.ended_at,
+            });
         }
     }
     let programs: BTreeSet<PathBuf> = desired
@@ -93,13 +100,24 @@ fn data_problem(data: &DataSpec, root: &Path) -> Option<String> {
     let existing_root = root.ancestors().find(|p| p.exists())?;
     let own = device(&dir)?;
     if device(crate::durable::parent(&dir)).is_some_and(|above| above != own) {
-        return Some(format!("{} is a mount point, and a mount point cannot be exchanged", dir.display()));
+        return Some(format!(
+            "{} is a mount point, and a mount point cannot be exchanged",
+            dir.display()
+        ));
     }
     if device(existing_root).is_some_and(|there| there != own) {
-        return Some(format!("{} and {} are on different file systems", dir.display(), root.display()));
+        return Some(format!(
+            "{} and {} are on different file systems",
+            dir.display(),
+            root.display()
+        ));
     }
     if fs::canonicalize(existing_root).is_ok_and(|r| r.starts_with(&dir)) {
-        return Some(format!("the root {} lies inside the data directory {}", root.display(), dir.display()));
+        return Some(format!(
+            "the root {} lies inside the data directory {}",
+            root.display(),
+            dir.display()
+        ));
     }
     None
 }

@@ -54,10 +54,17 @@ pub fn run_summaries(host: &RealHost) -> Result<Vec<RunSummary>, RunError> {
         match status_of(run, &plan, &journal) {
             Ok((plan, status, records, _)) => {
                 let ended_at = records.last().map_or(0, |r| r.at);
-                out.push(RunSummary { run, plan, status, ended_at });
+                out.push(RunSummary {
+                    run,
+                    plan,
+                    status,
+                    ended_at,
+                });
             }
             Err(error) => {
-                let closed = decode(&journal).is_ok_and(|(r, _)| matches!(r.last().map(|r| &r.event), Some(Event::Closed { .. })));
+                let closed = decode(&journal).is_ok_and(|(r, _)| {
+                    matches!(r.last().map(|r| &r.event), Some(Event::Closed { .. }))
+                });
                 if !closed {
                     return Err(error.into());
                 }

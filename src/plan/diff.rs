@@ -112,11 +112,17 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
         next: None,
     };
     if let Liveness::Unclear { why } = &observed.node {
-        d.block(format!("whether the node runs is not clear: {why}"), "See `visor status`; nothing is started while the lock is held.");
+        d.block(
+            format!("whether the node runs is not clear: {why}"),
+            "See `visor status`; nothing is started while the lock is held.",
+        );
     }
     if let Some(open) = &observed.open_run {
         if let Some(reason) = &open.stuck {
-            d.block(format!("run {} ({}) is stuck: {reason}", open.run, open.what), "See `visor status`, then say what is true with `visor resolve`.");
+            d.block(
+                format!("run {} ({}) is stuck: {reason}", open.run, open.what),
+                "See `visor status`, then say what is true with `visor resolve`.",
+            );
         } else {
             d.changes.push(Change {
                 kind: ChangeKind::Resume,
@@ -131,7 +137,10 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
     }
     let current = match &observed.current {
         Fact::Unknown(why) => {
-            d.block(format!("the current release is unknown: {why}"), "Point the link `current` to the release that belongs to the data.");
+            d.block(
+                format!("the current release is unknown: {why}"),
+                "Point the link `current` to the release that belongs to the data.",
+            );
             return d;
         }
         Fact::Known(None) => {
@@ -143,12 +152,16 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
     if let Some(last) = observed.last_release.as_ref().filter(|l| **l != current) {
         d.drift.push(Remark {
             what: format!("`current` points to {current}, visor last left it at {last}"),
-            help: "Point it back, or leave it: the release it names is taken as the one that runs.".into(),
+            help: "Point it back, or leave it: the release it names is taken as the one that runs."
+                .into(),
         });
     }
     let stopped = observed.overrides.stop.is_some();
     if let (Liveness::Stopped { exit }, false) = (&observed.node, stopped) {
-        let exit = exit.as_deref().map(|e| format!(" ({e})")).unwrap_or_default();
+        let exit = exit
+            .as_deref()
+            .map(|e| format!(" ({e})"))
+            .unwrap_or_default();
         d.changes.push(Change {
             kind: ChangeKind::Start,
             what: format!("start the node from {current}"),
@@ -164,7 +177,10 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
 
 impl Diff {
     fn block(&mut self, what: String, help: &str) {
-        self.blocked.push(Remark { what, help: help.to_owned() });
+        self.blocked.push(Remark {
+            what,
+            help: help.to_owned(),
+        });
     }
 }
 
@@ -172,29 +188,60 @@ fn overrides(observed: &Observed) -> Vec<String> {
     let o = &observed.overrides;
     let mut out = Vec::new();
     if let Some(stop) = &o.stop {
-        out.push(format!("stopped by {} at {}: {} (`visor start` ends it)", stop.by, rfc3339(stop.at), stop.reason));
+        out.push(format!(
+            "stopped by {} at {}: {} (`visor start` ends it)",
+            stop.by,
+            rfc3339(stop.at),
+            stop.reason
+        ));
     }
     if let Some(hold) = &o.hold {
-        let until = hold.until.map(|u| format!(" until {}", rfc3339(u))).unwrap_or_default();
-        out.push(format!("held by {} at {}{until}: {} (`visor release-hold` ends it)", hold.by, rfc3339(hold.at), hold.reason));
+        let until = hold
+            .until
+            .map(|u| format!(" until {}", rfc3339(u)))
+            .unwrap_or_default();
+        out.push(format!(
+            "held by {} at {}{until}: {} (`visor release-hold` ends it)",
+            hold.by,
+            rfc3339(hold.at),
+            hold.reason
+        ));
     }
-    out.extend(o.approvals.iter().map(|a| format!("upgrade {} approved by {} at {}", a.upgrade, a.by, rfc3339(a.at))));
+    out.extend(o.approvals.iter().map(|a| {
+        format!(
+            "upgrade {} approved by {} at {}",
+            a.upgrade,
+            a.by,
+            rfc3339(a.at)
+        )
+    }));
     out
 }
 
 fn first_release(d: &mut Diff, node: &DesiredNode, observed: &Observed, platform: &str) {
     let name = &node.spec.name;
     if !observed.data_empty {
-        let what = format!("node {name} has data and no `current` release: which release they belong to is not guessed");
-        d.block(what, "Say it with `visor start --release NAME` (`genesis`, or an upgrade of the set).");
+        let what = format!(
+            "node {name} has data and no `current` release: which release they belong to is not guessed"
+        );
+        d.block(
+            what,
+            "Say it with `visor start --release NAME` (`genesis`, or an upgrade of the set).",
+        );
         return;
     }
     let Some(genesis) = &node.genesis else {
-        d.block(format!("node {name} has no `current` release and its manifest no `genesis`"), "Add `genesis = \"ARTIFACT\"`, or say `visor start --release NAME`.");
+        d.block(
+            format!("node {name} has no `current` release and its manifest no `genesis`"),
+            "Add `genesis = \"ARTIFACT\"`, or say `visor start --release NAME`.",
+        );
         return;
     };
     let Some(file) = genesis.file(platform) else {
-        d.block(format!("artifact {} has no file for {platform}", genesis.name), "Add one, or one without `platform`.");
+        d.block(
+            format!("artifact {} has no file for {platform}", genesis.name),
+            "Add one, or one without `platform`.",
+        );
         return;
     };
     d.changes.push(Change {
@@ -207,13 +254,32 @@ fn first_release(d: &mut Diff, node: &DesiredNode, observed: &Observed, platform
     });
     match compile_install(node, file, &Release::Genesis) {
         Ok(plan) => d.next = Some(plan),
-        Err(error) => d.block(error.to_string(), "This is a fault of visor's; please report it."),
+        Err(error) => d.block(
+            error.to_string(),
+            "This is a fault of visor's; please report it.",
+        ),
     }
 }
 
-fn upgrades(d: &mut Diff, node: &DesiredNode, observed: &Observed, current: &Release, platform: &str) {
-    let height_of = |u: &DesiredUpgrade| if let Trigger::Height(h) = u.trigger { Some(h) } else { None };
-    let current_height = node.upgrades.iter().find(|u| *current == Release::Upgrade(u.name.clone())).and_then(height_of);
+fn upgrades(
+    d: &mut Diff,
+    node: &DesiredNode,
+    observed: &Observed,
+    current: &Release,
+    platform: &str,
+) {
+    let height_of = |u: &DesiredUpgrade| {
+        if let Trigger::Height(h) = u.trigger {
+            Some(h)
+        } else {
+            None
+        }
+    };
+    let current_height = node
+        .upgrades
+        .iter()
+        .find(|u| *current == Release::Upgrade(u.name.clone()))
+        .and_then(height_of);
     let mut first = true;
     for upgrade in &node.upgrades {
         let name = &upgrade.name;
@@ -222,23 +288,46 @@ fn upgrades(d: &mut Diff, node: &DesiredNode, observed: &Observed, current: &Rel
         if let Some(applied) = observed.applied.iter().rfind(|a| a.name == *name) {
             if digest.as_ref() != Some(&applied.digest) {
                 d.drift.push(Remark {
-                    what: format!("upgrade {name} was changed in the manifests after it was applied at {}", rfc3339(applied.at)),
-                    help: "An applied upgrade is not applied again; give the change a new upgrade.".into(),
+                    what: format!(
+                        "upgrade {name} was changed in the manifests after it was applied at {}",
+                        rfc3339(applied.at)
+                    ),
+                    help: "An applied upgrade is not applied again; give the change a new upgrade."
+                        .into(),
                 });
             }
             continue;
         }
-        let passed = height_of(upgrade).zip(current_height).is_some_and(|(h, now)| h <= now);
+        let passed = height_of(upgrade)
+            .zip(current_height)
+            .is_some_and(|(h, now)| h <= now);
         if passed || *current == Release::Upgrade(name.clone()) {
             continue;
         }
         let Some((file, digest)) = file.zip(digest) else {
-            d.block(format!("upgrade {name}: artifact {} has no file for {platform}", upgrade.artifact.name), "Add one, or one without `platform`.");
+            d.block(
+                format!(
+                    "upgrade {name}: artifact {} has no file for {platform}",
+                    upgrade.artifact.name
+                ),
+                "Add one, or one without `platform`.",
+            );
             continue;
         };
-        if let Some(denied) = observed.denied.iter().find(|x| x.upgrade == *name && x.digest == digest) {
-            let what = format!("upgrade {name} failed at {} and is not tried again: {}", rfc3339(denied.at), first_line(&denied.reason));
-            d.block(what, &format!("Correct the manifest, or say `visor upgrade retry {name}`."));
+        if let Some(denied) = observed
+            .denied
+            .iter()
+            .find(|x| x.upgrade == *name && x.digest == digest)
+        {
+            let what = format!(
+                "upgrade {name} failed at {} and is not tried again: {}",
+                rfc3339(denied.at),
+                first_line(&denied.reason)
+            );
+            d.block(
+                what,
+                &format!("Correct the manifest, or say `visor upgrade retry {name}`."),
+            );
             continue;
         }
         if in_the_way(d, upgrade, observed) {
@@ -250,32 +339,49 @@ fn upgrades(d: &mut Diff, node: &DesiredNode, observed: &Observed, current: &Rel
             upgrade: name.clone(),
             trigger: upgrade.trigger.to_string(),
             height: height_of(upgrade),
-            remaining: height_of(upgrade).zip(head).map(|(h, head)| h.saturating_sub(head)),
+            remaining: height_of(upgrade)
+                .zip(head)
+                .map(|(h, head)| h.saturating_sub(head)),
             place: upgrade.place.clone(),
             note,
         };
         let plan = |d: &mut Diff| match compile_upgrade(node, upgrade, file, current) {
             Ok(plan) => d.next = Some(plan),
-            Err(error) => d.block(error.to_string(), "This is a fault of visor's; please report it."),
+            Err(error) => d.block(
+                error.to_string(),
+                "This is a fault of visor's; please report it.",
+            ),
         };
         match gate {
             Gate::Open(_) if !first => {
                 let entry = scheduled(Some("due, after the one before".into()));
                 d.scheduled.push(entry);
             }
-            Gate::Open(_) if observed.overrides.hold.is_some() || observed.overrides.stop.is_some() => {
-                d.block(format!("upgrade {name} is due, and an override is in the way"), "See the overrides below.");
+            Gate::Open(_)
+                if observed.overrides.hold.is_some() || observed.overrides.stop.is_some() =>
+            {
+                d.block(
+                    format!("upgrade {name} is due, and an override is in the way"),
+                    "See the overrides below.",
+                );
                 first = false;
             }
             Gate::Open(seen) => {
-                d.changes.push(change(node, upgrade, current, seen, observed));
+                d.changes
+                    .push(change(node, upgrade, current, seen, observed));
                 plan(d);
                 first = false;
             }
             Gate::Closed(why) => {
-                let unknown = matches!((&upgrade.trigger, &observed.chain.head), (Trigger::Height(_), Fact::Unknown(_)));
+                let unknown = matches!(
+                    (&upgrade.trigger, &observed.chain.head),
+                    (Trigger::Height(_), Fact::Unknown(_))
+                );
                 if unknown {
-                    d.block(format!("upgrade {name}: {why}"), "The node must run and answer at the manifest's `chain.rpc`.");
+                    d.block(
+                        format!("upgrade {name}: {why}"),
+                        "The node must run and answer at the manifest's `chain.rpc`.",
+                    );
                 }
                 let entry = scheduled(None);
                 d.scheduled.push(entry);
@@ -292,35 +398,78 @@ fn upgrades(d: &mut Diff, node: &DesiredNode, observed: &Observed, current: &Rel
 fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bool {
     let before = d.blocked.len();
     for hook in &upgrade.hooks {
-        let program = hook.spec.run.first().map(String::as_str).unwrap_or_default();
-        let found = observed.hook_files.iter().find(|f| f.path.as_os_str() == program);
+        let program = hook
+            .spec
+            .run
+            .first()
+            .map(String::as_str)
+            .unwrap_or_default();
+        let found = observed
+            .hook_files
+            .iter()
+            .find(|f| f.path.as_os_str() == program);
         if let Some(problem) = found.and_then(|f| f.problem.as_ref()) {
-            d.block(format!("upgrade {}: hook {} cannot be run: {problem}", upgrade.name, hook.spec.name), "visor runs only programs that root or its own user owns and nobody else can change.");
+            d.block(
+                format!("upgrade {}: hook {} cannot be run: {problem}", upgrade.name, hook.spec.name),
+                "visor runs only programs that root or its own user owns and nobody else can change.",
+            );
         }
     }
-    if let Some(problem) = observed.data_problem.as_ref().filter(|_| upgrade.backup.is_some()) {
-        d.block(format!("upgrade {}: no backup can be made that a roll-back could use: {problem}", upgrade.name), "Set the node's `root` to a directory on the data's file system, or say `backup = \"none\"`.");
+    if let Some(problem) = observed
+        .data_problem
+        .as_ref()
+        .filter(|_| upgrade.backup.is_some())
+    {
+        d.block(
+            format!(
+                "upgrade {}: no backup can be made that a roll-back could use: {problem}",
+                upgrade.name
+            ),
+            "Set the node's `root` to a directory on the data's file system, or say `backup = \"none\"`.",
+        );
     }
     d.blocked.len() > before
 }
 
-fn change(node: &DesiredNode, upgrade: &DesiredUpgrade, from: &Release, seen: String, observed: &Observed) -> Change {
+fn change(
+    node: &DesiredNode,
+    upgrade: &DesiredUpgrade,
+    from: &Release,
+    seen: String,
+    observed: &Observed,
+) -> Change {
     let back = match (upgrade.on_failure, upgrade.backup.is_some()) {
-        (OnFailure::Hold, _) => "on failure the new release is held and a person decides".to_owned(),
+        (OnFailure::Hold, _) => {
+            "on failure the new release is held and a person decides".to_owned()
+        }
         (_, true) => format!("on failure back to {from}, with the data of the moment of the stop"),
-        (_, false) => format!("on failure back to {from} on data that the new release has written to: there is no backup"),
+        (_, false) => format!(
+            "on failure back to {from} on data that the new release has written to: there is no backup"
+        ),
     };
     let mut outage = "the node's own stop and start".to_owned();
     if upgrade.backup.is_some() {
         outage.push_str(", and the copy of what changes in the last moments");
     }
-    if let Some(slow) = observed.slow_backup.as_ref().filter(|_| upgrade.backup.is_some()) {
+    if let Some(slow) = observed
+        .slow_backup
+        .as_ref()
+        .filter(|_| upgrade.backup.is_some())
+    {
         outage = format!("grows with the data: {slow}");
     }
-    if upgrade.hooks.iter().any(|h| h.spec.phase == crate::model::HookPhase::PreUpgrade) {
+    if upgrade
+        .hooks
+        .iter()
+        .any(|h| h.spec.phase == crate::model::HookPhase::PreUpgrade)
+    {
         outage.push_str(", and the pre-upgrade hooks");
     }
-    let why = if node.spec.chain == ChainSpec::None { seen } else { format!("{seen} ({})", upgrade.trigger) };
+    let why = if node.spec.chain == ChainSpec::None {
+        seen
+    } else {
+        format!("{seen} ({})", upgrade.trigger)
+    };
     Change {
         kind: ChangeKind::Upgrade,
         what: format!("upgrade from {from} to {}", upgrade.name),

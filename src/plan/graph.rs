@@ -24,9 +24,18 @@ pub fn order(names: &[&str], edges: &[(usize, usize)]) -> Result<Vec<usize>, Cyc
     for &(from, to) in edges {
         graph.add_edge(nodes[from], nodes[to], ());
     }
-    let mut waiting: Vec<usize> =
-        nodes.iter().map(|&n| graph.neighbors_directed(n, petgraph::Direction::Incoming).count()).collect();
-    let mut ready: BinaryHeap<Reverse<usize>> = (0..names.len()).filter(|&i| waiting[i] == 0).map(Reverse).collect();
+    let mut waiting: Vec<usize> = nodes
+        .iter()
+        .map(|&n| {
+            graph
+                .neighbors_directed(n, petgraph::Direction::Incoming)
+                .count()
+        })
+        .collect();
+    let mut ready: BinaryHeap<Reverse<usize>> = (0..names.len())
+        .filter(|&i| waiting[i] == 0)
+        .map(Reverse)
+        .collect();
     let mut out = Vec::with_capacity(names.len());
     while let Some(Reverse(i)) = ready.pop() {
         out.push(i);
@@ -37,12 +46,24 @@ pub fn order(names: &[&str], edges: &[(usize, usize)]) -> Result<Vec<usize>, Cyc
             }
         }
     }
-    if out.len() == names.len() { Ok(out) } else { Err(circle(&graph, &nodes, &waiting, names)) }
+    if out.len() == names.len() {
+        Ok(out)
+    } else {
+        Err(circle(&graph, &nodes, &waiting, names))
+    }
 }
 
 /// Follows unmet predecessors from the first step that never became ready until one repeats.
-fn circle(graph: &DiGraph<usize, ()>, nodes: &[NodeIndex], waiting: &[usize], names: &[&str]) -> Cycle {
-    let mut at = waiting.iter().position(|&w| w > 0).expect("a graph without order has a step that waits");
+fn circle(
+    graph: &DiGraph<usize, ()>,
+    nodes: &[NodeIndex],
+    waiting: &[usize],
+    names: &[&str],
+) -> Cycle {
+    let mut at = waiting
+        .iter()
+        .position(|&w| w > 0)
+        .expect("a graph without order has a step that waits");
     let mut seen_at = vec![usize::MAX; names.len()];
     let mut path = Vec::new();
     while seen_at[at] == usize::MAX {
@@ -72,7 +93,10 @@ mod tests {
         let n = 100_000;
         let names: Vec<&str> = vec!["s"; n];
         let mut edges: Vec<(usize, usize)> = (1..n).map(|i| (i, i - 1)).collect();
-        assert_eq!(order(&names, &edges).map(|o| (o[0], o[n - 1])), Ok((n - 1, 0)));
+        assert_eq!(
+            order(&names, &edges).map(|o| (o[0], o[n - 1])),
+            Ok((n - 1, 0))
+        );
         edges.push((0, n - 1));
         assert_eq!(order(&names, &edges).map_err(|c| c.0.len()), Err(n + 1));
     }
@@ -84,6 +108,9 @@ mod tests {
 
     #[test]
     fn a_step_that_waits_for_itself_is_a_circle() {
-        assert_eq!(order(&["a"], &[(0, 0)]), Err(Cycle(vec!["a".into(), "a".into()])));
+        assert_eq!(
+            order(&["a"], &[(0, 0)]),
+            Err(Cycle(vec!["a".into(), "a".into()]))
+        );
     }
 }

@@ -21,8 +21,8 @@ pub use diff::{Change, ChangeKind, Diff, Remark, Scheduled, diff};
 pub use gate::{Gate, chain_safe, trigger};
 pub use graph::{Cycle, order};
 pub use observed::{
-    Approval, AppliedUpgrade, ChainFacts, Denied, Fact, Hold, HookFile, Liveness, Observed, OpenRun, Overrides,
-    Resolution, StopOverride,
+    AppliedUpgrade, Approval, ChainFacts, Denied, Fact, Hold, HookFile, Liveness, Observed,
+    OpenRun, Overrides, Resolution, StopOverride,
 };
 pub use render::{diff_text, plan_tree};
 pub use step::{Action, PLAN_VERSION, Phase, Plan, PlanError, Step, StepId, StepKind};

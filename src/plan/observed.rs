@@ -56,10 +56,17 @@ impl ChainFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Liveness {
-    Running { pid: i32, since: UnixMs },
-    Stopped { exit: Option<String> },
+    Running {
+        pid: i32,
+        since: UnixMs,
+    },
+    Stopped {
+        exit: Option<String>,
+    },
     /// The node's lock is held, or records contradict each other: neither running nor stopped is proved.
-    Unclear { why: String },
+    Unclear {
+        why: String,
+    },
 }
 
 /// An upgrade that a run of visor committed.

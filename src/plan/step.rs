@@ -11,7 +11,8 @@
 
 use super::graph;
 use crate::model::{
-    ArtifactSpec, BackupSpec, ChainSpec, HealthSpec, HookSpec, Name, NodeSpec, OnFailure, Release, StopPolicy, Trigger, sha256_hex,
+    ArtifactSpec, BackupSpec, ChainSpec, HealthSpec, HookSpec, Name, NodeSpec, OnFailure, Release,
+    StopPolicy, Trigger, sha256_hex,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -59,9 +60,15 @@ impl Phase {
 #[serde(rename_all = "kebab-case")]
 pub enum StepKind {
     /// Bring the artifact's bytes to the cache and verify them.
-    Fetch { artifact: ArtifactSpec, release: Release },
+    Fetch {
+        artifact: ArtifactSpec,
+        release: Release,
+    },
     /// Give the verified file its place as an executable of the release.
-    Stage { artifact: ArtifactSpec, release: Release },
+    Stage {
+        artifact: ArtifactSpec,
+        release: Release,
+    },
     /// Run a hook.
     Hook(HookSpec),
     /// Copy the data while the node runs, again and again, until the gates open.
@@ -132,7 +139,10 @@ impl StepKind {
 
     /// True for the undo steps that put the sealed data back.
     pub fn restores_data(&self) -> bool {
-        matches!(self, Self::Consume | Self::CarryKeep | Self::Exchange | Self::SetAside)
+        matches!(
+            self,
+            Self::Consume | Self::CarryKeep | Self::Exchange | Self::SetAside
+        )
     }
 }
 
@@ -191,7 +201,9 @@ pub struct Plan {
 /// Why a stored plan cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    #[error("the plan is not readable; an unknown step kind means that another version of visor made it")]
+    #[error(
+        "the plan is not readable; an unknown step kind means that another version of visor made it"
+    )]
     Unreadable(#[source] serde_json::Error),
     #[error("the plan has format version {found}, this visor reads {PLAN_VERSION}")]
     Version { found: u32 },
@@ -203,7 +215,12 @@ pub enum PlanError {
 
 impl Plan {
     /// Puts the parts together, orders both graphs and computes the digest.
-    pub fn new(node: NodeSpec, action: Action, steps: Vec<Step>, undo: Vec<Step>) -> Result<Self, PlanError> {
+    pub fn new(
+        node: NodeSpec,
+        action: Action,
+        steps: Vec<Step>,
+        undo: Vec<Step>,
+    ) -> Result<Self, PlanError> {
         let mut plan = Self {
             version: PLAN_VERSION,
             visor: env!("CARGO_PKG_VERSION").to_owned(),
@@ -225,12 +242,17 @@ impl Plan {
         }
         let header: Header = serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?;
         if header.version != PLAN_VERSION {
-            return Err(PlanError::Version { found: header.version });
+            return Err(PlanError::Version {
+                found: header.version,
+            });
         }
         let plan: Self = serde_json::from_slice(bytes).map_err(PlanError::Unreadable)?;
         let actual = plan.content_digest();
         if plan.digest != actual {
-            return Err(PlanError::Digest { found: plan.digest, actual });
+            return Err(PlanError::Digest {
+                found: plan.digest,
+                actual,
+            });
         }
         ordered(plan.steps.clone())?;
         ordered(plan.undo.clone())?;
@@ -258,7 +280,10 @@ impl Plan {
     }
 
     fn content_digest(&self) -> String {
-        let bare = Self { digest: String::new(), ..self.clone() };
+        let bare = Self {
+            digest: String::new(),
+            ..self.clone()
+        };
         sha256_hex(&bare.to_bytes())
     }
 }
@@ -266,8 +291,11 @@ impl Plan {
 fn ordered(steps: Vec<Step>) -> Result<Vec<Step>, PlanError> {
     let names: Vec<&str> = steps.iter().map(|s| s.name.as_str()).collect();
     let place = |id: &StepId| steps.iter().position(|s| s.id == *id);
-    let edges: Vec<(usize, usize)> =
-        steps.iter().enumerate().flat_map(|(to, s)| s.after.iter().filter_map(place).map(move |from| (from, to))).collect();
+    let edges: Vec<(usize, usize)> = steps
+        .iter()
+        .enumerate()
+        .flat_map(|(to, s)| s.after.iter().filter_map(place).map(move |from| (from, to)))
+        .collect();
     let order = graph::order(&names, &edges).map_err(PlanError::Cycle)?;
     Ok(order.into_iter().map(|i| steps[i].clone()).collect())
 }
@@ -288,8 +316,16 @@ mod tests {
 
     #[test]
     fn a_cycle_is_named_by_the_path_of_names() {
-        let steps = vec![step("a", &["c"]), step("b", &["a"]), step("c", &["b"]), step("d", &[])];
+        let steps = vec![
+            step("a", &["c"]),
+            step("b", &["a"]),
+            step("c", &["b"]),
+            step("d", &[]),
+        ];
         let error = ordered(steps).expect_err("a cycle");
-        assert_eq!(error.to_string(), "the plan's steps wait for each other: a → b → c → a");
+        assert_eq!(
+            error.to_string(),
+            "the plan's steps wait for each other: a → b → c → a"
+        );
     }
 }

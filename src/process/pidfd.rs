@@ -16,7 +16,9 @@ pub struct Watch {
 impl Watch {
     /// `None` when the process has ended. The identity is checked again once the fd is there.
     pub fn open(identity: &Identity) -> Result<Option<Self>, Errno> {
-        let Some(pid) = Pid::from_raw(identity.pid) else { return Ok(None) };
+        let Some(pid) = Pid::from_raw(identity.pid) else {
+            return Ok(None);
+        };
         let fd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(fd) => fd,
             Err(Errno::SRCH) => return Ok(None),
@@ -34,12 +36,19 @@ impl Watch {
     }
 
     /// `Some(true)`: it has ended. `Some(false)`: the time is over. `None`: interrupted.
-    pub fn wait(&self, time: Duration, interrupted: &dyn Fn() -> bool) -> Result<Option<bool>, Errno> {
+    pub fn wait(
+        &self,
+        time: Duration,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Option<bool>, Errno> {
         let began = Instant::now();
         loop {
             let left = time.saturating_sub(began.elapsed());
             let slice = left.min(Duration::from_millis(100));
-            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(slice.subsec_nanos()) };
+            let timeout = Timespec {
+                tv_sec: 0,
+                tv_nsec: i64::from(slice.subsec_nanos()),
+            };
             let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
             match poll(&mut fds, Some(&timeout)) {
                 Ok(n) if n > 0 => return Ok(Some(true)),

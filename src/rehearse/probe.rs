@@ -28,7 +28,9 @@ const EVERY: Duration = Duration::from_millis(2);
 impl Probe {
     /// `None` for a chain that cannot be asked.
     pub fn start(chain: &ChainSpec) -> Option<Self> {
-        let ChainSpec::Evm { rpc, .. } = chain.clone() else { return None };
+        let ChainSpec::Evm { rpc, .. } = chain.clone() else {
+            return None;
+        };
         let end = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&end);
         let thread = std::thread::spawn(move || {
@@ -49,7 +51,15 @@ impl Probe {
     pub fn end(self, least: Duration) -> Vec<Silence> {
         self.end.store(true, Ordering::Relaxed);
         let answers = self.thread.join().unwrap_or_default();
-        let gap = |pair: &[UnixMs]| Silence { last_answer: pair[0], next_answer: pair[1], ms: pair[1] - pair[0] };
-        answers.windows(2).map(gap).filter(|s| u128::from(s.ms) >= least.as_millis()).collect()
+        let gap = |pair: &[UnixMs]| Silence {
+            last_answer: pair[0],
+            next_answer: pair[1],
+            ms: pair[1] - pair[0],
+        };
+        answers
+            .windows(2)
+            .map(gap)
+            .filter(|s| u128::from(s.ms) >= least.as_millis())
+            .collect()
     }
 }

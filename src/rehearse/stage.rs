@@ -46,12 +46,20 @@ pub fn stage(mut node: DesiredNode, dir: &Path, bad: Bad) -> Result<Staged, Rehe
     let mut replaced = Vec::new();
     let old_home = node.spec.home.clone();
     let home = dir.join("home");
-    let below = node.spec.data.path.strip_prefix(&old_home).map_or_else(|_| PathBuf::from("data"), Path::to_owned);
+    let below = node
+        .spec
+        .data
+        .path
+        .strip_prefix(&old_home)
+        .map_or_else(|_| PathBuf::from("data"), Path::to_owned);
     node.spec.data.path = home.join(below);
     node.spec.root = home.join("visor");
     node.spec.home.clone_from(&home);
     fs::create_dir_all(&home).at("make directory", &home)?;
-    replaced.push(format!("home {} by a temporary directory", old_home.display()));
+    replaced.push(format!(
+        "home {} by a temporary directory",
+        old_home.display()
+    ));
     let port = free_port().map_err(RehearseError::NoPort)?;
     if let ChainSpec::Evm { rpc, .. } = &mut node.spec.chain {
         replaced.push(format!("RPC {rpc} by port {port}"));
@@ -61,12 +69,19 @@ pub fn stage(mut node: DesiredNode, dir: &Path, bad: Bad) -> Result<Staged, Rehe
     let releases = dir.join("releases");
     fs::create_dir_all(&releases).at("make directory", &releases)?;
     if standing_in {
-        replaced.push(format!("program {} and its arguments by devnode", node.spec.launch.binary));
+        replaced.push(format!(
+            "program {} and its arguments by devnode",
+            node.spec.launch.binary
+        ));
         node.spec.launch.args = devnode_args(&node);
         node.spec.launch.env.clear();
         node.spec.data.exclude.push("LOCK".into());
         node.spec.data.keep.push("signer.json".into());
-        let name = node.genesis.as_ref().map(|g| g.name.clone()).ok_or_else(|| RehearseError::NoGenesis(node.spec.name.clone()))?;
+        let name = node
+            .genesis
+            .as_ref()
+            .map(|g| g.name.clone())
+            .ok_or_else(|| RehearseError::NoGenesis(node.spec.name.clone()))?;
         node.genesis = Some(launcher(&releases, &name, None)?);
     }
     for (i, upgrade) in node.upgrades.iter_mut().enumerate() {
@@ -75,18 +90,28 @@ pub fn stage(mut node: DesiredNode, dir: &Path, bad: Bad) -> Result<Staged, Rehe
         }
         if let (Trigger::Height(height), true) = (&mut upgrade.trigger, standing_in) {
             let small = HEIGHTS_APART * (i as u64 + 1);
-            replaced.push(format!("height {height} of upgrade {} by {small}", upgrade.name));
+            replaced.push(format!(
+                "height {height} of upgrade {} by {small}",
+                upgrade.name
+            ));
             *height = small;
         }
         let before = upgrade.hooks.len();
         upgrade.hooks.retain(|h| h.rehearse);
         if upgrade.hooks.len() < before {
-            replaced.push(format!("{} hooks of upgrade {} left out: they do not say `rehearse = true`", before - upgrade.hooks.len(), upgrade.name));
+            replaced.push(format!(
+                "{} hooks of upgrade {} left out: they do not say `rehearse = true`",
+                before - upgrade.hooks.len(),
+                upgrade.name
+            ));
         }
         if upgrade.health.within > LONGEST_HEALTH {
             upgrade.health.within = LONGEST_HEALTH;
             upgrade.health.alive = upgrade.health.alive.min(LONGEST_HEALTH);
-            replaced.push(format!("health of upgrade {} awaited for {LONGEST_HEALTH:?} at most", upgrade.name));
+            replaced.push(format!(
+                "health of upgrade {} awaited for {LONGEST_HEALTH:?} at most",
+                upgrade.name
+            ));
         }
     }
     if let Some(fault) = bad {
@@ -100,12 +125,26 @@ pub fn stage(mut node: DesiredNode, dir: &Path, bad: Bad) -> Result<Staged, Rehe
     if standing_in {
         replaced.push("artifacts by stand-ins with digests of their own".into());
     }
-    let approve = node.upgrades.iter().filter(|u| u.trigger == Trigger::Manual).map(|u| u.name.clone()).collect();
-    Ok(Staged { node, replaced, approve })
+    let approve = node
+        .upgrades
+        .iter()
+        .filter(|u| u.trigger == Trigger::Manual)
+        .map(|u| u.name.clone())
+        .collect();
+    Ok(Staged {
+        node,
+        replaced,
+        approve,
+    })
 }
 
 fn devnode_args(node: &DesiredNode) -> Vec<String> {
-    let mut args = vec!["--data".to_owned(), "${node.data}".to_owned(), "--block-ms".to_owned(), "100".to_owned()];
+    let mut args = vec![
+        "--data".to_owned(),
+        "${node.data}".to_owned(),
+        "--block-ms".to_owned(),
+        "100".to_owned(),
+    ];
     if rpc_address(&node.spec.chain).is_some() {
         args.extend(["--port".to_owned(), "${chain.port}".to_owned()]);
     }
@@ -115,7 +154,10 @@ fn devnode_args(node: &DesiredNode) -> Vec<String> {
 /// A release that runs devnode under its own name.
 fn launcher(dir: &Path, name: &Name, bad: Bad) -> Result<Artifact, RehearseError> {
     use clap::ValueEnum as _;
-    let fault = bad.and_then(|f| f.to_possible_value()).map(|v| format!(" --fault {}", v.get_name())).unwrap_or_default();
+    let fault = bad
+        .and_then(|f| f.to_possible_value())
+        .map(|v| format!(" --fault {}", v.get_name()))
+        .unwrap_or_default();
     let text = format!("#!/bin/sh\nexec \"$VISOR_EXE\" devnode --release {name}{fault} \"$@\"\n");
     let path = dir.join(format!("{name}{}", if bad.is_some() { "-bad" } else { "" }));
     fs::write(&path, &text).at("write", &path)?;
@@ -126,9 +168,14 @@ fn launcher(dir: &Path, name: &Name, bad: Bad) -> Result<Artifact, RehearseError
         digest: Digest::sha256(&sha256_hex(text.as_bytes())).expect("hex of a digest is a digest"),
         size_limit: 1024 * 1024,
     };
-    Ok(Artifact { name: name.clone(), files: vec![(None, spec)] })
+    Ok(Artifact {
+        name: name.clone(),
+        files: vec![(None, spec)],
+    })
 }
 
 fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
 }

@@ -22,7 +22,9 @@ pub fn read_current(layout: &Layout) -> Result<Option<Release>, CurrentError> {
     let link = layout.current();
     let target = match std::fs::read_link(&link) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Err(CurrentError::NotALink(link)),
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+            return Err(CurrentError::NotALink(link));
+        }
         other => other.at("read link", &link)?,
     };
     match Release::from_link(&target, &layout.root) {

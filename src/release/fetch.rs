@@ -1,6 +1,9 @@
 //! Bringing an artifact's bytes to the cache: sources in order, retries with back-off, a size limit, a digest.
 
-#![expect(clippy::disallowed_methods, reason = "this capability asks the network")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this capability asks the network"
+)]
 
 use super::stage::is_staged;
 use crate::durable::{AtPath as _, PathError, create_private, make_private_dir, sync_dir};
@@ -18,7 +21,10 @@ pub enum FetchError {
     #[error("interrupted")]
     Interrupted,
     #[error("artifact {artifact} could not be fetched from any source:\n{}", .tried.join("\n"))]
-    AllFailed { artifact: String, tried: Vec<String> },
+    AllFailed {
+        artifact: String,
+        tried: Vec<String>,
+    },
 }
 
 /// One source that did not work.
@@ -51,7 +57,8 @@ pub fn fetch(
         Some(super::executable(layout, release, binary))
     } else {
         let cached = cached(layout, artifact);
-        (cached.is_file() && digest_of(&cached, &artifact.digest)? == artifact.digest).then_some(cached)
+        (cached.is_file() && digest_of(&cached, &artifact.digest)? == artifact.digest)
+            .then_some(cached)
     };
     if let Some(path) = done {
         return Ok(fs::metadata(&path).at("look at", &path)?.len());
@@ -69,7 +76,11 @@ pub fn fetch(
                 Err(miss) => {
                     let last = !miss.again || attempt == TRIES;
                     if last {
-                        tried.push(format!("  {}: {} (attempt {attempt})", without_secrets(source), miss.what));
+                        tried.push(format!(
+                            "  {}: {} (attempt {attempt})",
+                            without_secrets(source),
+                            miss.what
+                        ));
                         break;
                     }
                 }
@@ -78,30 +89,46 @@ pub fn fetch(
             delay *= 2;
         }
     }
-    Err(FetchError::AllFailed { artifact: artifact.name.to_string(), tried })
+    Err(FetchError::AllFailed {
+        artifact: artifact.name.to_string(),
+        tried,
+    })
 }
 
 /// One attempt at one source: to a temporary name, verified, synced, renamed.
 fn one(layout: &Layout, artifact: &ArtifactSpec, source: &str) -> Result<u64, Miss> {
-    let fatal = |e: PathError| Miss { what: chain(&e), again: false };
-    let part = layout.cache().join(format!("{}.part", artifact.digest.file_name()));
+    let fatal = |e: PathError| Miss {
+        what: chain(&e),
+        again: false,
+    };
+    let part = layout
+        .cache()
+        .join(format!("{}.part", artifact.digest.file_name()));
     let mut file = create_private(&part).map_err(fatal)?;
     let copied = open(source, artifact).and_then(|reader| copy(reader, &mut file, artifact));
     let (size, digest) = copied.inspect_err(|_| drop(fs::remove_file(&part)))?;
     if digest != artifact.digest {
         let _ = fs::remove_file(&part);
         // A truncated or wrong file at a source does not get better by asking again at once.
-        return Err(Miss { what: format!("has digest {digest}, the manifest says {}", artifact.digest), again: false });
+        return Err(Miss {
+            what: format!("has digest {digest}, the manifest says {}", artifact.digest),
+            again: false,
+        });
     }
     file.sync_all().at("sync", &part).map_err(fatal)?;
-    fs::rename(&part, cached(layout, artifact)).at("rename", &part).map_err(fatal)?;
+    fs::rename(&part, cached(layout, artifact))
+        .at("rename", &part)
+        .map_err(fatal)?;
     sync_dir(&layout.cache()).map_err(fatal)?;
     Ok(size)
 }
 
 fn open(source: &str, artifact: &ArtifactSpec) -> Result<Box<dyn Read>, Miss> {
     if source.starts_with('/') {
-        let file = File::open(source).map_err(|e| Miss { what: e.to_string(), again: false })?;
+        let file = File::open(source).map_err(|e| Miss {
+            what: e.to_string(),
+            again: false,
+        })?;
         return Ok(Box::new(file));
     }
     let agent = ureq::Agent::new_with_config(
@@ -113,26 +140,43 @@ fn open(source: &str, artifact: &ArtifactSpec) -> Result<Box<dyn Read>, Miss> {
             .user_agent(concat!("visor/", env!("CARGO_PKG_VERSION")))
             .build(),
     );
-    let response = agent.get(source).call().map_err(|e| Miss { what: e.to_string(), again: true })?;
+    let response = agent.get(source).call().map_err(|e| Miss {
+        what: e.to_string(),
+        again: true,
+    })?;
     let status = response.status();
     if !status.is_success() {
         let again = status.is_server_error() || status.as_u16() == 429 || status.as_u16() == 408;
-        return Err(Miss { what: format!("answered {status}"), again });
+        return Err(Miss {
+            what: format!("answered {status}"),
+            again,
+        });
     }
-    if let Some(len) = response.body().content_length().filter(|len| *len > artifact.size_limit) {
+    if let Some(len) = response
+        .body()
+        .content_length()
+        .filter(|len| *len > artifact.size_limit)
+    {
         return Err(too_large(len, artifact));
     }
     Ok(Box::new(response.into_body().into_reader()))
 }
 
-fn copy(mut reader: Box<dyn Read>, file: &mut File, artifact: &ArtifactSpec) -> Result<(u64, Digest), Miss> {
+fn copy(
+    mut reader: Box<dyn Read>,
+    file: &mut File,
+    artifact: &ArtifactSpec,
+) -> Result<(u64, Digest), Miss> {
     let mut hasher = artifact.digest.hasher();
     let mut buffer = vec![0; 256 * 1024];
     let mut size = 0;
     loop {
         let n = match reader.read(&mut buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            other => other.map_err(|e| Miss { what: format!("broke off after {size} bytes: {e}"), again: true })?,
+            other => other.map_err(|e| Miss {
+                what: format!("broke off after {size} bytes: {e}"),
+                again: true,
+            })?,
         };
         if n == 0 {
             return Ok((size, hasher.finish()));
@@ -142,13 +186,19 @@ fn copy(mut reader: Box<dyn Read>, file: &mut File, artifact: &ArtifactSpec) -> 
             return Err(too_large(size, artifact));
         }
         hasher.update(&buffer[..n]);
-        file.write_all(&buffer[..n]).map_err(|e| Miss { what: format!("could not be written: {e}"), again: false })?;
+        file.write_all(&buffer[..n]).map_err(|e| Miss {
+            what: format!("could not be written: {e}"),
+            again: false,
+        })?;
     }
 }
 
 fn too_large(size: u64, artifact: &ArtifactSpec) -> Miss {
     let limit = bytesize::ByteSize(artifact.size_limit);
-    Miss { what: format!("has {size} bytes or more, size-limit is {limit}"), again: false }
+    Miss {
+        what: format!("has {size} bytes or more, size-limit is {limit}"),
+        again: false,
+    }
 }
 
 /// The digest of a file, by the algorithm of `like`.
@@ -167,7 +217,9 @@ pub(super) fn digest_of(path: &Path, like: &Digest) -> Result<Digest, PathError>
 
 /// A source as it may be shown: without user, password and query.
 fn without_secrets(source: &str) -> String {
-    let Some((scheme, rest)) = source.split_once("://") else { return source.to_owned() };
+    let Some((scheme, rest)) = source.split_once("://") else {
+        return source.to_owned();
+    };
     let rest = rest.split(['?', '#']).next().unwrap_or(rest);
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let host = authority.rsplit('@').next().unwrap_or(authority);

@@ -24,7 +24,12 @@ pub fn executable(layout: &Layout, release: &Release, binary: &str) -> PathBuf {
 }
 
 /// True when the executable is in place with the artifact's digest.
-pub fn is_staged(layout: &Layout, artifact: &ArtifactSpec, release: &Release, binary: &str) -> Result<bool, PathError> {
+pub fn is_staged(
+    layout: &Layout,
+    artifact: &ArtifactSpec,
+    release: &Release,
+    binary: &str,
+) -> Result<bool, PathError> {
     let path = executable(layout, release, binary);
     if !path.is_file() {
         return Ok(false);
@@ -33,7 +38,12 @@ pub fn is_staged(layout: &Layout, artifact: &ArtifactSpec, release: &Release, bi
 }
 
 /// Moves the cached file into the release, executable and synced.
-pub fn stage(layout: &Layout, artifact: &ArtifactSpec, release: &Release, binary: &str) -> Result<(), StageError> {
+pub fn stage(
+    layout: &Layout,
+    artifact: &ArtifactSpec,
+    release: &Release,
+    binary: &str,
+) -> Result<(), StageError> {
     if is_staged(layout, artifact, release, binary)? {
         return Ok(());
     }
@@ -41,17 +51,29 @@ pub fn stage(layout: &Layout, artifact: &ArtifactSpec, release: &Release, binary
     if !from.is_file() {
         return Err(StageError::NotFetched(artifact.name.to_string()));
     }
-    can_run(&from).map_err(|why| StageError::NotExecutable { artifact: artifact.name.to_string(), why })?;
+    can_run(&from).map_err(|why| StageError::NotExecutable {
+        artifact: artifact.name.to_string(),
+        why,
+    })?;
     let to = executable(layout, release, binary);
     // Binaries are no secret, and a node may run as another user.
-    for dir in [layout.root.join("upgrades"), layout.root.join(release.dir()), parent(&to).to_owned()] {
+    for dir in [
+        layout.root.join("upgrades"),
+        layout.root.join(release.dir()),
+        parent(&to).to_owned(),
+    ] {
         fs::create_dir_all(&dir).at("make directory", &dir)?;
     }
     let file = File::open(&from).at("open", &from)?;
     make_executable(&file, &from)?;
     file.sync_all().at("sync", &from)?;
     fs::rename(&from, &to).at("rename into place", &to)?;
-    for dir in [parent(&to), &layout.root.join(release.dir()), &layout.root.join("upgrades"), &layout.root] {
+    for dir in [
+        parent(&to),
+        &layout.root.join(release.dir()),
+        &layout.root.join("upgrades"),
+        &layout.root,
+    ] {
         sync_dir(dir)?;
     }
     Ok(())
@@ -61,12 +83,23 @@ pub fn stage(layout: &Layout, artifact: &ArtifactSpec, release: &Release, binary
 /// interpreter is there.
 fn can_run(path: &Path) -> Result<(), String> {
     let mut head = [0; 256];
-    let n = File::open(path).and_then(|mut f| f.read(&mut head)).map_err(|e| e.to_string())?;
+    let n = File::open(path)
+        .and_then(|mut f| f.read(&mut head))
+        .map_err(|e| e.to_string())?;
     let head = &head[..n];
     if let Some(line) = head.strip_prefix(b"#!") {
-        let line = String::from_utf8_lossy(line.split(|&b| b == b'\n').next().unwrap_or(line)).into_owned();
-        let interpreter = line.split_ascii_whitespace().next().unwrap_or_default().to_owned();
-        return if Path::new(&interpreter).is_file() { Ok(()) } else { Err(format!("its interpreter `{interpreter}` is not there")) };
+        let line = String::from_utf8_lossy(line.split(|&b| b == b'\n').next().unwrap_or(line))
+            .into_owned();
+        let interpreter = line
+            .split_ascii_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        return if Path::new(&interpreter).is_file() {
+            Ok(())
+        } else {
+            Err(format!("its interpreter `{interpreter}` is not there"))
+        };
     }
     let machine = match std::env::consts::ARCH {
         "x86_64" => 62,
@@ -76,7 +109,13 @@ fn can_run(path: &Path) -> Result<(), String> {
     match head {
         [0x7f, b'E', b'L', b'F', rest @ ..] if rest.len() >= 16 => {
             let found = u16::from_le_bytes([rest[14], rest[15]]);
-            if found == machine { Ok(()) } else { Err(format!("it is an ELF file for machine {found}, this one is {machine}")) }
+            if found == machine {
+                Ok(())
+            } else {
+                Err(format!(
+                    "it is an ELF file for machine {found}, this one is {machine}"
+                ))
+            }
         }
         _ => Err("it is neither an ELF file nor a script with `#!`".into()),
     }

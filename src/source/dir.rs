@@ -25,12 +25,21 @@ pub enum SourceError {
 
 /// Reads the set of a directory; of a file, the set of its directory. Hidden files and directories are left out.
 pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
-    let dir = if path.is_file() { crate::durable::parent(path) } else { path };
+    let dir = if path.is_file() {
+        crate::durable::parent(path)
+    } else {
+        path
+    };
     if !dir.is_dir() {
         return Err(SourceError::Missing(path.to_owned()));
     }
     let dir = fs::canonicalize(dir).at("resolve", dir)?;
-    let mut set = ManifestSet { dir: dir.clone(), files: vec![], unreadable: vec![], beside: BTreeMap::new() };
+    let mut set = ManifestSet {
+        dir: dir.clone(),
+        files: vec![],
+        unreadable: vec![],
+        beside: BTreeMap::new(),
+    };
     let mut dirs = vec![(dir.clone(), 0)];
     while let Some((at, depth)) = dirs.pop() {
         for entry in fs::read_dir(&at).at("list", &at)? {
@@ -40,8 +49,14 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
             if name.to_string_lossy().starts_with('.') {
                 continue;
             }
-            let Ok(meta) = fs::metadata(&path) else { continue };
-            let relative = path.strip_prefix(&dir).unwrap_or(&path).to_string_lossy().into_owned();
+            let Ok(meta) = fs::metadata(&path) else {
+                continue;
+            };
+            let relative = path
+                .strip_prefix(&dir)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .into_owned();
             if meta.is_dir() {
                 if depth < MAX_DEPTH && !fs::symlink_metadata(&path).is_ok_and(|m| m.is_symlink()) {
                     dirs.push((path, depth + 1));
@@ -54,9 +69,17 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
                         String::from("visor = 1\n")
                     }
                 };
-                set.files.push(SourceText { path: relative, text });
+                set.files.push(SourceText {
+                    path: relative,
+                    text,
+                });
             } else if meta.is_file() {
-                set.beside.insert(relative, BesideFile { mode: meta.mode() & 0o7777 });
+                set.beside.insert(
+                    relative,
+                    BesideFile {
+                        mode: meta.mode() & 0o7777,
+                    },
+                );
             }
             if set.files.len() + set.beside.len() > MAX_FILES {
                 return Err(SourceError::TooMany(dir));
@@ -69,6 +92,9 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
 }
 
 fn text(path: &Path) -> Result<String, String> {
-    let bytes = read_bounded(path, MAX_MANIFEST).map_err(|e| std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string))?;
-    String::from_utf8(bytes.unwrap_or_default()).map_err(|e| format!("byte {} is not UTF-8", e.utf8_error().valid_up_to() + 1))
+    let bytes = read_bounded(path, MAX_MANIFEST).map_err(|e| {
+        std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string)
+    })?;
+    String::from_utf8(bytes.unwrap_or_default())
+        .map_err(|e| format!("byte {} is not UTF-8", e.utf8_error().valid_up_to() + 1))
 }

@@ -30,14 +30,23 @@ pub fn await_health<H: Host>(
             StartEvidence::Alive => {}
             StartEvidence::Dead { exit, .. } => {
                 let exit = exit.unwrap_or_else(|| "exit status unknown".into());
-                return Err(StepError::Failed(format!("the process ended after {}: {exit}", human_ms(lived))));
+                return Err(StepError::Failed(format!(
+                    "the process ended after {}: {exit}",
+                    human_ms(lived)
+                )));
             }
-            StartEvidence::None => return Err(StepError::Failed("the process left no start record".into())),
+            StartEvidence::None => {
+                return Err(StepError::Failed("the process left no start record".into()));
+            }
         }
         if cx.host.overrides()?.abort == Some(cx.run) {
             return Err(StepError::Aborted);
         }
-        missing = if evm { vec![] } else { vec![format!("to live for {}", human_ms(alive_for))] };
+        missing = if evm {
+            vec![]
+        } else {
+            vec![format!("to live for {}", human_ms(alive_for))]
+        };
         if evm {
             match cx.host.chain(&cx.plan.node.chain).head {
                 Fact::Known(head) => {
@@ -46,7 +55,9 @@ pub fn await_health<H: Host>(
                         head
                     });
                     end.facts.insert("head".into(), head);
-                    let want = base.saturating_add(health.blocks).max(old_head.unwrap_or(0));
+                    let want = base
+                        .saturating_add(health.blocks)
+                        .max(old_head.unwrap_or(0));
                     if head < want {
                         missing.push(format!("the head to rise to {want}: it is {head}"));
                     }
@@ -62,11 +73,19 @@ pub fn await_health<H: Host>(
             return Ok(end);
         }
         if lived >= within {
-            return Err(StepError::Failed(format!("not healthy within {}: it wanted {}", human_ms(within), missing.join(" and "))));
+            return Err(StepError::Failed(format!(
+                "not healthy within {}: it wanted {}",
+                human_ms(within),
+                missing.join(" and ")
+            )));
         }
         report.notice(Notice::Progress(step, missing.join("; ")));
         // Close to the start, so that the first answer is timed well; later, so that a slow node is not pestered.
-        let nap = if first.is_none() && lived < 10_000 { 20 } else { 200 };
+        let nap = if first.is_none() && lived < 10_000 {
+            20
+        } else {
+            200
+        };
         cx.host.pause(Duration::from_millis(nap))?;
     }
 }

@@ -24,7 +24,8 @@ pub fn run_hook_step<H: Host>(
                 cx.host.reap_hook(cx.run, &step.id)?;
                 if hook.once {
                     return Err(StepError::Stuck(format!(
-                        "attempt {number} of hook {} was cut off, and with `once = true` it may not run again", hook.name
+                        "attempt {number} of hook {} was cut off, and with `once = true` it may not run again",
+                        hook.name
                     )));
                 }
             }
@@ -34,17 +35,29 @@ pub fn run_hook_step<H: Host>(
     loop {
         number += 1;
         tries += 1;
-        let call = HookCall { run: cx.run, step: step.id.clone(), attempt: number, vars: vars(cx, step, hook, number) };
+        let call = HookCall {
+            run: cx.run,
+            step: step.id.clone(),
+            attempt: number,
+            vars: vars(cx, step, hook, number),
+        };
         match cx.host.run_hook(hook, &call)? {
             HookEnd::Ok if number == 1 => return Ok(StepEnd::default()),
             HookEnd::Ok => return Ok(StepEnd::note(&format!("attempt {number}"))),
             HookEnd::Failed { what, output } => {
-                let tail = if output.is_empty() { String::new() } else { format!("\n{}", indent(&output)) };
+                let tail = if output.is_empty() {
+                    String::new()
+                } else {
+                    format!("\n{}", indent(&output))
+                };
                 let text = format!("hook {} {what} (attempt {number}){tail}", hook.name);
                 if tries > hook.retries {
                     return Err(StepError::Failed(text));
                 }
-                report.notice(Notice::Warn(format!("{text}\nnext attempt in {:?}", hook.retry_delay)));
+                report.notice(Notice::Warn(format!(
+                    "{text}\nnext attempt in {:?}",
+                    hook.retry_delay
+                )));
                 cx.host.pause(hook.retry_delay)?;
             }
         }
@@ -52,12 +65,22 @@ pub fn run_hook_step<H: Host>(
 }
 
 /// visor's variables, and those that scripts written for cosmovisor and wemixvisor expect.
-fn vars<H: Host>(cx: &Cx<'_, H>, step: &Step, hook: &HookSpec, attempt: u32) -> BTreeMap<String, String> {
+fn vars<H: Host>(
+    cx: &Cx<'_, H>,
+    step: &Step,
+    hook: &HookSpec,
+    attempt: u32,
+) -> BTreeMap<String, String> {
     let node = &cx.plan.node;
     let (upgrade, height) = match &cx.plan.action {
-        Action::Upgrade { name, trigger, .. } => {
-            (name.to_string(), if let Trigger::Height(h) = trigger { *h } else { 0 })
-        }
+        Action::Upgrade { name, trigger, .. } => (
+            name.to_string(),
+            if let Trigger::Height(h) = trigger {
+                *h
+            } else {
+                0
+            },
+        ),
         Action::Install { release } => (release.to_string(), 0),
     };
     let info = serde_json::json!({ "name": upgrade, "height": height, "info": "" }).to_string();
@@ -86,5 +109,8 @@ fn vars<H: Host>(cx: &Cx<'_, H>, step: &Step, hook: &HookSpec, attempt: u32) -> 
 }
 
 fn indent(text: &str) -> String {
-    text.lines().map(|l| format!("    {l}")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|l| format!("    {l}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }

@@ -13,8 +13,14 @@ pub enum Notice<'a> {
     /// Gates that are closed, each with its reason.
     Waiting(&'a [String]),
     /// The run turns back.
-    Undo { cause: &'a str, restore: bool },
-    Stuck { step: &'a Step, reason: &'a str },
+    Undo {
+        cause: &'a str,
+        restore: bool,
+    },
+    Stuck {
+        step: &'a Step,
+        reason: &'a str,
+    },
     /// Something went wrong that changes nothing.
     Warn(String),
 }

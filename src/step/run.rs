@@ -30,7 +30,10 @@ pub struct StepEnd {
 
 impl StepEnd {
     pub fn note(text: &str) -> Self {
-        Self { note: Some(text.to_owned()), facts: BTreeMap::new() }
+        Self {
+            note: Some(text.to_owned()),
+            facts: BTreeMap::new(),
+        }
     }
 
     fn fact(mut self, name: &str, value: u64) -> Self {
@@ -83,7 +86,11 @@ pub fn await_clear<H: Host>(host: &H) -> Result<NodeState, StepError> {
 }
 
 /// Does one step, looking first where an earlier visor may have done it.
-pub fn run_step<H: Host>(cx: &Cx<'_, H>, step: &Step, report: &mut dyn Report) -> Result<StepEnd, StepError> {
+pub fn run_step<H: Host>(
+    cx: &Cx<'_, H>,
+    step: &Step,
+    report: &mut dyn Report,
+) -> Result<StepEnd, StepError> {
     let (host, binary) = (cx.host, cx.plan.node.launch.binary.as_str());
     match &step.kind {
         StepKind::Fetch { artifact, release } => {
@@ -92,7 +99,10 @@ pub fn run_step<H: Host>(cx: &Cx<'_, H>, step: &Step, report: &mut dyn Report) -
         }
         StepKind::Stage { artifact, release } => {
             host.stage(artifact, release, binary)?;
-            Ok(StepEnd::note(&format!("{}/bin/{binary}", release.dir().display())))
+            Ok(StepEnd::note(&format!(
+                "{}/bin/{binary}",
+                release.dir().display()
+            )))
         }
         StepKind::Hook(hook) => run_hook_step(cx, step, hook, report),
         StepKind::Stop { policy } => stop(cx, policy),
@@ -104,14 +114,25 @@ pub fn run_step<H: Host>(cx: &Cx<'_, H>, step: &Step, report: &mut dyn Report) -
                     }
                     SealState::Sealed => host.unseal(cx.generation)?,
                     SealState::Consumed => {
-                        return Err(StepError::Stuck(format!("generation {} is used up before it was sealed", cx.generation)));
+                        return Err(StepError::Stuck(format!(
+                            "generation {} is used up before it was sealed",
+                            cx.generation
+                        )));
                     }
                     SealState::None => {}
                 }
             }
             let r = host.seal(cx.generation, backup)?;
-            let note = format!("{} of {} files, {} in the final pass", r.files, r.total_files, bytesize::ByteSize(r.bytes));
-            Ok(StepEnd::note(&note).fact("files", r.files).fact("bytes", r.bytes).fact("syncs", r.syncs))
+            let note = format!(
+                "{} of {} files, {} in the final pass",
+                r.files,
+                r.total_files,
+                bytesize::ByteSize(r.bytes)
+            );
+            Ok(StepEnd::note(&note)
+                .fact("files", r.files)
+                .fact("bytes", r.bytes)
+                .fact("syncs", r.syncs))
         }
         StepKind::Switch { to, .. } | StepKind::SwitchBack { to } => {
             host.switch(to)?;
@@ -119,12 +140,18 @@ pub fn run_step<H: Host>(cx: &Cx<'_, H>, step: &Step, report: &mut dyn Report) -
         }
         StepKind::Start | StepKind::StartOld => start(cx),
         StepKind::Health { health } => {
-            let start = cx.status.start.ok_or_else(|| StepError::Stuck("no start was recorded".into()))?;
+            let start = cx
+                .status
+                .start
+                .ok_or_else(|| StepError::Stuck("no start was recorded".into()))?;
             let old_head = cx.status.intent.as_ref().and_then(|i| i.old_head);
             await_health(cx, step, health, start, old_head, report)
         }
         StepKind::HealthOld { health } => {
-            let start = cx.status.start.ok_or_else(|| StepError::Stuck("no start was recorded".into()))?;
+            let start = cx
+                .status
+                .start
+                .ok_or_else(|| StepError::Stuck("no start was recorded".into()))?;
             await_health(cx, step, health, start, None, report)
         }
         StepKind::Commit => Ok(StepEnd::default()),
@@ -136,15 +163,23 @@ pub fn run_step<H: Host>(cx: &Cx<'_, H>, step: &Step, report: &mut dyn Report) -
         StepKind::Consume => match host.seal_state(cx.generation)? {
             SealState::Consumed => Ok(StepEnd::default()),
             SealState::Sealed => Ok(host.consume(cx.generation).map(|()| StepEnd::default())?),
-            SealState::None => Err(StepError::Stuck(format!("generation {} has lost its SEAL", cx.generation))),
+            SealState::None => Err(StepError::Stuck(format!(
+                "generation {} has lost its SEAL",
+                cx.generation
+            ))),
         },
-        StepKind::CarryKeep => Ok(host.carry_keep(cx.generation).map(|()| StepEnd::default())?),
+        StepKind::CarryKeep => Ok(host
+            .carry_keep(cx.generation)
+            .map(|()| StepEnd::default())?),
         StepKind::Exchange => exchange(cx),
         StepKind::SetAside => {
             if !host.is_aside(cx.generation)? {
                 host.set_aside(cx.generation)?;
             }
-            Ok(StepEnd::note(&format!("failed data kept in failed/{}", cx.generation)))
+            Ok(StepEnd::note(&format!(
+                "failed data kept in failed/{}",
+                cx.generation
+            )))
         }
         StepKind::Precopy { .. } | StepKind::Trigger { .. } | StepKind::ChainSafe { .. } => {
             unreachable!("the engine evaluates gates and pre-copy itself")
@@ -158,7 +193,9 @@ pub(super) fn touched<H: Host>(cx: &Cx<'_, H>) -> Result<bool, StepError> {
     for step in cx.plan.phase(crate::plan::Phase::Critical) {
         match &step.kind {
             StepKind::Hook(_) if cx.host.attempt(cx.run, &step.id)?.is_some() => return Ok(true),
-            StepKind::Switch { to, .. } if cx.host.current()?.as_ref() == Some(to) => return Ok(true),
+            StepKind::Switch { to, .. } if cx.host.current()?.as_ref() == Some(to) => {
+                return Ok(true);
+            }
             _ => {}
         }
     }
@@ -173,20 +210,29 @@ impl<H: Host> Cx<'_, H> {
 
 fn stop<H: Host>(cx: &Cx<'_, H>, policy: &StopPolicy) -> Result<StepEnd, StepError> {
     match await_clear(cx.host)? {
-        NodeState::Gone { exit, .. } => Ok(StepEnd::note(&format!("was down ({})", exit.as_deref().unwrap_or("no exit record")))),
+        NodeState::Gone { exit, .. } => Ok(StepEnd::note(&format!(
+            "was down ({})",
+            exit.as_deref().unwrap_or("no exit record")
+        ))),
         NodeState::Running { pid, .. } => match cx.host.stop(policy)? {
             Some(report) => {
                 let exit = report.exit.as_deref().unwrap_or("exit status unknown");
                 let how = if report.killed { "killed, " } else { "" };
-                let mut end = StepEnd::note(&format!("pid {pid}: {how}{exit}")).fact("exit-at", report.exit_at);
+                let mut end = StepEnd::note(&format!("pid {pid}: {how}{exit}"))
+                    .fact("exit-at", report.exit_at);
                 if let Some(at) = report.term_at {
                     end = end.fact("term-at", at);
                 }
                 Ok(end)
             }
             None => Err(StepError::Stuck(format!(
-                "pid {pid} still lives {:?} after TERM{}", policy.grace,
-                if policy.kill { ", QUIT and KILL" } else { " and the manifest does not allow kill" }
+                "pid {pid} still lives {:?} after TERM{}",
+                policy.grace,
+                if policy.kill {
+                    ", QUIT and KILL"
+                } else {
+                    " and the manifest does not allow kill"
+                }
             ))),
         },
         NodeState::Unclear { why } => Err(StepError::Stuck(why)),
@@ -194,13 +240,20 @@ fn stop<H: Host>(cx: &Cx<'_, H>, policy: &StopPolicy) -> Result<StepEnd, StepErr
 }
 
 fn start<H: Host>(cx: &Cx<'_, H>) -> Result<StepEnd, StepError> {
-    let start = cx.status.start.ok_or_else(|| StepError::Stuck("no start was recorded".into()))?;
+    let start = cx
+        .status
+        .start
+        .ok_or_else(|| StepError::Stuck("no start was recorded".into()))?;
     match await_clear(cx.host)? {
         // A process of this start that has ended already is the health step's matter.
-        _ if cx.host.start_evidence(start)? != StartEvidence::None => Ok(StepEnd::note("had been started")),
-        NodeState::Running { pid, start: other, .. } => {
-            Err(StepError::Stuck(format!("pid {pid} of another start ({other}) is alive")))
+        _ if cx.host.start_evidence(start)? != StartEvidence::None => {
+            Ok(StepEnd::note("had been started"))
         }
+        NodeState::Running {
+            pid, start: other, ..
+        } => Err(StepError::Stuck(format!(
+            "pid {pid} of another start ({other}) is alive"
+        ))),
         _ => {
             cx.host.start(start, &cx.plan.node.launch)?;
             Ok(StepEnd::default())
@@ -210,7 +263,9 @@ fn start<H: Host>(cx: &Cx<'_, H>) -> Result<StepEnd, StepError> {
 
 fn exchange<H: Host>(cx: &Cx<'_, H>) -> Result<StepEnd, StepError> {
     let Some((live, generation)) = cx.status.restore else {
-        return Err(StepError::Stuck("the inodes of the exchange were not recorded".into()));
+        return Err(StepError::Stuck(
+            "the inodes of the exchange were not recorded".into(),
+        ));
     };
     match cx.host.inodes(cx.generation)? {
         (Some(now), _) if now == generation => Ok(StepEnd::note("had been exchanged")),

@@ -37,7 +37,10 @@ pub struct StepRow {
 /// The row of a step.
 pub fn row(kind: &StepKind) -> StepRow {
     let once = matches!(kind, StepKind::Hook(h) if h.once);
-    let mut found = *ROWS.iter().find(|r| r.kind == kind.word()).expect("every kind has a row");
+    let mut found = *ROWS
+        .iter()
+        .find(|r| r.kind == kind.word())
+        .expect("every kind has a row");
     if once {
         found.class = Class::Once;
     }
@@ -45,38 +48,129 @@ pub fn row(kind: &StepKind) -> StepRow {
 }
 
 const fn of(kind: &'static str, class: Class, probe: &'static str, undo: &'static str) -> StepRow {
-    StepRow { kind, class, probe, undo }
+    StepRow {
+        kind,
+        class,
+        probe,
+        undo,
+    }
 }
 
 const ROWS: &[StepRow] = &[
-    of("fetch", Class::Idempotent, "file with the digest in cache or release", "none needed"),
-    of("stage", Class::Idempotent, "executable with the digest in the release", "none needed: nothing names it"),
-    of("hook", Class::Idempotent, "attempt record", "none: hooks undo their own effects"),
-    of("precopy", Class::Idempotent, "synced baseline of the last round", "the part is swept"),
+    of(
+        "fetch",
+        Class::Idempotent,
+        "file with the digest in cache or release",
+        "none needed",
+    ),
+    of(
+        "stage",
+        Class::Idempotent,
+        "executable with the digest in the release",
+        "none needed: nothing names it",
+    ),
+    of(
+        "hook",
+        Class::Idempotent,
+        "attempt record",
+        "none: hooks undo their own effects",
+    ),
+    of(
+        "precopy",
+        Class::Idempotent,
+        "synced baseline of the last round",
+        "the part is swept",
+    ),
     of("trigger", Class::Pure, "chain or approval", "none needed"),
     of("chain-safe", Class::Pure, "chain", "none needed"),
-    of("stop", Class::Probed, "start record dead and node.lock free", "start-old"),
-    of("seal", Class::Probed, "SEAL of the generation", "none needed: a good backup"),
+    of(
+        "stop",
+        Class::Probed,
+        "start record dead and node.lock free",
+        "start-old",
+    ),
+    of(
+        "seal",
+        Class::Probed,
+        "SEAL of the generation",
+        "none needed: a good backup",
+    ),
     of("switch", Class::Probed, "the link `current`", "switch-back"),
-    of("start", Class::Probed, "start record of the intent's start id", "stop-new"),
+    of(
+        "start",
+        Class::Probed,
+        "start record of the intent's start id",
+        "stop-new",
+    ),
     of("health", Class::Pure, "process and chain", "none needed"),
     of("commit", Class::Pure, "its own record", "irreversible"),
-    of("prune", Class::Idempotent, "generations in place", "irreversible"),
-    of("stop-new", Class::Probed, "start record dead and node.lock free", "none: stuck"),
-    of("consume", Class::Probed, "CONSUMED of the generation", "none: stuck"),
-    of("carry-keep", Class::Idempotent, "contents compared", "none: stuck"),
-    of("exchange", Class::Probed, "inodes against the restore record", "none: stuck"),
-    of("set-aside", Class::Probed, "the generation in failed/", "none: stuck"),
-    of("switch-back", Class::Probed, "the link `current`", "none: stuck"),
-    of("start-old", Class::Probed, "start record of the undo's start id", "none: stuck"),
-    of("health-old", Class::Pure, "process and chain", "none: stuck"),
+    of(
+        "prune",
+        Class::Idempotent,
+        "generations in place",
+        "irreversible",
+    ),
+    of(
+        "stop-new",
+        Class::Probed,
+        "start record dead and node.lock free",
+        "none: stuck",
+    ),
+    of(
+        "consume",
+        Class::Probed,
+        "CONSUMED of the generation",
+        "none: stuck",
+    ),
+    of(
+        "carry-keep",
+        Class::Idempotent,
+        "contents compared",
+        "none: stuck",
+    ),
+    of(
+        "exchange",
+        Class::Probed,
+        "inodes against the restore record",
+        "none: stuck",
+    ),
+    of(
+        "set-aside",
+        Class::Probed,
+        "the generation in failed/",
+        "none: stuck",
+    ),
+    of(
+        "switch-back",
+        Class::Probed,
+        "the link `current`",
+        "none: stuck",
+    ),
+    of(
+        "start-old",
+        Class::Probed,
+        "start record of the undo's start id",
+        "none: stuck",
+    ),
+    of(
+        "health-old",
+        Class::Pure,
+        "process and chain",
+        "none: stuck",
+    ),
 ];
 
 /// The table as Markdown, for the book.
 pub fn book_table() -> String {
     let mut out = String::from("| step | class | probe | undo |\n|---|---|---|---|\n");
     for r in ROWS {
-        out.push_str(&format!("| `{}` | {} | {} | {} |\n", r.kind, r.class.word(), r.probe, r.undo));
+        out.push_str(&format!(
+            "| `{}` | {} | {} | {} |\n",
+            r.kind,
+            r.class.word(),
+            r.probe,
+            r.undo
+        ));
     }
     out
 }

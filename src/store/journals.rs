@@ -1,7 +1,9 @@
 //! Run directories: made whole by a rename, with space reserved for all records and a ballast for a full disk.
 
 use super::Layout;
-use crate::durable::{AtPath as _, PathError, create_private, make_private_dir, parent, read_bounded, sync_dir};
+use crate::durable::{
+    AtPath as _, PathError, create_private, make_private_dir, parent, read_bounded, sync_dir,
+};
 use crate::killpoint;
 use crate::model::RunId;
 use std::fs::{self, File, OpenOptions};
@@ -24,7 +26,10 @@ pub struct JournalDir {
 
 impl JournalDir {
     pub fn new(layout: &Layout) -> Self {
-        Self { dir: layout.journal(), open: None }
+        Self {
+            dir: layout.journal(),
+            open: None,
+        }
     }
 
     pub fn path(&self, run: RunId) -> PathBuf {
@@ -37,8 +42,9 @@ impl JournalDir {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
             other => other.at("list", &self.dir)?,
         };
-        let mut runs: Vec<RunId> =
-            entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
+        let mut runs: Vec<RunId> = entries
+            .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
         runs.sort_unstable();
         Ok(runs)
     }
@@ -47,21 +53,26 @@ impl JournalDir {
         make_private_dir(&self.dir)?;
         let new = self.dir.join(format!(".{run}.new"));
         make_private_dir(&new.join("hooks"))?;
-        let write = |name: &str, bytes: &[u8], reserve: Option<(u64, bool)>| -> Result<(), PathError> {
-            let path = new.join(name);
-            let mut file = create_private(&path)?;
-            file.write_all(bytes).at("write", &path)?;
-            if let Some((len, keep_size)) = reserve {
-                use rustix::fs::FallocateFlags;
-                let flags = if keep_size { FallocateFlags::KEEP_SIZE } else { FallocateFlags::empty() };
-                match rustix::fs::fallocate(&file, flags, 0, len) {
-                    // A file system that cannot reserve: the run goes on without.
-                    Err(rustix::io::Errno::OPNOTSUPP) => {}
-                    other => other.at("reserve space for", &path)?,
+        let write =
+            |name: &str, bytes: &[u8], reserve: Option<(u64, bool)>| -> Result<(), PathError> {
+                let path = new.join(name);
+                let mut file = create_private(&path)?;
+                file.write_all(bytes).at("write", &path)?;
+                if let Some((len, keep_size)) = reserve {
+                    use rustix::fs::FallocateFlags;
+                    let flags = if keep_size {
+                        FallocateFlags::KEEP_SIZE
+                    } else {
+                        FallocateFlags::empty()
+                    };
+                    match rustix::fs::fallocate(&file, flags, 0, len) {
+                        // A file system that cannot reserve: the run goes on without.
+                        Err(rustix::io::Errno::OPNOTSUPP) => {}
+                        other => other.at("reserve space for", &path)?,
+                    }
                 }
-            }
-            file.sync_all().at("sync", &path)
-        };
+                file.sync_all().at("sync", &path)
+            };
         write("plan.json", plan, None)?;
         write("journal.jsonl", &[], Some((RESERVED, true)))?;
         write("ballast", &[], Some((BALLAST, false)))?;
@@ -77,7 +88,9 @@ impl JournalDir {
         let file = |name: &str| {
             let path = self.path(run).join(name);
             let missing = || io::Error::from(io::ErrorKind::NotFound);
-            read_bounded(&path, MAX_JOURNAL)?.ok_or_else(missing).at("read", &path)
+            read_bounded(&path, MAX_JOURNAL)?
+                .ok_or_else(missing)
+                .at("read", &path)
         };
         Ok((file("plan.json")?, file("journal.jsonl")?))
     }
@@ -85,7 +98,13 @@ impl JournalDir {
     pub fn append(&mut self, run: RunId, line: &[u8], sync: bool) -> Result<(), PathError> {
         let path = self.path(run).join("journal.jsonl");
         if self.open.as_ref().is_none_or(|(r, _)| *r != run) {
-            self.open = Some((run, OpenOptions::new().append(true).open(&path).at("open", &path)?));
+            self.open = Some((
+                run,
+                OpenOptions::new()
+                    .append(true)
+                    .open(&path)
+                    .at("open", &path)?,
+            ));
         }
         let (_, file) = self.open.as_mut().expect("just opened");
         killpoint::hit("append:before");
@@ -101,7 +120,10 @@ impl JournalDir {
     pub fn truncate(&mut self, run: RunId, len: u64) -> Result<(), PathError> {
         self.open = None;
         let path = self.path(run).join("journal.jsonl");
-        let file = OpenOptions::new().write(true).open(&path).at("open", &path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .at("open", &path)?;
         file.set_len(len).at("cut", &path)?;
         file.sync_all().at("sync", &path)
     }
@@ -121,10 +143,15 @@ impl JournalDir {
 
     /// Removes run directories that were never finished.
     pub fn sweep(&self) -> Result<(), PathError> {
-        let Ok(entries) = fs::read_dir(&self.dir) else { return Ok(()) };
+        let Ok(entries) = fs::read_dir(&self.dir) else {
+            return Ok(());
+        };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            if name.to_str().is_some_and(|n| n.starts_with('.') && n.ends_with(".new")) {
+            if name
+                .to_str()
+                .is_some_and(|n| n.starts_with('.') && n.ends_with(".new"))
+            {
                 let path: &Path = &entry.path();
                 fs::remove_dir_all(path).at("remove", path)?;
             }

@@ -26,7 +26,14 @@ pub enum LockError {
 fn describe(owner: Option<&Owner>) -> String {
     owner.map_or_else(
         || "it left no record of itself".into(),
-        |o| format!("`visor {}`, pid {}, since {}", o.command, o.pid, rfc3339(o.since)),
+        |o| {
+            format!(
+                "`visor {}`, pid {}, since {}",
+                o.command,
+                o.pid,
+                rfc3339(o.since)
+            )
+        },
     )
 }
 
@@ -41,13 +48,23 @@ impl StateLock {
         let state = layout.state();
         make_private_dir(&state)?;
         let path = state.join("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).at("open", &path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .at("open", &path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LockError::Held(Self::owner(layout))),
             Err(TryLockError::Error(e)) => return Err(e).at("lock", &path)?,
         }
-        let owner = Owner { pid: std::process::id(), command: command.to_owned(), since: now };
+        let owner = Owner {
+            pid: std::process::id(),
+            command: command.to_owned(),
+            since: now,
+        };
         let bytes = serde_json::to_vec(&owner).expect("an owner is plain data");
         write_atomic(&state.join("owner.json"), &bytes, false)?;
         Ok(Self { _file: file })
@@ -57,9 +74,11 @@ impl StateLock {
     pub fn holder(layout: &Layout) -> Option<Owner> {
         let file = File::open(layout.state().join("lock")).ok()?;
         match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => {
-                Some(Self::owner(layout).unwrap_or(Owner { pid: 0, command: "unknown".into(), since: 0 }))
-            }
+            Err(TryLockError::WouldBlock) => Some(Self::owner(layout).unwrap_or(Owner {
+                pid: 0,
+                command: "unknown".into(),
+                since: 0,
+            })),
             _ => None,
         }
     }

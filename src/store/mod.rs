@@ -14,7 +14,10 @@ mod records;
 
 pub use journals::JournalDir;
 pub use lock::{LockError, Owner, StateLock};
-pub use records::{OverrideChange, DenyFile, OverridesFile, RecordError, edit_deny, edit_overrides, read_deny, read_overrides};
+pub use records::{
+    DenyFile, OverrideChange, OverridesFile, RecordError, edit_deny, edit_overrides, read_deny,
+    read_overrides,
+};
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +29,9 @@ pub struct Layout {
 
 impl Layout {
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self {
+            root: root.to_owned(),
+        }
     }
 
     pub fn state(&self) -> PathBuf {

@@ -56,7 +56,9 @@ pub enum RecordError {
 pub fn read_overrides(layout: &Layout, now: UnixMs) -> Result<Overrides, RecordError> {
     let file: OverridesFile = read(&layout.state().join("overrides.json"))?;
     let mut overrides = file.now;
-    overrides.hold = overrides.hold.filter(|h| h.until.is_none_or(|until| now < until));
+    overrides.hold = overrides
+        .hold
+        .filter(|h| h.until.is_none_or(|until| now < until));
     Ok(overrides)
 }
 
@@ -74,7 +76,11 @@ pub fn edit_overrides(
     file.log.push(change);
     let excess = file.log.len().saturating_sub(LOG_LIMIT);
     file.log.drain(..excess);
-    Ok(write_atomic(&path, &serde_json::to_vec_pretty(&file).expect("plain data"), true)?)
+    Ok(write_atomic(
+        &path,
+        &serde_json::to_vec_pretty(&file).expect("plain data"),
+        true,
+    )?)
 }
 
 pub fn read_deny(layout: &Layout) -> Result<Vec<Denied>, RecordError> {
@@ -82,19 +88,30 @@ pub fn read_deny(layout: &Layout) -> Result<Vec<Denied>, RecordError> {
     Ok(file.denied)
 }
 
-pub fn edit_deny<T>(layout: &Layout, edit: impl FnOnce(&mut Vec<Denied>) -> T) -> Result<T, RecordError> {
+pub fn edit_deny<T>(
+    layout: &Layout,
+    edit: impl FnOnce(&mut Vec<Denied>) -> T,
+) -> Result<T, RecordError> {
     let path = layout.state().join("deny.json");
     let _lock = short_lock(layout)?;
     let mut file: DenyFile = read(&path)?;
     let out = edit(&mut file.denied);
     file.version = RECORDS_VERSION;
-    write_atomic(&path, &serde_json::to_vec_pretty(&file).expect("plain data"), true)?;
+    write_atomic(
+        &path,
+        &serde_json::to_vec_pretty(&file).expect("plain data"),
+        true,
+    )?;
     Ok(out)
 }
 
 impl OverrideChange {
     pub fn new(at: UnixMs, by: &str, what: String) -> Self {
-        Self { at, by: by.to_owned(), what }
+        Self {
+            at,
+            by: by.to_owned(),
+            what,
+        }
     }
 }
 
@@ -103,11 +120,19 @@ fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, RecordError> {
     struct Header {
         version: u32,
     }
-    let Some(bytes) = read_bounded(path, 1024 * 1024)? else { return Ok(T::default()) };
-    let unreadable = |source| RecordError::Unreadable { path: path.to_owned(), source };
+    let Some(bytes) = read_bounded(path, 1024 * 1024)? else {
+        return Ok(T::default());
+    };
+    let unreadable = |source| RecordError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
     let header: Header = serde_json::from_slice(&bytes).map_err(unreadable)?;
     if header.version > RECORDS_VERSION {
-        return Err(RecordError::Newer { path: path.to_owned(), found: header.version });
+        return Err(RecordError::Newer {
+            path: path.to_owned(),
+            found: header.version,
+        });
     }
     serde_json::from_slice(&bytes).map_err(unreadable)
 }
@@ -116,7 +141,13 @@ fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, RecordError> {
 fn short_lock(layout: &Layout) -> Result<std::fs::File, PathError> {
     make_private_dir(&layout.state())?;
     let path = layout.state().join("overrides.lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).at("open", &path)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .at("open", &path)?;
     file.lock().at("lock", &path)?;
     Ok(file)
 }

@@ -9,12 +9,18 @@ use visor::model::sha256_hex;
 
 fn anvil() -> Option<PathBuf> {
     let named = std::env::var_os("VISOR_ANVIL").map(PathBuf::from);
-    let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/test-nodes/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
+    let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("target/test-nodes/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
     let found = named.or(Some(installed)).filter(|p| p.is_file());
     if found.is_none() {
         let how = "npm install --prefix target/test-nodes --ignore-scripts @foundry-rs/anvil-linux-amd64@1.7.1";
-        assert!(std::env::var_os("CI").is_none(), "anvil is missing, and in CI nothing is skipped: {how}");
-        println!("SKIPPED: anvil is missing, so no node that is not ours was upgraded. To have it: {how}");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "anvil is missing, and in CI nothing is skipped: {how}"
+        );
+        println!(
+            "SKIPPED: anvil is missing, so no node that is not ours was upgraded. To have it: {how}"
+        );
     }
     found
 }
@@ -56,17 +62,35 @@ health = {{ within = "30s", blocks = 2 }}
     fs::create_dir_all(home.join("data")).unwrap();
     let _ = env.visor(&["plan", "check"]).expect(0);
     let run = env.spawn(&["run"], "run.log");
-    env.eventually("the upgrade", || env.visor(&["upgrade", "list"]).stdout.contains("current    next"));
+    env.eventually("the upgrade", || {
+        env.visor(&["upgrade", "list"])
+            .stdout
+            .contains("current    next")
+    });
     let log = fs::read_to_string(env.path("run.log")).unwrap();
     assert_eq!(env.current(), "upgrades/next");
     // The state file was written at TERM and loaded again: the chain did not begin anew.
     let head = env.height().unwrap();
     assert!(head >= 6, "the chain goes on: {head}\n{log}");
-    let exe = fs::read_dir("/proc").unwrap().filter_map(|e| fs::read_link(e.ok()?.path().join("exe")).ok());
+    let exe = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|e| fs::read_link(e.ok()?.path().join("exe")).ok());
     let ours: Vec<PathBuf> = exe.filter(|p| p.starts_with(&home)).collect();
-    assert_eq!(ours, [home.join("visor/upgrades/next/bin/anvil")], "one node, from the new directory");
-    let generation = fs::read_dir(home.join("visor/backups/gen")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(
+        ours,
+        [home.join("visor/upgrades/next/bin/anvil")],
+        "one node, from the new directory"
+    );
+    let generation = fs::read_dir(home.join("visor/backups/gen"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     let state = fs::read_to_string(generation.join("tree/state.json")).unwrap();
-    assert!(state.contains("best_block_number"), "the backup holds the state of the exit");
+    assert!(
+        state.contains("best_block_number"),
+        "the backup holds the state of the exit"
+    );
     assert_eq!(run.term(), Some(0));
 }

@@ -24,7 +24,13 @@ pub(crate) struct Output {
 impl Output {
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 }
@@ -55,8 +61,18 @@ impl Default for Set {
 
 impl Env {
     pub(crate) fn new() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let env = Self { dir: tempfile::Builder::new().prefix("visor-it-").tempdir().unwrap(), port };
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let env = Self {
+            dir: tempfile::Builder::new()
+                .prefix("visor-it-")
+                .tempdir()
+                .unwrap(),
+            port,
+        };
         fs::create_dir_all(env.set()).unwrap();
         env
     }
@@ -98,33 +114,58 @@ impl Env {
 
     /// An artifact that is a devnode launcher; returns its manifest text.
     pub(crate) fn release(&self, name: &str, fault: &str) -> String {
-        let fault = if fault.is_empty() { String::new() } else { format!(" --fault {fault}") };
-        let text = format!("#!/bin/sh\nexec \"$VISOR_EXE\" devnode --release {name}{fault} \"$@\"\n");
+        let fault = if fault.is_empty() {
+            String::new()
+        } else {
+            format!(" --fault {fault}")
+        };
+        let text =
+            format!("#!/bin/sh\nexec \"$VISOR_EXE\" devnode --release {name}{fault} \"$@\"\n");
         let digest = sha256_hex(text.as_bytes());
         self.write(&format!("releases/{name}"), &text);
-        format!("[artifact.\"rel-{name}\"]\n[[artifact.\"rel-{name}\".file]]\nurls = [\"releases/{name}\"]\nsha256 = \"{digest}\"\n")
+        format!(
+            "[artifact.\"rel-{name}\"]\n[[artifact.\"rel-{name}\".file]]\nurls = [\"releases/{name}\"]\nsha256 = \"{digest}\"\n"
+        )
     }
 
     pub(crate) fn write_set(&self, set: &Set) {
         let home = self.path("home");
-        let mut args = vec!["--data", "${node.data}", "--port", "${chain.port}", "--block-ms", "20", "--start-ms", "20", "--stop-ms", "20"]
-            .into_iter()
-            .map(str::to_owned)
-            .collect::<Vec<_>>();
-        args.extend(["--signed-log".into(), self.path("signed").display().to_string()]);
+        let mut args = vec![
+            "--data",
+            "${node.data}",
+            "--port",
+            "${chain.port}",
+            "--block-ms",
+            "20",
+            "--start-ms",
+            "20",
+            "--stop-ms",
+            "20",
+        ]
+        .into_iter()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+        args.extend([
+            "--signed-log".into(),
+            self.path("signed").display().to_string(),
+        ]);
         args.extend(["--faults".into(), self.path("faults").display().to_string()]);
         args.extend(set.args_extra.clone());
         let mut text = format!(
             "visor = 1\n[node.demo]\nbinary = \"demod\"\nhome = \"{}\"\nargs = {args:?}\n\
              data = {{ path = \"data\", exclude = [\"LOCK\"], keep = [\"signer.json\"] }}\n\
              chain = {{ kind = \"evm\", rpc = \"http://127.0.0.1:{}\" }}\nstop = {}\ngenesis = \"rel-v1\"\nrehearse = true\n{}\n",
-            home.display(), self.port, set.stop, set.node_extra
+            home.display(),
+            self.port,
+            set.stop,
+            set.node_extra
         );
         text.push_str(&self.release("v1", ""));
         for (name, trigger, fault, more) in &set.upgrades {
             text.push_str(&self.release(name, fault));
             text.push_str(&format!(
-                "[upgrade.\"{name}\"]\ntrigger = {trigger}\nartifact = \"rel-{name}\"\nhealth = {}\n{more}\n", set.health
+                "[upgrade.\"{name}\"]\ntrigger = {trigger}\nartifact = \"rel-{name}\"\nhealth = {}\n{more}\n",
+                set.health
             ));
         }
         text.push_str(&set.more);
@@ -134,7 +175,11 @@ impl Env {
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_visor"));
-        command.args(args).env("VISOR_MANIFESTS", self.set()).env_remove("VISOR_NODE").stdin(Stdio::null());
+        command
+            .args(args)
+            .env("VISOR_MANIFESTS", self.set())
+            .env_remove("VISOR_NODE")
+            .stdin(Stdio::null());
         command
     }
 
@@ -146,13 +191,26 @@ impl Env {
     pub(crate) fn output(command: &mut Command) -> Output {
         let out = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Output { code: out.status.code(), stdout: text(out.stdout), stderr: text(out.stderr) }
+        Output {
+            code: out.status.code(),
+            stdout: text(out.stdout),
+            stderr: text(out.stderr),
+        }
     }
 
     /// A command in the background, its output in a file.
     pub(crate) fn spawn(&self, args: &[&str], log: &str) -> Running {
-        let file = fs::OpenOptions::new().create(true).append(true).open(self.path(log)).unwrap();
-        let child = self.command(args).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path(log))
+            .unwrap();
+        let child = self
+            .command(args)
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
         Running(child)
     }
 
@@ -162,25 +220,38 @@ impl Env {
     }
 
     pub(crate) fn height(&self) -> Option<u64> {
-        EvmClient::default().height(&format!("http://127.0.0.1:{}", self.port)).ok()
+        EvmClient::default()
+            .height(&format!("http://127.0.0.1:{}", self.port))
+            .ok()
     }
 
     /// Which release answers.
     pub(crate) fn current(&self) -> String {
-        fs::read_link(self.root().join("current")).unwrap().display().to_string()
+        fs::read_link(self.root().join("current"))
+            .unwrap()
+            .display()
+            .to_string()
     }
 
     #[track_caller]
     pub(crate) fn eventually(&self, what: &str, condition: impl Fn() -> bool) {
         let began = Instant::now();
         while !condition() {
-            assert!(began.elapsed() < Duration::from_secs(40), "{what} did not come about\n{}", self.logs());
+            assert!(
+                began.elapsed() < Duration::from_secs(40),
+                "{what} did not come about\n{}",
+                self.logs()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     pub(crate) fn logs(&self) -> String {
-        let read = |p: PathBuf| fs::read_to_string(&p).map(|t| format!("--- {}\n{t}", p.display())).unwrap_or_default();
+        let read = |p: PathBuf| {
+            fs::read_to_string(&p)
+                .map(|t| format!("--- {}\n{t}", p.display()))
+                .unwrap_or_default()
+        };
         let run = read(self.path("run.log"));
         run + &read(self.root().join("logs/node.log"))
     }
@@ -188,21 +259,37 @@ impl Env {
     /// Pids of devnodes on this data directory, found from outside.
     pub(crate) fn nodes(&self) -> Vec<i32> {
         let data = self.data().display().to_string();
-        self.processes().into_iter().filter(|(_, line)| line.contains("devnode\0") && line.contains(&data)).map(|(p, _)| p).collect()
+        self.processes()
+            .into_iter()
+            .filter(|(_, line)| line.contains("devnode\0") && line.contains(&data))
+            .map(|(p, _)| p)
+            .collect()
     }
 
     /// Pids of shims of this root.
     pub(crate) fn shims(&self) -> Vec<i32> {
-        self.processes().into_iter().filter(|(_, l)| l.contains("shim\0") && !l.contains("--second-stage")).map(|(p, _)| p).collect()
+        self.processes()
+            .into_iter()
+            .filter(|(_, l)| l.contains("shim\0") && !l.contains("--second-stage"))
+            .map(|(p, _)| p)
+            .collect()
     }
 
     /// Processes whose command line names this test's directory.
     fn processes(&self) -> Vec<(i32, String)> {
         let own = self.dir.path().display().to_string();
-        let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter_map(|pid| Some((pid, String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?).into_owned())))
-            .filter(|(_, line)| line.contains(&own))
-            .collect()
+        let pids = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|e| e.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter_map(|pid| {
+            Some((
+                pid,
+                String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).ok()?)
+                    .into_owned(),
+            ))
+        })
+        .filter(|(_, line)| line.contains(&own))
+        .collect()
     }
 
     /// Stops the node and asks the data to prove themselves; returns what was found.
@@ -223,13 +310,20 @@ impl Env {
         let mut last = 0;
         for line in text.lines() {
             let height: u64 = line.split(' ').next().unwrap().parse().unwrap();
-            assert!(height > last, "height {height} was signed after {last}:\n{text}");
+            assert!(
+                height > last,
+                "height {height} was signed after {last}:\n{text}"
+            );
             last = height;
         }
     }
 
     pub(crate) fn count(&self, below: &Path) -> usize {
-        fs::read_dir(self.root().join(below)).map_or(0, |e| e.flatten().filter(|e| !e.file_name().to_string_lossy().starts_with('.')).count())
+        fs::read_dir(self.root().join(below)).map_or(0, |e| {
+            e.flatten()
+                .filter(|e| !e.file_name().to_string_lossy().starts_with('.'))
+                .count()
+        })
     }
 }
 

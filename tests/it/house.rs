@@ -21,24 +21,56 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("host", &["plan", "model"]),
     ("process", &[]),
     ("store", &["durable", "killpoint", "model", "plan"]),
-    ("node", &["durable", "host", "killpoint", "model", "process", "store"]),
-    ("release", &["durable", "host", "killpoint", "model", "store"]),
-    ("backup", &["durable", "host", "killpoint", "model", "store"]),
-    ("hook", &["durable", "host", "killpoint", "model", "process"]),
+    (
+        "node",
+        &["durable", "host", "killpoint", "model", "process", "store"],
+    ),
+    (
+        "release",
+        &["durable", "host", "killpoint", "model", "store"],
+    ),
+    (
+        "backup",
+        &["durable", "host", "killpoint", "model", "store"],
+    ),
+    (
+        "hook",
+        &["durable", "host", "killpoint", "model", "process"],
+    ),
     ("chain", &["model", "plan"]),
-    ("host/real", &["backup", "chain", "hook", "model", "node", "plan", "release", "store"]),
+    (
+        "host/real",
+        &[
+            "backup", "chain", "hook", "model", "node", "plan", "release", "store",
+        ],
+    ),
     ("step", &["host", "journal", "model", "plan"]),
     ("engine", &["host", "journal", "model", "plan", "step"]),
     ("source", &["diag", "durable", "manifest"]),
-    ("observe", &["check", "durable", "engine", "host", "journal", "model", "plan", "release", "store"]),
-    ("agent", &["check", "diag", "engine", "host", "journal", "model", "observe", "plan", "source", "step"]),
+    (
+        "observe",
+        &[
+            "check", "durable", "engine", "host", "journal", "model", "plan", "release", "store",
+        ],
+    ),
+    (
+        "agent",
+        &[
+            "check", "diag", "engine", "host", "journal", "model", "observe", "plan", "source",
+            "step",
+        ],
+    ),
     ("devnode", &["host"]),
-    ("rehearse", &["chain", "check", "devnode", "durable", "host", "model"]),
+    (
+        "rehearse",
+        &["chain", "check", "devnode", "durable", "host", "model"],
+    ),
     (
         "cli",
         &[
-            "agent", "backup", "check", "devnode", "diag", "durable", "engine", "hook", "host", "journal", "manifest", "model",
-            "node", "observe", "plan", "rehearse", "release", "source", "step", "store",
+            "agent", "backup", "check", "devnode", "diag", "durable", "engine", "hook", "host",
+            "journal", "manifest", "model", "node", "observe", "plan", "rehearse", "release",
+            "source", "step", "store",
         ],
     ),
 ];
@@ -60,8 +92,14 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 /// The first words behind `crate::` in a file, its tests included.
 fn uses(text: &str) -> BTreeSet<String> {
     let code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
-    let word = |rest: &str| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>();
-    code.flat_map(|l| l.split("crate::").skip(1).map(word).collect::<Vec<_>>()).filter(|w| !w.is_empty()).collect()
+    let word = |rest: &str| {
+        rest.chars()
+            .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+            .collect::<String>()
+    };
+    code.flat_map(|l| l.split("crate::").skip(1).map(word).collect::<Vec<_>>())
+        .filter(|w| !w.is_empty())
+        .collect()
 }
 
 #[test]
@@ -76,7 +114,10 @@ fn modules_use_each_other_in_one_direction() {
             "host/real.rs" => "host/real".to_owned(),
             other => other.split(['/', '.']).next().unwrap().to_owned(),
         };
-        let row = LAYERS.iter().find(|(m, _)| *m == module).unwrap_or_else(|| panic!("module {module} has no row"));
+        let row = LAYERS
+            .iter()
+            .find(|(m, _)| *m == module)
+            .unwrap_or_else(|| panic!("module {module} has no row"));
         for used in uses(&fs::read_to_string(&file).unwrap()) {
             if used != module && !row.1.contains(&used.as_str()) {
                 wrong.push(format!("{relative} uses {used}"));
@@ -84,7 +125,11 @@ fn modules_use_each_other_in_one_direction() {
             seen.insert((module.clone(), used));
         }
     }
-    assert_eq!(wrong, Vec::<String>::new(), "arrows that the table does not list");
+    assert_eq!(
+        wrong,
+        Vec::<String>::new(),
+        "arrows that the table does not list"
+    );
     let unused: Vec<String> = LAYERS
         .iter()
         .flat_map(|(m, uses)| uses.iter().map(move |u| ((*m).to_owned(), (*u).to_owned())))
@@ -100,7 +145,17 @@ fn the_pure_modules_touch_nothing() {
         for file in rust_files(&repo().join("src").join(module)) {
             let text = fs::read_to_string(&file).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap();
-            for banned in ["std::fs", "std::net", "std::process", "std::thread", "SystemTime", "Instant::now", "env::var", "rustix::", "ureq::"] {
+            for banned in [
+                "std::fs",
+                "std::net",
+                "std::process",
+                "std::thread",
+                "SystemTime",
+                "Instant::now",
+                "env::var",
+                "rustix::",
+                "ureq::",
+            ] {
                 assert!(!code.contains(banned), "{} names {banned}", file.display());
             }
         }
@@ -112,7 +167,10 @@ fn no_test_file_is_forgotten_and_none_is_long() {
     let main = fs::read_to_string(repo().join("tests/it/main.rs")).unwrap();
     for file in rust_files(&repo().join("tests/it")) {
         let name = file.file_stem().unwrap().to_str().unwrap();
-        assert!(name == "main" || main.contains(&format!("mod {name};")), "{name} is not in main.rs");
+        assert!(
+            name == "main" || main.contains(&format!("mod {name};")),
+            "{name} is not in main.rs"
+        );
     }
     for dir in ["src", "tests", "bench"] {
         for file in rust_files(&repo().join(dir)) {
@@ -130,7 +188,11 @@ fn golden(path: &str, text: &str) {
         fs::write(&path, text).unwrap();
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == text, "{} is not what the code says; VISOR_UPDATE=1 cargo test writes it", path.display());
+    assert!(
+        found == text,
+        "{} is not what the code says; VISOR_UPDATE=1 cargo test writes it",
+        path.display()
+    );
 }
 
 #[test]
@@ -141,7 +203,9 @@ fn generated_files_are_true() {
         visor::step::book_table()
     );
     golden("book/src/steps.md", &steps);
-    let mut codes = String::from("# Findings\n\nThe codes of `visor plan check`. A code is never given to another rule.\n\n| code | what it is about |\n|---|---|\n");
+    let mut codes = String::from(
+        "# Findings\n\nThe codes of `visor plan check`. A code is never given to another rule.\n\n| code | what it is about |\n|---|---|\n",
+    );
     for code in visor::diag::Code::ALL {
         codes.push_str(&format!("| {} | {} |\n", code.as_str(), code.title()));
     }
@@ -153,7 +217,13 @@ fn every_property_of_the_schema_is_explained() {
     let schema: serde_json::Value = serde_json::from_str(&visor::manifest::schema_text()).unwrap();
     let mut missing = Vec::new();
     let mut tables = vec![("manifest".to_owned(), &schema)];
-    tables.extend(schema["definitions"].as_object().unwrap().iter().map(|(n, s)| (n.clone(), s)));
+    tables.extend(
+        schema["definitions"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(n, s)| (n.clone(), s)),
+    );
     for (name, table) in tables {
         for (key, property) in table["properties"].as_object().into_iter().flatten() {
             if property["description"].as_str().is_none_or(str::is_empty) {
@@ -173,7 +243,10 @@ fn the_quickstart_and_its_digests_are_whole() {
         for upgrade in &node.upgrades {
             let file = upgrade.artifact.file("linux/amd64").unwrap();
             let bytes = fs::read(&file.sources[0]).unwrap();
-            assert_eq!(file.digest.to_string(), format!("sha256:{}", visor::model::sha256_hex(&bytes)));
+            assert_eq!(
+                file.digest.to_string(),
+                format!("sha256:{}", visor::model::sha256_hex(&bytes))
+            );
         }
     }
 }

@@ -5,9 +5,11 @@
 //! section also with the shim killed, and 30 random kills. With it: every place both ways, and 300 random kills.
 
 use crate::env::{Env, Set, kill};
+use crate::machine::n_records;
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
+use visor::plan::{Phase, Plan};
 
 fn full() -> bool {
     std::env::var_os("VISOR_IT_FULL").is_some()
@@ -16,7 +18,12 @@ fn full() -> bool {
 fn set(fault: &'static str) -> Set {
     Set {
         health: "{ within = \"1500ms\", blocks = 2, alive = \"50ms\" }",
-        upgrades: vec![("v2", "{ height = 5 }", fault, "hooks = { pre-stop = [\"ok\"], pre-upgrade = [\"ok\"], on-failure = [\"ok\"] }".into())],
+        upgrades: vec![(
+            "v2",
+            "{ height = 5 }",
+            fault,
+            "hooks = { pre-stop = [\"ok\"], pre-upgrade = [\"ok\"], on-failure = [\"ok\"] }".into(),
+        )],
         more: "[hook.ok]\nrun = [\"/bin/true\"]\n".into(),
         ..Set::default()
     }
@@ -33,8 +40,8 @@ fn due(fault: &'static str) -> Env {
     env
 }
 
-/// The places that an upgrade passes, each with how often.
-fn places(fault: &'static str, want: i32) -> BTreeMap<String, usize> {
+/// The places that an upgrade passes, each with how often; and the plan it followed.
+fn places(fault: &'static str, want: i32) -> (BTreeMap<String, usize>, Plan) {
     let env = due(fault);
     let trace = env.path("trace");
     let _ = Env::output(env.command(&["reconcile"]).env("VISOR_KILL_TRACE", &trace)).expect(want);
@@ -42,7 +49,10 @@ fn places(fault: &'static str, want: i32) -> BTreeMap<String, usize> {
     for line in fs::read_to_string(trace).unwrap().lines() {
         *places.entry(line.to_owned()).or_default() += 1;
     }
-    places
+    let runs = fs::read_dir(env.root().join("state/journal")).unwrap();
+    let last = runs.map(|e| e.unwrap().path()).max().unwrap();
+    let plan = Plan::read(&fs::read(last.join("plan.json")).unwrap()).unwrap();
+    (places, plan)
 }
 
 /// Kills visor at one place, perhaps the shim too, and lets another visor finish.
@@ -50,10 +60,18 @@ fn one_case(fault: &'static str, want: i32, place: &str, nth: usize, with_shim: 
     let env = due(fault);
     let at = format!("{place}#{nth}");
     let out = Env::output(env.command(&["reconcile"]).env("VISOR_KILL_AT", &at));
-    let what = format!("killed at {at}{}", if with_shim { ", the shim too" } else { "" });
+    let what = format!(
+        "killed at {at}{}",
+        if with_shim { ", the shim too" } else { "" }
+    );
     // Places in the shim kill the shim, and visor goes on or gives the start up.
     let in_child = place.starts_with("shim:") || place.starts_with("stage2:");
-    assert!(out.code.is_none() || in_child, "{what}: code {:?}\n{}", out.code, out.stderr);
+    assert!(
+        out.code.is_none() || in_child,
+        "{what}: code {:?}\n{}",
+        out.code,
+        out.stderr
+    );
     if with_shim {
         env.shims().into_iter().for_each(|s| kill(s, "KILL"));
     }
@@ -61,27 +79,48 @@ fn one_case(fault: &'static str, want: i32, place: &str, nth: usize, with_shim: 
     if out.code.is_none() {
         // A blocked chain gate (the node is just coming up) is tried again.
         let again = env.visor(&["reconcile", "--wait=20s"]);
-        assert!(again.code == Some(want) || again.code == Some(3) && want == 5, "{what}: {:?}\n{}\n{}", again.code, again.stderr, env.logs());
+        assert!(
+            again.code == Some(want) || again.code == Some(3) && want == 5,
+            "{what}: {:?}\n{}\n{}",
+            again.code,
+            again.stderr,
+            env.logs()
+        );
     }
     if out.code == Some(6) {
         // Every shim was killed, that of the old release too: a person says "again", and this time nobody kills it.
         let at = ["stuck at undo/start-old", "stuck at undo/health-old"];
-        assert!(at.iter().any(|at| out.stderr.contains(at)), "{what}: {}", out.stderr);
+        assert!(
+            at.iter().any(|at| out.stderr.contains(at)),
+            "{what}: {}",
+            out.stderr
+        );
         let _ = env.visor(&["resolve", "not-done"]).expect(5);
     }
-    assert_eq!(env.nodes().len(), 1, "{what}: {:?}\n{}\n{}", out.code, out.stderr, env.logs());
+    assert_eq!(
+        env.nodes().len(),
+        1,
+        "{what}: {:?}\n{}\n{}",
+        out.code,
+        out.stderr,
+        env.logs()
+    );
     let (release, schema) = match env.current().as_str() {
         "upgrades/v2" => ("upgrades/v2", "v2"),
         _ => ("genesis", "v1"),
     };
     if out.code.is_none() {
-        assert_eq!(release, if want == 0 { "upgrades/v2" } else { "genesis" }, "{what}");
+        assert_eq!(
+            release,
+            if want == 0 { "upgrades/v2" } else { "genesis" },
+            "{what}"
+        );
     }
     assert_eq!(env.stop_and_check().schema, schema, "{what}");
 }
 
 fn every_place(fault: &'static str, want: i32, only: impl Fn(&str) -> bool) {
-    let places = places(fault, want);
+    let (places, plan) = places(fault, want);
     let critical = |p: &str| !p.starts_with("append:");
     let mut cases = Vec::new();
     for (place, n) in &places {
@@ -98,16 +137,48 @@ fn every_place(fault: &'static str, want: i32, only: impl Fn(&str) -> bool) {
     for (place, nth, with_shim) in cases {
         one_case(fault, want, &place, nth, with_shim);
     }
-    let word = if full() { "all cases" } else { "a bounded part; VISOR_IT_FULL=1 does all" };
-    println!("kill -9 ({}): {n} cases at {} places ({word})", if want == 0 { "good" } else { "bad" }, places.values().sum::<usize>());
-    // Each record is written in three kill points; the number of records follows from the plan.
-    assert_eq!(places["append:before"], places["append:after"]);
-    assert!(places["append:before"] >= 20 && places.contains_key("seal:named") && places.contains_key("switch:after"), "{places:?}");
+    let word = if full() {
+        "all cases"
+    } else {
+        "a bounded part; VISOR_IT_FULL=1 does all"
+    };
+    println!(
+        "kill -9 ({}): {n} cases at {} places ({word})",
+        if want == 0 { "good" } else { "bad" },
+        places.values().sum::<usize>()
+    );
+    // Every record is passed at three places, and their number follows from the plan.
+    for place in ["append:before", "append:written", "append:after"] {
+        let forward = n_records(&plan);
+        let undone = plan.undo.len();
+        let after = 2 * plan.phase(Phase::After).count();
+        // On the way back: a failure, the decision, the inodes, begin and end of each undo step; no end of health,
+        // nothing of the commit and after it.
+        let follows = if want == 0 {
+            forward
+        } else {
+            forward - after - 3 + 3 + 2 * undone
+        };
+        assert_eq!(places[place], follows, "{place}");
+    }
+    let artefacts = [
+        "seal:written",
+        "seal:named",
+        "switch:after",
+        "shim:locked",
+        "stage2:recorded",
+    ];
+    assert!(
+        artefacts.iter().all(|a| places.contains_key(*a)),
+        "{places:?}"
+    );
 }
 
 #[test]
 fn killed_around_every_append_of_a_good_upgrade() {
-    every_place("", 0, |p| p.starts_with("append:") && (full() || p != "append:before"));
+    every_place("", 0, |p| {
+        p.starts_with("append:") && (full() || p != "append:before")
+    });
 }
 
 #[test]
@@ -117,22 +188,40 @@ fn killed_after_every_artefact_of_a_good_upgrade() {
 
 #[test]
 fn killed_on_the_way_back() {
-    let back = ["consume:after", "carry-keep:after", "exchange:after", "set-aside:after", "switch:after", "stop:exited", "start:spawned"];
+    let back = [
+        "consume:after",
+        "carry-keep:after",
+        "exchange:after",
+        "set-aside:after",
+        "switch:after",
+        "stop:exited",
+        "start:spawned",
+    ];
     every_place("exit", 5, |p| back.contains(&p) || full());
 }
 
 #[test]
 fn killed_at_random_after_a_start() {
     let times = if full() { 300 } else { 30 };
-    let env = Env::with(&Set { upgrades: vec![], ..Set::default() });
+    let env = Env::with(&Set {
+        upgrades: vec![],
+        ..Set::default()
+    });
     let _ = env.visor(&["reconcile"]).expect(0);
     let _ = env.visor(&["stop"]).expect(0);
     let mut seed: u64 = 0x2545_f491_4f6c_dd1d;
     let mut alive_after = 0;
     for i in 0..times {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let delay = Duration::from_micros((seed >> 33) % 10_000);
-        let mut child = env.command(&["start"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut child = env
+            .command(&["start"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         let began = Instant::now();
         while began.elapsed() < delay {
             std::hint::spin_loop();
@@ -142,13 +231,29 @@ fn killed_at_random_after_a_start() {
         if i % 2 == 1 {
             env.shims().into_iter().for_each(|s| kill(s, "KILL"));
         }
-        assert!(env.nodes().len() <= 1, "kill {i} after {delay:?}: {:?}", env.nodes());
+        assert!(
+            env.nodes().len() <= 1,
+            "kill {i} after {delay:?}: {:?}",
+            env.nodes()
+        );
         let _ = env.visor(&["start"]).expect(0);
-        assert_eq!(env.nodes().len(), 1, "kill {i} after {delay:?}\n{}", env.logs());
+        assert_eq!(
+            env.nodes().len(),
+            1,
+            "kill {i} after {delay:?}\n{}",
+            env.logs()
+        );
         alive_after += 1;
         let _ = env.visor(&["stop"]).expect(0);
         assert_eq!(env.nodes(), Vec::<i32>::new(), "kill {i} after {delay:?}");
     }
     env.check_signed();
-    println!("random kills after a start: {alive_after} of {times}, never two nodes{}", if full() { "" } else { " (VISOR_IT_FULL=1 does 300)" });
+    println!(
+        "random kills after a start: {alive_after} of {times}, never two nodes{}",
+        if full() {
+            ""
+        } else {
+            " (VISOR_IT_FULL=1 does 300)"
+        }
+    );
 }

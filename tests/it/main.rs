@@ -1,11 +1,17 @@
 //! All integration tests, in one binary. `layers.rs` makes sure that no file here is forgotten.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "tests fail by panicking, print figures and touch the machine")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, print figures and touch the machine"
+)]
 
 mod anvil;
 mod env;
 mod house;
 mod kill;
+mod machine;
 mod parts;
 mod plans;
 mod sim;

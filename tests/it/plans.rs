@@ -1,6 +1,6 @@
 //! Plans and their records: pure, stable, explained; examples of every format that visor has written are read.
 
-use crate::sim;
+use crate::machine;
 use std::fs;
 use std::path::PathBuf;
 use visor::journal::{Outcome, Stage, decode, next_status};
@@ -8,21 +8,31 @@ use visor::model::OnFailure;
 use visor::plan::{Plan, PlanError, plan_tree};
 
 fn data(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name)
 }
 
 #[test]
 fn a_plan_is_a_pure_function_of_its_inputs() {
-    let make = || sim::plan(true, true, false, OnFailure::RollBack);
+    let make = || machine::plan(true, true, false, OnFailure::RollBack);
     assert_eq!(make().to_bytes(), make().to_bytes());
-    assert_ne!(make().digest, sim::plan(true, true, true, OnFailure::RollBack).digest);
-    let ids: std::collections::BTreeSet<String> = make().steps.iter().chain(&make().undo).map(|s| s.id.to_string()).collect();
+    assert_ne!(
+        make().digest,
+        machine::plan(true, true, true, OnFailure::RollBack).digest
+    );
+    let ids: std::collections::BTreeSet<String> = make()
+        .steps
+        .iter()
+        .chain(&make().undo)
+        .map(|s| s.id.to_string())
+        .collect();
     assert_eq!(ids.len(), make().steps.len() + make().undo.len());
 }
 
 #[test]
 fn the_tree_of_a_plan() {
-    let plan = sim::plan(true, true, false, OnFailure::RollBack);
+    let plan = machine::plan(true, true, false, OnFailure::RollBack);
     insta::assert_snapshot!(plan_tree(&plan).replace(&plan.digest[..16], "DIGEST"), @r"
     demo · upgrade v2
     ├─ prepare  node runs
@@ -62,13 +72,22 @@ fn the_tree_of_a_plan() {
 
 #[test]
 fn edited_newer_and_unknown_plans_are_refused() {
-    let plan = sim::plan(true, false, false, OnFailure::RollBack);
+    let plan = machine::plan(true, false, false, OnFailure::RollBack);
     let text = String::from_utf8(plan.to_bytes()).unwrap();
     assert!(Plan::read(text.as_bytes()).is_ok());
     let refused = |text: String| Plan::read(text.as_bytes()).unwrap_err();
-    assert!(matches!(refused(text.replace("\"height\":50", "\"height\":51")), PlanError::Digest { .. }));
-    assert!(matches!(refused(text.replacen("\"version\":1", "\"version\":2", 1)), PlanError::Version { found: 2 }));
-    assert!(matches!(refused(text.replace("\"commit\"", "\"celebrate\"")), PlanError::Unreadable(_)));
+    assert!(matches!(
+        refused(text.replace("\"height\":50", "\"height\":51")),
+        PlanError::Digest { .. }
+    ));
+    assert!(matches!(
+        refused(text.replacen("\"version\":1", "\"version\":2", 1)),
+        PlanError::Version { found: 2 }
+    ));
+    assert!(matches!(
+        refused(text.replace("\"commit\"", "\"celebrate\"")),
+        PlanError::Unreadable(_)
+    ));
     let first = plan.steps[0].id.to_string();
     let last = plan.steps.last().unwrap().id.to_string();
     let circle = text.replacen("\"after\":[]", &format!("\"after\":[\"{last}\"]"), 1);
@@ -76,7 +95,10 @@ fn edited_newer_and_unknown_plans_are_refused() {
     let mut edited: Plan = serde_json::from_str(&circle).unwrap();
     edited = Plan::new(edited.node, edited.action, edited.steps, edited.undo).map_or_else(
         |error| {
-            assert!(error.to_string().contains("prepare/fetch → prepare/stage"), "{error}");
+            assert!(
+                error.to_string().contains("prepare/fetch → prepare/stage"),
+                "{error}"
+            );
             plan.clone()
         },
         |_| panic!("a circle was taken for a plan"),
@@ -89,18 +111,30 @@ fn edited_newer_and_unknown_plans_are_refused() {
 fn a_run_of_format_1_is_read() {
     let (plan_path, journal_path) = (data("run.v1/plan.json"), data("run.v1/journal.jsonl"));
     if std::env::var_os("VISOR_UPDATE").is_some() && !plan_path.exists() {
-        let plan = sim::plan(true, true, false, OnFailure::RollBack);
+        let plan = machine::plan(true, true, false, OnFailure::RollBack);
         fs::create_dir_all(plan_path.parent().unwrap()).unwrap();
         fs::write(&plan_path, plan.to_bytes()).unwrap();
-        fs::write(&journal_path, sim::journal_of_a_roll_back(&plan)).unwrap();
+        fs::write(&journal_path, machine::journal_of_a_roll_back(&plan)).unwrap();
     }
     let plan = Plan::read(&fs::read(&plan_path).unwrap()).unwrap();
     let (records, _) = decode(&fs::read(&journal_path).unwrap()).unwrap();
-    let status = records.iter().try_fold(visor::journal::Status::new(), |s, r| next_status(&plan, s, &r.event)).unwrap();
-    assert!(matches!(status.stage, Stage::Closed(Outcome::RolledBack, _)));
+    let status = records
+        .iter()
+        .try_fold(visor::journal::Status::new(), |s, r| {
+            next_status(&plan, s, &r.event)
+        })
+        .unwrap();
+    assert!(matches!(
+        status.stage,
+        Stage::Closed(Outcome::RolledBack, _)
+    ));
     // Records in another order are no run.
     let mut swapped = records.clone();
     swapped.swap(1, 2);
-    let fold = swapped.iter().try_fold(visor::journal::Status::new(), |s, r| next_status(&plan, s, &r.event));
+    let fold = swapped
+        .iter()
+        .try_fold(visor::journal::Status::new(), |s, r| {
+            next_status(&plan, s, &r.event)
+        });
     assert!(fold.is_err());
 }

@@ -1,154 +1,29 @@
 //! Exhaustive crash tests on the simulated machine: every call cut before, in and after; every append cut at every byte;
 //! every step and every undo failed; every call done twice; cuts during recovery. After each, the invariants hold.
 
-use std::collections::BTreeMap;
+use crate::machine::{End, check_whole, machine, n_records, plan, visor};
 use std::time::Duration;
-use visor::check::{Artifact, DesiredHook, DesiredNode, DesiredUpgrade};
-use visor::engine::{Advance, Run, create};
+use visor::engine::Run;
+use visor::host::Clock;
 use visor::host::sim::{Conduct, Cut, Loss, Op, Sim};
-use visor::host::{Clock, HostError};
 use visor::journal::{Outcome, decode};
-use visor::model::{
-    ArtifactSpec, BackupSpec, ChainSpec, DataSpec, Digest, HealthSpec, HookPhase, HookSpec, Launch, NodeSpec, OnFailure,
-    Release, RestartPolicy, StopPolicy, Trigger,
-};
-use visor::plan::{Phase, Plan, compile_upgrade};
+use visor::model::{OnFailure, Release};
+use visor::plan::{Phase, Plan};
 use visor::step::Silent;
-
-fn artifact() -> ArtifactSpec {
-    ArtifactSpec {
-        name: "v2".parse().unwrap(),
-        version: None,
-        sources: vec!["/nowhere".into()],
-        digest: Digest::sha256(&"0".repeat(64)).unwrap(),
-        size_limit: 1,
-    }
-}
-
-pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure) -> Plan {
-    let hook = |phase: HookPhase| DesiredHook {
-        spec: HookSpec {
-            name: phase.as_str().parse().unwrap(),
-            phase,
-            run: vec!["/bin/true".into()],
-            env: BTreeMap::new(),
-            timeout: Duration::from_secs(1),
-            retries: 0,
-            retry_delay: Duration::ZERO,
-            once,
-        },
-        rehearse: true,
-    };
-    use HookPhase::{OnFailure as Failed, PostUpgrade, PreStop, PreUpgrade, Prepare};
-    let node = DesiredNode {
-        spec: NodeSpec {
-            name: "demo".parse().unwrap(),
-            home: "/home".into(),
-            root: "/home/visor".into(),
-            data: DataSpec { path: "/home/data".into(), exclude: vec![], keep: vec!["signer".into()] },
-            launch: Launch { binary: "demod".into(), args: vec![], env: BTreeMap::new() },
-            stop: StopPolicy { grace: Duration::from_secs(1), dump: Duration::ZERO, kill: true },
-            restart: RestartPolicy { delay: Duration::from_secs(1) },
-            chain: ChainSpec::Evm { rpc: "http://127.0.0.1:1".into(), max_head_age: Duration::from_secs(10) },
-        },
-        root_given: true,
-        genesis: None,
-        upgrades: vec![],
-        rehearse: true,
-        place: String::new(),
-    };
-    let upgrade = DesiredUpgrade {
-        name: "v2".parse().unwrap(),
-        trigger: Trigger::Height(50),
-        artifact: Artifact { name: "v2".parse().unwrap(), files: vec![(None, artifact())] },
-        backup: backup.then(|| BackupSpec { name: "b".into(), keep_last: 3 }),
-        hooks: if hooks { [Prepare, PreStop, PreUpgrade, PostUpgrade, Failed].map(hook).to_vec() } else { vec![] },
-        health: HealthSpec { within: Duration::from_secs(3), blocks: 3, alive: Duration::ZERO },
-        on_failure,
-        place: String::new(),
-    };
-    compile_upgrade(&node, &upgrade, &artifact(), &Release::Genesis).unwrap()
-}
-
-fn machine(conduct: Conduct) -> Sim {
-    Sim::new(Release::Upgrade("v2".parse().unwrap()), conduct, 60)
-}
-
-/// How a visor ended on the simulated machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum End {
-    Cut,
-    Failed(String),
-    Closed(Outcome),
-    Stuck(String),
-}
-
-/// One visor: opens the run if there is none, recovers it otherwise, and goes as far as it can.
-fn visor(sim: &Sim, plan: &Plan) -> End {
-    let run = || -> Result<End, visor::engine::EngineError> {
-        let id = match sim.runs().first() {
-            Some(id) => *id,
-            None => create(sim, plan)?,
-        };
-        let mut run = Run::recover(sim, id)?;
-        for _ in 0..200 {
-            match run.advance(&mut Silent)? {
-                Advance::Closed(outcome, _) => return Ok(End::Closed(outcome)),
-                Advance::Stuck(at) => return Ok(End::Stuck(at.reason)),
-                Advance::Waiting(_) => sim.pause(Duration::from_millis(100))?,
-                Advance::Interrupted => unreachable!("nobody interrupts the simulation"),
-            }
-        }
-        panic!("the run waits for ever");
-    };
-    match run() {
-        Ok(end) => end,
-        Err(visor::engine::EngineError::Host(HostError::Cut)) => End::Cut,
-        Err(other) => End::Failed(other.to_string()),
-    }
-}
-
-/// What must hold once a run has ended, whatever happened on the way.
-fn check_whole(sim: &Sim, end: &End, what: &str) {
-    let world = sim.0.borrow();
-    assert_eq!(world.breaches, Vec::<String>::new(), "{what}");
-    let (data, current) = (world.data, world.current.clone());
-    let new = world.new_release.clone();
-    drop(world);
-    let (alive, release) = sim.alive();
-    assert!(alive <= 1, "{what}: {alive} processes");
-    assert_eq!(data.signed, sim.signed_max(), "{what}: signer state");
-    match end {
-        End::Closed(Outcome::Committed) => {
-            assert_eq!((current, alive, release), (Some(new.clone()), 1, Some(new)), "{what}: the new release is whole");
-            assert!(data.written_by_new, "{what}");
-        }
-        End::Closed(Outcome::RolledBack | Outcome::Abandoned | Outcome::Cancelled) => {
-            let old = Some(Release::Genesis);
-            assert_eq!((current, alive, release), (old.clone(), 1, old), "{what}: the old release is whole");
-            assert!(!data.written_by_new && !data.hooked && data.blocks >= 60, "{what}: data are as before: {data:?}");
-        }
-        End::Stuck(reason) => assert!(!reason.is_empty(), "{what}"),
-        other => panic!("{what}: ended as {other:?}"),
-    }
-}
-
-/// The records a run of this plan writes when nothing goes wrong.
-fn n_records(plan: &Plan) -> usize {
-    let n = |phase| plan.phase(phase).count();
-    let opened_intent_closed = 3;
-    // The intent ends the pre-copy, and is all that the chain's gate leaves.
-    let precopy = plan.steps.iter().filter(|s| s.kind.word() == "precopy").count();
-    let chain = plan.steps.iter().filter(|s| s.kind.word() == "chain-safe").count();
-    let before = 2 * (n(Phase::Prepare) + n(Phase::Gate)) - precopy - 2 * chain;
-    before + n(Phase::Critical) + 2 * (n(Phase::Confirm) + n(Phase::After)) + opened_intent_closed
-}
 
 /// The calls with an effect of such a run: one a record, one a step that has one, and the run's own.
 fn n_ops(plan: &Plan) -> usize {
     let gates_and_commit = ["trigger", "chain-safe", "health", "commit"];
-    let effects = plan.steps.iter().filter(|s| !gates_and_commit.contains(&s.kind.word())).count();
-    let precopy_end = plan.steps.iter().filter(|s| s.kind.word() == "precopy").count();
+    let effects = plan
+        .steps
+        .iter()
+        .filter(|s| !gates_and_commit.contains(&s.kind.word()))
+        .count();
+    let precopy_end = plan
+        .steps
+        .iter()
+        .filter(|s| s.kind.word() == "precopy")
+        .count();
     let create_settle_ballast = 3;
     n_records(plan) + effects + precopy_end + create_settle_ballast
 }
@@ -170,36 +45,57 @@ fn cuts(ops: &[Op]) -> Vec<(usize, Cut)> {
 
 /// The same, with appends cut at three places only.
 fn fewer_cuts(ops: &[Op]) -> Vec<(usize, Cut)> {
-    let few = |i: usize, m: usize| ops[i].name != "append" || [0, ops[i].mids / 2, ops[i].mids - 1].contains(&m);
-    cuts(ops).into_iter().filter(|(i, cut)| !matches!(cut, Cut::Mid(m) if !few(*i, *m))).collect()
+    let few = |i: usize, m: usize| {
+        ops[i].name != "append" || [0, ops[i].mids / 2, ops[i].mids - 1].contains(&m)
+    };
+    cuts(ops)
+        .into_iter()
+        .filter(|(i, cut)| !matches!(cut, Cut::Mid(m) if !few(*i, *m)))
+        .collect()
 }
 
 /// What a cut run may end in, beside what the uncut run ends in.
 fn allowed(op: &Op, cut: Cut, loss: Loss, uncut: &End, end: &End, once: bool) -> bool {
-    end == uncut || match (op.name, cut, end) {
-        // A process that holds the lock and leaves no record cannot be told from a node: a person is needed.
-        ("start", Cut::Mid(1), End::Stuck(_)) => loss == Loss::Visor,
-        // The new release died at its first breath, or the old one did in an undo.
-        ("start", Cut::Mid(3), End::Closed(Outcome::RolledBack) | End::Stuck(_)) => loss == Loss::Visor,
-        (name, Cut::Mid(_), End::Stuck(_)) if name.starts_with("hook:") && once => true,
-        _ => false,
-    }
+    end == uncut
+        || match (op.name, cut, end) {
+            // A process that holds the lock and leaves no record cannot be told from a node: a person is needed.
+            ("start", Cut::Mid(1), End::Stuck(_)) => loss == Loss::Visor,
+            // The new release died at its first breath, or the old one did in an undo.
+            ("start", Cut::Mid(3), End::Closed(Outcome::RolledBack) | End::Stuck(_)) => {
+                loss == Loss::Visor
+            }
+            (name, Cut::Mid(_), End::Stuck(_)) if name.starts_with("hook:") && once => true,
+            _ => false,
+        }
 }
 
 /// Runs uncut, then cut everywhere, and checks each; returns how many runs there were.
-fn enumerate(plan: &Plan, conduct: Conduct, want: &End, once: bool, every_byte: bool) -> (usize, Vec<Op>) {
+fn enumerate(
+    plan: &Plan,
+    conduct: Conduct,
+    want: &End,
+    once: bool,
+    every_byte: bool,
+) -> (usize, Vec<Op>) {
     let sim = machine(conduct);
     let uncut = visor(&sim, plan);
     assert_eq!(uncut, *want, "{conduct:?} uncut");
     check_whole(&sim, &uncut, "uncut");
     let ops = record_ops(&sim);
-    let places = if every_byte { cuts(&ops) } else { fewer_cuts(&ops) };
+    let places = if every_byte {
+        cuts(&ops)
+    } else {
+        fewer_cuts(&ops)
+    };
     let mut n = 0;
     for loss in [Loss::Visor, Loss::Power] {
         for &(at, cut) in &places {
             let sim = machine(conduct);
             sim.0.borrow_mut().cut = Some((at, cut));
-            let what = format!("{conduct:?}, call {at} ({}) cut {cut:?}, loss {loss:?}", ops[at].name);
+            let what = format!(
+                "{conduct:?}, call {at} ({}) cut {cut:?}, loss {loss:?}",
+                ops[at].name
+            );
             assert_eq!(visor(&sim, plan), End::Cut, "{what}");
             sim.reboot(loss);
             if loss == Loss::Power && sim.alive().0 == 0 {
@@ -208,7 +104,10 @@ fn enumerate(plan: &Plan, conduct: Conduct, want: &End, once: bool, every_byte: 
             let end = visor(&sim, plan);
             supervise(&sim, plan, loss, &end);
             check_whole(&sim, &end, &what);
-            assert!(allowed(&ops[at], cut, loss, &uncut, &end, once), "{what}: ended as {end:?}");
+            assert!(
+                allowed(&ops[at], cut, loss, &uncut, &end, once),
+                "{what}: ended as {end:?}"
+            );
             n += 1;
         }
     }
@@ -221,7 +120,10 @@ fn restart_if_preparing(sim: &Sim, plan: &Plan) {
     let preparing = sim.runs().first().is_none_or(|id| {
         let run = Run::recover(sim, *id).unwrap();
         use visor::journal::Stage;
-        matches!(run.status().stage, Stage::Preparing | Stage::After | Stage::Closed(..))
+        matches!(
+            run.status().stage,
+            Stage::Preparing | Stage::After | Stage::Closed(..)
+        )
     });
     if preparing {
         let id = visor::model::StartId(sim.new_ulid());
@@ -235,14 +137,21 @@ fn restart_if_preparing(sim: &Sim, plan: &Plan) {
 fn supervise(sim: &Sim, plan: &Plan, loss: Loss, end: &End) {
     use visor::host::Nodes;
     if loss == Loss::Power && matches!(end, End::Closed(_)) && sim.alive().0 == 0 {
-        sim.start(visor::model::StartId(sim.new_ulid()), &plan.node.launch).unwrap();
+        sim.start(visor::model::StartId(sim.new_ulid()), &plan.node.launch)
+            .unwrap();
     }
 }
 
 #[test]
 fn every_prefix_and_every_byte_of_a_good_upgrade() {
     let plan = plan(true, true, false, OnFailure::RollBack);
-    let (n, ops) = enumerate(&plan, Conduct::Good, &End::Closed(Outcome::Committed), false, true);
+    let (n, ops) = enumerate(
+        &plan,
+        Conduct::Good,
+        &End::Closed(Outcome::Committed),
+        false,
+        true,
+    );
     let sim = machine(Conduct::Good);
     visor(&sim, &plan);
     let bytes = sim.journal_bytes(sim.runs()[0]);
@@ -250,7 +159,11 @@ fn every_prefix_and_every_byte_of_a_good_upgrade() {
     assert_eq!((records.len(), whole), (n_records(&plan), bytes.len()));
     assert_eq!(ops.len(), n_ops(&plan));
     // Torn appends (one a byte but the last), intermediate states of stop, seal, start and each hook, before and after.
-    let n_hooks = plan.steps.iter().filter(|s| s.kind.word() == "hook").count();
+    let n_hooks = plan
+        .steps
+        .iter()
+        .filter(|s| s.kind.word() == "hook")
+        .count();
     let torn = bytes.len() - n_records(&plan);
     let follows = 2 * (torn + (1 + 2 + 4) + 2 * n_hooks + 2 * n_ops(&plan));
     println!("good upgrade: {n} states visited; the plan's size gives {follows}");
@@ -261,12 +174,23 @@ fn every_prefix_and_every_byte_of_a_good_upgrade() {
 fn every_prefix_of_every_bad_upgrade() {
     let mut total = 0;
     for backup in [true, false] {
-        for conduct in [Conduct::ExitsAtOnce, Conduct::Silent, Conduct::StandsStill, Conduct::IgnoresTerm] {
+        for conduct in [
+            Conduct::ExitsAtOnce,
+            Conduct::Silent,
+            Conduct::StandsStill,
+            Conduct::IgnoresTerm,
+        ] {
             let plan = plan(backup, false, false, OnFailure::RollBack);
             if !backup {
                 continue;
             }
-            let (n, _) = enumerate(&plan, conduct, &End::Closed(Outcome::RolledBack), false, false);
+            let (n, _) = enumerate(
+                &plan,
+                conduct,
+                &End::Closed(Outcome::RolledBack),
+                false,
+                false,
+            );
             total += n;
         }
     }
@@ -276,7 +200,13 @@ fn every_prefix_of_every_bad_upgrade() {
 #[test]
 fn a_bad_upgrade_with_hooks_is_cut_everywhere() {
     let plan = plan(true, true, false, OnFailure::RollBack);
-    let (n, ops) = enumerate(&plan, Conduct::Silent, &End::Closed(Outcome::RolledBack), false, false);
+    let (n, ops) = enumerate(
+        &plan,
+        Conduct::Silent,
+        &End::Closed(Outcome::RolledBack),
+        false,
+        false,
+    );
     // The way back: undo and restore records, begin and end of each undo step, a failed health check.
     let n_undo = plan.undo.len();
     let appends = ops.iter().filter(|o| o.name == "append").count();
@@ -288,7 +218,13 @@ fn a_bad_upgrade_with_hooks_is_cut_everywhere() {
 #[test]
 fn once_hooks_are_never_run_twice() {
     let plan = plan(true, true, true, OnFailure::RollBack);
-    let (n, _) = enumerate(&plan, Conduct::Good, &End::Closed(Outcome::Committed), true, false);
+    let (n, _) = enumerate(
+        &plan,
+        Conduct::Good,
+        &End::Closed(Outcome::Committed),
+        true,
+        false,
+    );
     println!("good upgrade with once hooks: {n} states visited");
 }
 
@@ -300,7 +236,8 @@ fn two_cuts_one_after_the_other() {
         let sim = machine(conduct);
         let uncut = visor(&sim, &plan);
         let ops = record_ops(&sim);
-        let whole = |(i, cut): &(usize, Cut)| !(ops[*i].name == "append" && matches!(cut, Cut::Mid(_)));
+        let whole =
+            |(i, cut): &(usize, Cut)| !(ops[*i].name == "append" && matches!(cut, Cut::Mid(_)));
         for first in cuts(&ops).into_iter().filter(whole) {
             for loss in [Loss::Visor, Loss::Power] {
                 let cut_once = || {
@@ -316,7 +253,8 @@ fn two_cuts_one_after_the_other() {
                 let sim = cut_once();
                 visor(&sim, &plan);
                 let later = record_ops(&sim);
-                let no_torn = |c: &(usize, Cut)| !(later[c.0].name == "append" && matches!(c.1, Cut::Mid(_)));
+                let no_torn =
+                    |c: &(usize, Cut)| !(later[c.0].name == "append" && matches!(c.1, Cut::Mid(_)));
                 for second in cuts(&later).into_iter().filter(no_torn) {
                     let sim = cut_once();
                     sim.0.borrow_mut().cut = Some(second);
@@ -324,10 +262,15 @@ fn two_cuts_one_after_the_other() {
                     sim.reboot(Loss::Visor);
                     let end = visor(&sim, &plan);
                     supervise(&sim, &plan, loss, &end);
-                    let what = format!("{conduct:?}, cut {first:?} {loss:?}, then {second:?} of {:?}", later[second.0].name);
+                    let what = format!(
+                        "{conduct:?}, cut {first:?} {loss:?}, then {second:?} of {:?}",
+                        later[second.0].name
+                    );
                     check_whole(&sim, &end, &what);
-                    let odd_start = |op: &Op, cut: Cut| op.name == "start" && matches!(cut, Cut::Mid(1 | 3));
-                    let odd = odd_start(&ops[first.0], first.1) || odd_start(&later[second.0], second.1);
+                    let odd_start =
+                        |op: &Op, cut: Cut| op.name == "start" && matches!(cut, Cut::Mid(1 | 3));
+                    let odd =
+                        odd_start(&ops[first.0], first.1) || odd_start(&later[second.0], second.1);
                     assert!(odd || end == uncut, "{what}: ended as {end:?}");
                     n += 1;
                 }
@@ -341,7 +284,10 @@ fn two_cuts_one_after_the_other() {
 fn every_call_done_twice_changes_nothing() {
     let plan = plan(true, true, false, OnFailure::RollBack);
     let mut n = 0;
-    for (conduct, want) in [(Conduct::Good, Outcome::Committed), (Conduct::Silent, Outcome::RolledBack)] {
+    for (conduct, want) in [
+        (Conduct::Good, Outcome::Committed),
+        (Conduct::Silent, Outcome::RolledBack),
+    ] {
         let sim = machine(conduct);
         visor(&sim, &plan);
         for (i, op) in record_ops(&sim).iter().enumerate() {
@@ -364,11 +310,19 @@ fn every_call_done_twice_changes_nothing() {
 #[test]
 fn every_step_failed() {
     let plan = plan(true, true, false, OnFailure::RollBack);
-    let abandoned = ["fetch", "stage", "hook:prepare", "precopy-start", "hook:pre-stop"];
+    let abandoned = [
+        "fetch",
+        "stage",
+        "hook:prepare",
+        "precopy-start",
+        "hook:pre-stop",
+    ];
     let rolled_back = ["seal", "hook:pre-upgrade", "switch", "start"];
     let committed = ["prune", "hook:post-upgrade"];
     let table = abandoned.map(|n| (n, Outcome::Abandoned)).into_iter();
-    let table = table.chain(rolled_back.map(|n| (n, Outcome::RolledBack))).chain(committed.map(|n| (n, Outcome::Committed)));
+    let table = table
+        .chain(rolled_back.map(|n| (n, Outcome::RolledBack)))
+        .chain(committed.map(|n| (n, Outcome::Committed)));
     for (name, want) in table {
         let sim = machine(Conduct::Good);
         sim.0.borrow_mut().faults = vec![(name, false)];
@@ -386,13 +340,23 @@ fn every_undo_failed_is_stuck_and_can_be_resolved() {
         let sim = machine(Conduct::Silent);
         sim.0.borrow_mut().faults = vec![(name, false)];
         let end = visor(&sim, &plan);
-        let End::Stuck(reason) = &end else { panic!("{name} failed: {end:?}") };
-        assert!(reason.contains("was made to fail") && reason.contains("not healthy"), "{reason}");
+        let End::Stuck(reason) = &end else {
+            panic!("{name} failed: {end:?}")
+        };
+        assert!(
+            reason.contains("was made to fail") && reason.contains("not healthy"),
+            "{reason}"
+        );
         check_whole(&sim, &end, name);
-        assert_eq!(sim.alive().0, 0, "{name}: nothing is started on doubtful data");
+        assert_eq!(
+            sim.alive().0,
+            0,
+            "{name}: nothing is started on doubtful data"
+        );
         // A person looks, and says that it did not happen: visor does it again.
         let mut run = Run::recover(&sim, sim.runs()[0]).unwrap();
-        run.resolve(Answer::NotDone, "a person", "seen", &mut Silent).unwrap();
+        run.resolve(Answer::NotDone, "a person", "seen", &mut Silent)
+            .unwrap();
         drop(run);
         let end = visor(&sim, &plan);
         assert_eq!(end, End::Closed(Outcome::RolledBack), "{name} resolved");
@@ -415,15 +379,29 @@ fn an_append_that_fails_stops_before_the_effect() {
     for nth in 0..n_appends {
         let sim = machine(Conduct::Good);
         // Cut before the nth append, then let it fail for the next visor: no further call may follow.
-        let at = ops.iter().enumerate().filter(|(_, o)| o.name == "append").nth(nth).unwrap().0;
+        let at = ops
+            .iter()
+            .enumerate()
+            .filter(|(_, o)| o.name == "append")
+            .nth(nth)
+            .unwrap()
+            .0;
         sim.0.borrow_mut().cut = Some((at, Cut::Before));
         visor(&sim, &plan);
         sim.reboot(Loss::Visor);
         sim.0.borrow_mut().faults = vec![("append", true)];
         let end = visor(&sim, &plan);
         assert!(matches!(end, End::Failed(_)), "append {nth}: {end:?}");
-        let after: Vec<&str> = record_ops(&sim).iter().skip_while(|o| o.name != "append").map(|o| o.name).collect();
-        assert_eq!(after, ["append"], "append {nth}: nothing follows a failed append");
+        let after: Vec<&str> = record_ops(&sim)
+            .iter()
+            .skip_while(|o| o.name != "append")
+            .map(|o| o.name)
+            .collect();
+        assert_eq!(
+            after,
+            ["append"],
+            "append {nth}: nothing follows a failed append"
+        );
         sim.0.borrow_mut().faults.clear();
         let end = visor(&sim, &plan);
         assert_eq!(end, End::Closed(Outcome::Committed), "append {nth}");
@@ -442,10 +420,14 @@ fn hold_leaves_the_new_release_and_a_person_decides() {
     ] {
         let sim = machine(Conduct::StandsStill);
         let end = visor(&sim, &plan);
-        assert!(matches!(&end, End::Stuck(r) if r.contains("on-failure = \"hold\"")), "{end:?}");
+        assert!(
+            matches!(&end, End::Stuck(r) if r.contains("on-failure = \"hold\"")),
+            "{end:?}"
+        );
         assert_eq!(sim.alive().1, Some(Release::Upgrade("v2".parse().unwrap())));
         let mut run = Run::recover(&sim, sim.runs()[0]).unwrap();
-        run.resolve(answer, "a person", "seen", &mut Silent).unwrap();
+        run.resolve(answer, "a person", "seen", &mut Silent)
+            .unwrap();
         drop(run);
         assert_eq!(visor(&sim, &plan), End::Closed(want));
         assert_eq!(sim.0.borrow().breaches, Vec::<String>::new());
@@ -458,7 +440,11 @@ fn a_failed_upgrade_is_remembered() {
     let sim = machine(Conduct::Silent);
     visor(&sim, &plan);
     assert_eq!(sim.0.borrow().denied.len(), 1);
-    assert!(sim.0.borrow().denied[0].reason.contains("not healthy within 3.0 s"));
+    assert!(
+        sim.0.borrow().denied[0]
+            .reason
+            .contains("not healthy within 3.0 s")
+    );
 }
 
 #[test]
@@ -479,11 +465,4 @@ fn abort_cancels_before_the_intent_and_rolls_back_after_it() {
         assert_eq!(end, End::Closed(want));
         check_whole(&sim, &end, "aborted");
     }
-}
-
-/// The journal of a roll-back on the simulated machine, for the kept examples.
-pub(crate) fn journal_of_a_roll_back(plan: &Plan) -> Vec<u8> {
-    let sim = machine(Conduct::Silent);
-    visor(&sim, plan);
-    sim.journal_bytes(sim.runs()[0])
 }

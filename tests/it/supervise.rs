@@ -27,15 +27,29 @@ fn a_node_is_adopted_after_the_death_of_visor_shim_or_both() {
             run = env.spawn(&["run"], "run.log");
         }
         let before = env.height().unwrap();
-        env.eventually("it goes on", || env.height().is_some_and(|h| h > before + 5));
-        assert_eq!(env.nodes(), [pid], "adopted, not started again\n{}", env.logs());
+        env.eventually("it goes on", || {
+            env.height().is_some_and(|h| h > before + 5)
+        });
+        assert_eq!(
+            env.nodes(),
+            [pid],
+            "adopted, not started again\n{}",
+            env.logs()
+        );
         let status = env.visor(&["status"]).expect(0);
-        assert!(status.stdout.contains(&format!("running, pid {pid}")), "{}", status.stdout);
+        assert!(
+            status.stdout.contains(&format!("running, pid {pid}")),
+            "{}",
+            status.stdout
+        );
     }
     // The shim is dead, and the node can still be stopped; only its exit status is lost.
     assert_eq!(run.term(), Some(0));
     assert_eq!(env.nodes(), Vec::<i32>::new());
-    assert_eq!(visor::devnode::check_data(&env.data()).unwrap().mistakes, Vec::<String>::new());
+    assert_eq!(
+        visor::devnode::check_data(&env.data()).unwrap().mistakes,
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -50,7 +64,11 @@ fn stop_and_start_through_a_running_visor() {
     // It stays down behind the operator's back, also over a new visor.
     run.kill();
     let run = env.spawn(&["run"], "run.log");
-    env.eventually("the new visor is at work", || env.visor(&["status"]).stdout.contains(&format!("`visor run`, pid {}", run.pid())));
+    env.eventually("the new visor is at work", || {
+        env.visor(&["status"])
+            .stdout
+            .contains(&format!("`visor run`, pid {}", run.pid()))
+    });
     assert_eq!(env.nodes(), Vec::<i32>::new());
     env.visor(&["start"]).expect(0);
     env.eventually("the node answers", || env.height().is_some());
@@ -64,7 +82,11 @@ fn two_visors_never_fight() {
     let run = env.spawn(&["run"], "run.log");
     env.eventually("the node answers", || env.height().is_some());
     let second = env.visor(&["run"]).expect(3);
-    assert!(second.stderr.contains(&format!("pid {}", run.pid())), "{}", second.stderr);
+    assert!(
+        second.stderr.contains(&format!("pid {}", run.pid())),
+        "{}",
+        second.stderr
+    );
     assert_eq!(env.nodes().len(), 1);
     assert_eq!(run.term(), Some(0));
 }
@@ -75,9 +97,16 @@ fn the_exit_of_a_node_is_recorded_and_its_log_is_its_own() {
     env.visor(&["reconcile"]).expect(0);
     let pid = env.nodes()[0];
     kill(pid, "KILL");
-    env.eventually("the exit is known", || env.visor(&["status"]).stdout.contains("killed by signal 9"));
+    env.eventually("the exit is known", || {
+        env.visor(&["status"]).stdout.contains("killed by signal 9")
+    });
     let diff = env.visor(&["plan", "diff"]).expect(2);
-    assert!(diff.stdout.contains("it is not running (killed by signal 9)"), "{}", diff.stdout);
+    assert!(
+        diff.stdout
+            .contains("it is not running (killed by signal 9)"),
+        "{}",
+        diff.stdout
+    );
     env.visor(&["reconcile"]).expect(0);
     assert_ne!(env.nodes(), [pid]);
     let log = fs::read_to_string(env.root().join("logs/node.log")).unwrap();
@@ -92,7 +121,11 @@ fn a_run_that_is_told_to_end_while_it_confirms_goes_on_later() {
     set.health = "{ within = \"30s\", blocks = 100, alive = \"1s\" }";
     let env = Env::with(&set);
     let run = env.spawn(&["run"], "run.log");
-    env.eventually("v2 answers", || env.root().join("current").exists() && env.current() == "upgrades/v2" && env.height().is_some());
+    env.eventually("v2 answers", || {
+        env.root().join("current").exists()
+            && env.current() == "upgrades/v2"
+            && env.height().is_some()
+    });
     assert_eq!(run.term(), Some(0), "{}", env.logs());
     assert_eq!(env.nodes(), Vec::<i32>::new());
     // The operator's stop is no failure of the release: it is started once more and proves itself.

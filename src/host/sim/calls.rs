@@ -1,12 +1,13 @@
 //! The host's traits on the simulated machine.
 
 use super::super::traits::{
-    Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, HostError, Journals, NodeState, Nodes, Precopy, Releases,
-    Requests, SealReport, SealState, StartEvidence, StopReport,
+    Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, HostError, Journals, NodeState,
+    Nodes, Precopy, Releases, Requests, SealReport, SealState, StartEvidence, StopReport,
 };
 use super::{BLOCK_MS, Data, Process, Result, Sim};
 use crate::model::{
-    ArtifactSpec, BackupSpec, ChainSpec, GenId, HookPhase, HookSpec, Launch, Release, RunId, StartId, StopPolicy, UnixMs,
+    ArtifactSpec, BackupSpec, ChainSpec, GenId, HookPhase, HookSpec, Launch, Release, RunId,
+    StartId, StopPolicy, UnixMs,
 };
 use crate::plan::{ChainFacts, Denied, Fact, Overrides, StepId};
 use std::time::Duration;
@@ -38,7 +39,10 @@ impl Journals for Sim {
 
     fn read(&self, run: RunId) -> Result<(Vec<u8>, Vec<u8>)> {
         self.look(|w| {
-            let found = w.journals.get(&run).ok_or_else(|| HostError::Failed("no such run".into()))?;
+            let found = w
+                .journals
+                .get(&run)
+                .ok_or_else(|| HostError::Failed("no such run".into()))?;
             Ok((found.0.clone(), found.1.clone()))
         })
     }
@@ -56,7 +60,10 @@ impl Journals for Sim {
     fn append(&self, run: RunId, line: &[u8], sync: bool) -> Result<()> {
         let mids = line.len().saturating_sub(1);
         self.op("append", mids, |w, mid| {
-            let j = w.journals.get_mut(&run).ok_or_else(|| HostError::Failed("no such run".into()))?;
+            let j = w
+                .journals
+                .get_mut(&run)
+                .ok_or_else(|| HostError::Failed("no such run".into()))?;
             match mid {
                 // What a torn write leaves may have reached the disk or not; here it has.
                 Some(n) => {
@@ -94,7 +101,9 @@ impl Requests for Sim {
 
     fn settle(&self, run: RunId, upgrade: Option<&str>) -> Result<()> {
         self.op("settle", 0, |w, _| {
-            w.overrides.approvals.retain(|a| Some(a.upgrade.as_str()) != upgrade);
+            w.overrides
+                .approvals
+                .retain(|a| Some(a.upgrade.as_str()) != upgrade);
             w.overrides.abort = w.overrides.abort.filter(|r| *r != run);
             Ok(())
         })
@@ -144,23 +153,38 @@ impl Nodes for Sim {
             let now = w.now;
             let recorded = |p: &&Process| p.recorded_at.is_some_and(|at| at <= now);
             if let Some(p) = w.processes.iter().filter(recorded).find(|p| p.alive) {
-                return Ok(NodeState::Running { start: p.start, pid: 7, since: 0 });
+                return Ok(NodeState::Running {
+                    start: p.start,
+                    pid: 7,
+                    since: 0,
+                });
             }
             if w.locked() {
-                return Ok(NodeState::Unclear { why: "node.lock is held by a process that left no record".into() });
+                return Ok(NodeState::Unclear {
+                    why: "node.lock is held by a process that left no record".into(),
+                });
             }
             let last = w.processes.iter().rfind(recorded);
-            Ok(NodeState::Gone { last: last.map(|p| p.start), exit: last.and_then(|p| p.exit.clone()) })
+            Ok(NodeState::Gone {
+                last: last.map(|p| p.start),
+                exit: last.and_then(|p| p.exit.clone()),
+            })
         })
     }
 
     fn start_evidence(&self, start: StartId) -> Result<StartEvidence> {
         self.look(|w| {
-            let found = w.processes.iter().find(|p| p.start == start && p.recorded_at.is_some_and(|at| at <= w.now));
+            let found = w
+                .processes
+                .iter()
+                .find(|p| p.start == start && p.recorded_at.is_some_and(|at| at <= w.now));
             Ok(match found {
                 None => StartEvidence::None,
                 Some(p) if p.alive => StartEvidence::Alive,
-                Some(p) => StartEvidence::Dead { exit: p.exit.clone(), this_boot: p.boot == w.boot },
+                Some(p) => StartEvidence::Dead {
+                    exit: p.exit.clone(),
+                    this_boot: p.boot == w.boot,
+                },
             })
         })
     }
@@ -195,7 +219,12 @@ impl Nodes for Sim {
         self.op("stop", 1, |w, mid| {
             let now = w.now;
             let Some(p) = w.processes.iter_mut().find(|p| p.alive) else {
-                return Ok(Some(StopReport { term_at: None, exit_at: now, exit: None, killed: false }));
+                return Ok(Some(StopReport {
+                    term_at: None,
+                    exit_at: now,
+                    exit: None,
+                    killed: false,
+                }));
             };
             let ignores = p.ignores_term;
             if !ignores {
@@ -217,7 +246,12 @@ impl Nodes for Sim {
             } else {
                 w.pass(310);
             }
-            Ok(Some(StopReport { term_at: Some(now), exit_at: w.now, exit: Some("exit status 0".into()), killed: ignores }))
+            Ok(Some(StopReport {
+                term_at: Some(now),
+                exit_at: w.now,
+                exit: Some("exit status 0".into()),
+                killed: ignores,
+            }))
         })
     }
 }
@@ -242,7 +276,10 @@ impl Backups for Sim {
                 return Ok(Precopy::Filling { bytes: 1 });
             }
             g.baseline = true;
-            Ok(Precopy::Ready { rounds: g.looks, bytes: 1 })
+            Ok(Precopy::Ready {
+                rounds: g.looks,
+                bytes: 1,
+            })
         })
     }
 
@@ -269,7 +306,12 @@ impl Backups for Sim {
             if !baseline {
                 w.breach("a full copy was made while the node was down".into());
             }
-            Ok(SealReport { files: 1, bytes: 1, total_files: 1, syncs: 1 })
+            Ok(SealReport {
+                files: 1,
+                bytes: 1,
+                total_files: 1,
+                syncs: 1,
+            })
         })
     }
 
@@ -280,7 +322,12 @@ impl Backups for Sim {
     fn seal_holds(&self, generation: GenId) -> Result<bool> {
         self.look(|w| {
             let live = w.data;
-            Ok(w.generation(generation).data.is_some_and(|d| Data { inode: live.inode, ..d } == live))
+            Ok(w.generation(generation).data.is_some_and(|d| {
+                Data {
+                    inode: live.inode,
+                    ..d
+                } == live
+            }))
         })
     }
 
@@ -292,7 +339,12 @@ impl Backups for Sim {
     }
 
     fn inodes(&self, generation: GenId) -> Result<(Option<u64>, Option<u64>)> {
-        self.look(|w| Ok((Some(w.data.inode), w.generation(generation).data.map(|d| d.inode))))
+        self.look(|w| {
+            Ok((
+                Some(w.data.inode),
+                w.generation(generation).data.map(|d| d.inode),
+            ))
+        })
     }
 
     fn consume(&self, generation: GenId) -> Result<()> {
@@ -366,7 +418,10 @@ impl Hooks for Sim {
         let key = (call.run, call.step.clone());
         let ended = self.op(name, 2, |w, mid| {
             let now = w.now;
-            let mut attempt = Attempt { number: call.attempt, ok: None };
+            let mut attempt = Attempt {
+                number: call.attempt,
+                ok: None,
+            };
             match mid {
                 Some(0) => w.survivor = Some((call.step.clone(), now + 500, hook.phase)),
                 _ => {
@@ -386,9 +441,18 @@ impl Hooks for Sim {
             Ok(()) => Ok(HookEnd::Ok),
             Err(HostError::Failed(what)) => self.look(|w| {
                 // A failed attempt is recorded, and may have written before it failed.
-                w.attempts.insert(key.clone(), Attempt { number: call.attempt, ok: Some(false) });
+                w.attempts.insert(
+                    key.clone(),
+                    Attempt {
+                        number: call.attempt,
+                        ok: Some(false),
+                    },
+                );
                 w.data.hooked |= hook.phase == HookPhase::PreUpgrade;
-                Ok(HookEnd::Failed { what: what.clone(), output: String::new() })
+                Ok(HookEnd::Failed {
+                    what: what.clone(),
+                    output: String::new(),
+                })
             }),
             Err(other) => Err(other),
         }
