@@ -70,6 +70,8 @@ pub struct Pass<'a> {
     /// True while a run is stuck.
     pub stuck: Arc<AtomicBool>,
     pub report: &'a mut dyn Report,
+    /// What was last said about a set that cannot be used.
+    pub complaint: String,
 }
 
 /// How the work on one run ended.
@@ -119,7 +121,7 @@ impl Pass<'_> {
             let mut why: Vec<String> = d
                 .blocked
                 .iter()
-                .map(|b| format!("{} {}", b.what, b.help))
+                .map(|b| format!("{}\n    {}", b.what, b.help))
                 .collect();
             if observed.overrides.stop.is_some() || observed.overrides.hold.is_some() {
                 why.extend(d.overrides.iter().cloned());
@@ -151,11 +153,17 @@ impl Pass<'_> {
     }
 
     fn refresh(&mut self) {
-        if let Err(error) = self.wish.refresh() {
-            self.report.notice(Notice::Warn(format!(
-                "{error}; the wishes read before are kept"
-            )));
+        let complaint = match self.wish.refresh() {
+            Ok(()) => String::new(),
+            Err(error) => format!(
+                "{}; the wishes read before are kept; see `visor plan check`",
+                error.describe()
+            ),
+        };
+        if complaint != self.complaint && !complaint.is_empty() {
+            self.report.notice(Notice::Warn(complaint.clone()));
         }
+        self.complaint = complaint;
     }
 
     fn look(&self) -> Result<(Observed, Diff), AgentError> {

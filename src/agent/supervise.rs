@@ -80,6 +80,7 @@ fn reconcile_forever(
     report: &mut dyn Report,
 ) -> Result<(), AgentError> {
     let mut rest = FIRST_REST;
+    let mut complaint = String::new();
     loop {
         let mut pass = Pass {
             host,
@@ -88,9 +89,12 @@ fn reconcile_forever(
             supervised: true,
             stuck: Arc::clone(stuck),
             report: &mut *report,
+            complaint: std::mem::take(&mut complaint),
         };
         let began = Instant::now();
-        let again_in = match pass.run()? {
+        let ended = pass.run()?;
+        complaint = pass.complaint;
+        let again_in = match ended {
             PassEnd::Interrupted => return Ok(()),
             PassEnd::Abandoned(_) => {
                 if began.elapsed() > LONGEST_REST {
@@ -128,6 +132,7 @@ impl Keeper<'_> {
                     report.notice(Notice::Warn(format!(
                         "stopping pid {pid}: an operator asked for it"
                     )));
+                    self.announced = false;
                     if self.host.stop(&self.wish.node.spec.stop)?.is_none() {
                         report.notice(Notice::Warn(format!(
                             "pid {pid} does not end within its grace"

@@ -4,7 +4,8 @@ use crate::check::{DesiredNode, check};
 use crate::diag::{Finding, Severity, SourceText};
 use crate::observe::{RootError, find_root};
 use crate::source::{SourceError, read_set};
-use std::path::PathBuf;
+use crate::manifest::ManifestSet;
+use std::path::{Path, PathBuf};
 
 /// The wish for one node, and where it comes from.
 #[derive(Debug, Clone)]
@@ -34,45 +35,64 @@ pub enum WishError {
     UnknownNode { name: String, known: Vec<String> },
 }
 
+impl WishError {
+    fn findings(set: ManifestSet, findings: Vec<Finding>) -> Self {
+        let errors = findings.into_iter().filter(|f| f.severity == Severity::Error).collect();
+        Self::Findings { dir: set.dir, findings: errors, files: set.files }
+    }
+
+    /// The error with its first finding and where that is.
+    pub fn describe(&self) -> String {
+        let Self::Findings { findings, files, .. } = self else { return self.to_string() };
+        let first = findings.first().map(|f| {
+            let file = &files[f.place.file];
+            let (line, column) = file.position(f.place.start);
+            format!(": {}:{line}:{column} {} {}", file.path, f.code.as_str(), f.message)
+        });
+        format!("{self}{}", first.unwrap_or_default())
+    }
+}
+
 impl Wish {
     /// Reads and checks a set and picks a node: the named one, or the only one.
-    pub fn read(dir: &std::path::Path, name: Option<&str>) -> Result<Self, WishError> {
+    pub fn read(dir: &Path, name: Option<&str>) -> Result<Self, WishError> {
         let set = read_set(dir)?;
         let checked = check(&set);
-        let Some(desired) = checked.desired else {
-            let errors = checked
-                .findings
-                .into_iter()
-                .filter(|f| f.severity == Severity::Error)
-                .collect();
-            return Err(WishError::Findings {
-                dir: set.dir,
-                findings: errors,
-                files: set.files,
-            });
-        };
-        let known: Vec<String> = desired
-            .nodes
-            .iter()
-            .map(|n| n.spec.name.to_string())
-            .collect();
-        let mut nodes = desired.nodes.into_iter();
+        match checked.desired {
+            Some(desired) => Self::pick(set.dir, desired.nodes, name),
+            None => Err(WishError::findings(set, checked.findings)),
+        }
+    }
+
+    /// The same for what must work whatever is wrong elsewhere in the set: stopping a node, and looking at it. Says what
+    /// is wrong when the node itself could be read.
+    pub fn read_node(dir: &Path, name: Option<&str>) -> Result<(Self, Option<WishError>), WishError> {
+        let set = read_set(dir)?;
+        let checked = check(&set);
+        let at = set.dir.clone();
+        match checked.desired {
+            Some(desired) => Ok((Self::pick(at, desired.nodes, name)?, None)),
+            None => {
+                let complaint = WishError::findings(set, checked.findings);
+                match Self::pick(at, checked.sound_nodes, name) {
+                    Ok(wish) => Ok((wish, Some(complaint))),
+                    Err(_) => Err(complaint),
+                }
+            }
+        }
+    }
+
+    fn pick(dir: PathBuf, nodes: Vec<DesiredNode>, name: Option<&str>) -> Result<Self, WishError> {
+        let known: Vec<String> = nodes.iter().map(|n| n.spec.name.to_string()).collect();
+        let mut nodes = nodes.into_iter();
         let node = match name {
             Some(name) => nodes
                 .find(|n| n.spec.name.as_str() == name)
-                .ok_or_else(|| WishError::UnknownNode {
-                    name: name.to_owned(),
-                    known,
-                })?,
+                .ok_or_else(|| WishError::UnknownNode { name: name.to_owned(), known })?,
             None if known.len() > 1 => return Err(WishError::WhichNode(known)),
-            None => nodes
-                .next()
-                .ok_or_else(|| WishError::NoNode(set.dir.clone()))?,
+            None => nodes.next().ok_or_else(|| WishError::NoNode(dir.clone()))?,
         };
-        let mut wish = Self {
-            dir: Some(set.dir),
-            node,
-        };
+        let mut wish = Self { dir: Some(dir), node };
         if !wish.node.root_given {
             wish.node.spec.root = find_root(&wish.node.spec.home)?;
         }

@@ -22,6 +22,7 @@ impl<'a> Rules<'a> {
             let Ok(name) = object.name.parse::<Name>() else {
                 continue;
             };
+            let said_before = self.findings.len();
             let node = &object.value;
             let at = |below: &str| loaded.at(object, below);
             let mut error = |code, below: &str, message: String, help: &str| {
@@ -130,6 +131,22 @@ impl<'a> Rules<'a> {
             };
             if let Some(genesis) = &node.genesis {
                 self.dangling(ObjectKind::Artifact, genesis, at("/genesis"));
+            }
+            let twin = out.iter().find(|n: &&NodeParts<'_>| {
+                n.desired.spec.root == root || n.desired.spec.data.path == data
+            });
+            if let Some(twin) = twin {
+                let message = format!(
+                    "nodes \"{}\" and \"{}\" share a root or a data directory",
+                    twin.object.name, object.name
+                );
+                let help = "Give each node a home of its own.";
+                let there = loaded.at(twin.object, "/home");
+                let finding = Finding::error(Code::BadPath, at("/home"), message, help);
+                self.push(finding.with(there, "the other one"));
+            }
+            if self.findings.len() > said_before {
+                self.unsound.insert(object.name.clone());
             }
             let place = loaded.name_of(object);
             out.push(NodeParts {

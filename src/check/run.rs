@@ -1,6 +1,6 @@
 //! All rules over one set.
 
-use super::desired::Desired;
+use super::desired::{Desired, DesiredNode};
 use crate::diag::{Code, Finding, Place, Severity, sort};
 use crate::manifest::{Loaded, ManifestSet, ObjectId, ObjectKind, load};
 use std::collections::BTreeSet;
@@ -12,6 +12,8 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// `None` when there are errors.
     pub desired: Option<Desired>,
+    /// Nodes in whose own objects nothing is wrong, whatever is wrong elsewhere. Their upgrades may be incomplete.
+    pub sound_nodes: Vec<DesiredNode>,
 }
 
 /// The state of a check: what was read, and the findings so far.
@@ -19,6 +21,8 @@ pub(super) struct Rules<'a> {
     pub(super) set: &'a ManifestSet,
     pub(super) loaded: &'a Loaded,
     pub(super) findings: Vec<Finding>,
+    /// Names of nodes of which a rule said something.
+    pub(super) unsound: BTreeSet<String>,
     broken: BTreeSet<&'a ObjectId>,
 }
 
@@ -29,6 +33,7 @@ pub fn check(set: &ManifestSet) -> Checked {
         set,
         loaded: &loaded,
         findings: vec![],
+        unsound: BTreeSet::new(),
         broken: loaded.broken.iter().collect(),
     };
     rules.findings.extend(unreadable(set));
@@ -38,6 +43,9 @@ pub fn check(set: &ManifestSet) -> Checked {
     let backups = rules.backups();
     let nodes = rules.nodes();
     let nodes = rules.upgrades(nodes, &artifacts, &hooks, &backups);
+    let unsound = rules.unsound;
+    let sound = |n: &&DesiredNode| !unsound.contains(n.spec.name.as_str());
+    let sound_nodes = nodes.iter().filter(sound).cloned().collect();
     let mut findings = rules.findings;
     findings.extend(loaded.findings);
     sort(&mut findings, &set.files);
@@ -46,7 +54,7 @@ pub fn check(set: &ManifestSet) -> Checked {
         dir: set.dir.clone(),
         nodes,
     });
-    Checked { findings, desired }
+    Checked { findings, desired, sound_nodes }
 }
 
 fn unreadable(set: &ManifestSet) -> Vec<Finding> {

@@ -162,7 +162,7 @@ pub(super) enum UpgradeCommand {
 #[derive(Debug, clap::Args)]
 pub(super) struct ReconcileOptions {
     /// Wait at closed gates until everything is done, or for this long, such as "10m"
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "forever")]
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "forever")]
     pub(super) wait: Option<String>,
     /// Show which steps would run and what their gates say; change nothing
     #[arg(long, conflicts_with_all = ["wait", "abort"])]

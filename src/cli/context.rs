@@ -25,6 +25,16 @@ impl Context {
         Ok(Self { wish, layout })
     }
 
+    /// The same for commands that must work whatever is wrong elsewhere in the set.
+    pub(super) fn open_node(global: &Global) -> Result<Self, CliError> {
+        let (wish, complaint) = Wish::read_node(&set_dir(global), global.node.as_deref())?;
+        if let Some(complaint) = complaint {
+            super::out::line(&format!("visor: {}; see `visor plan check`", complaint.describe()));
+        }
+        let layout = Layout::new(&wish.node.spec.root);
+        Ok(Self { wish, layout })
+    }
+
     pub(super) fn node(&self) -> &DesiredNode {
         &self.wish.node
     }

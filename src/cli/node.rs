@@ -151,7 +151,7 @@ fn refuse_open_run(host: &RealHost) -> Result<(), CliError> {
 }
 
 pub(super) fn stop(global: &Global, reason: &str) -> Result<Exit, CliError> {
-    let cx = Context::open(global)?;
+    let cx = Context::open_node(global)?;
     let stop = StopOverride {
         reason: reason.to_owned(),
         by: person(),
@@ -212,7 +212,7 @@ fn wait_for(
 }
 
 pub(super) fn hold(global: &Global, reason: &str, time: Option<&str>) -> Result<Exit, CliError> {
-    let cx = Context::open(global)?;
+    let cx = Context::open_node(global)?;
     let until = match time {
         None => None,
         Some(text) => {
@@ -242,7 +242,7 @@ pub(super) fn hold(global: &Global, reason: &str, time: Option<&str>) -> Result<
 }
 
 pub(super) fn release_hold(global: &Global) -> Result<Exit, CliError> {
-    let cx = Context::open(global)?;
+    let cx = Context::open_node(global)?;
     let mut was = false;
     cx.override_("release-hold", |now| was = now.hold.take().is_some())?;
     out::line(if was {

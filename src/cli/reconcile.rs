@@ -53,6 +53,7 @@ pub(super) fn reconcile(global: &Global, options: &ReconcileOptions) -> Result<E
         supervised: false,
         stuck: Arc::default(),
         report: &mut report,
+        complaint: String::new(),
     }
     .run()?;
     drop(report);
@@ -194,6 +195,7 @@ fn abort(mut cx: Context) -> Result<Exit, CliError> {
                 supervised: true,
                 stuck: Arc::default(),
                 report: &mut report,
+                complaint: String::new(),
             };
             let end = pass.run()?;
             drop(report);

@@ -59,12 +59,10 @@ pub(super) fn rehearse(global: &Global, options: &RehearseOptions) -> Result<Exi
             path: std::env::temp_dir(),
             source,
         })?;
-    let home = temporary.path().to_owned();
-    let kept = options.keep.then(|| temporary.keep());
-    let staged = stage(wish.node, &home, options.bad)?;
+        let staged = stage(wish.node, temporary.path(), options.bad)?;
     let rehearsed = perform(staged, options.format)?;
-    if let Some(path) = kept {
-        out::line(&format!("visor: kept in {}", path.display()));
+    if options.keep {
+        out::line(&format!("visor: kept in {}", temporary.keep().display()));
     }
     Ok(rehearsed)
 }
@@ -113,6 +111,7 @@ fn perform(staged: Staged, format: Format) -> Result<Exit, CliError> {
             supervised: false,
             stuck: Arc::default(),
             report: &mut report,
+            complaint: String::new(),
         };
         let this = pass.run()?;
         let go_on = matches!(this, PassEnd::RolledBack(_));

@@ -74,6 +74,7 @@ pub(super) fn resolve(
                 supervised: false,
                 stuck: Arc::default(),
                 report: &mut report,
+                complaint: String::new(),
             }
             .run()?;
             drop(report);

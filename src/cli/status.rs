@@ -61,7 +61,7 @@ struct LastRun {
 }
 
 pub(super) fn status(global: &Global, format: Format) -> Result<Exit, CliError> {
-    let cx = Context::open(global)?;
+    let cx = Context::open_node(global)?;
     let host = cx.host();
     let observed = observe(cx.node(), &host)?;
     let status = gather(&cx, &host, &observed)?;

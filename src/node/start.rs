@@ -61,6 +61,10 @@ pub fn start(
         &serde_json::to_vec(&record).expect("plain data"),
         false,
     )?;
+    // Some programs write into their data directory and do not make it.
+    if !node.data.path.exists() {
+        make_private_dir(&node.data.path)?;
+    }
     let log_path = layout.log();
     make_private_dir(crate::durable::parent(&log_path))?;
     let log = OpenOptions::new()

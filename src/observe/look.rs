@@ -7,7 +7,7 @@ use crate::durable::PathError;
 use crate::host::{Chains as _, HostError, NodeState, Nodes as _, RealHost, Requests as _};
 use crate::journal::{Outcome, Stage};
 use crate::model::DataSpec;
-use crate::plan::{Action, AppliedUpgrade, Fact, Liveness, Observed, OpenRun};
+use crate::plan::{Action, AppliedUpgrade, ChainFacts, Fact, Liveness, Observed, OpenRun};
 use crate::release::{CurrentError, read_current};
 use crate::store::{RecordError, read_deny};
 use std::collections::BTreeSet;
@@ -75,8 +75,12 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
         .collect();
     Ok(Observed {
         current,
+        chain: match &node {
+            Liveness::Stopped { .. } => ChainFacts::unknown("the node is not running"),
+            _ => host.chain(&spec.chain),
+        },
         node,
-        chain: host.chain(&spec.chain),
+
         data_empty: is_empty(&spec.data.path),
         data_problem: data_problem(&spec.data, &spec.root),
         slow_backup: host.stamps_unreliable(),

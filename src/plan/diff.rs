@@ -362,7 +362,7 @@ fn upgrades(
             {
                 d.block(
                     format!("upgrade {name} is due, and an override is in the way"),
-                    "See the overrides below.",
+                    "`visor release-hold` ends a hold, `visor start` a stop.",
                 );
                 first = false;
             }
