@@ -1,14 +1,14 @@
 //! One pass: finish what is open, then do all that can be done now; wait only when asked to.
 
-use super::act::start_node;
+use super::act::{start_node, stop_node};
 use super::wish::Wish;
 use crate::check::platform;
 use crate::engine::{Advance, EngineError, Run, create};
-use crate::host::{Clock as _, HostError, RealHost, Requests as _};
+use crate::host::{Clock as _, HostError, NodeState, Nodes as _, RealHost, Requests as _};
 use crate::journal::{Outcome, Stage};
-use crate::model::{RunId, UnixMs};
+use crate::model::{Answer, RunId, UnixMs};
 use crate::observe::{ObserveError, observe};
-use crate::plan::{Diff, Observed, diff};
+use crate::plan::{Diff, Fact, Liveness, Observed, OpenRun, diff};
 use crate::step::{Notice, Report};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,12 +87,15 @@ impl Pass<'_> {
             self.refresh();
             let (observed, d) = self.look()?;
             if let Some(open) = &observed.open_run {
+                if !self.supervised && !self.bring_up_for(open, &observed)? {
+                    return Ok(PassEnd::Interrupted);
+                }
                 match self.drive(open.run)? {
                     Driven::Next => continue,
                     Driven::End(end) => return Ok(end),
                 }
             }
-            crate::host::Nodes::release_node(self.host);
+            self.host.release_node();
             let free = observed.overrides.hold.is_none() && observed.overrides.stop.is_none();
             let ahead = d
                 .next
@@ -126,6 +129,7 @@ impl Pass<'_> {
             if observed.overrides.stop.is_some() || observed.overrides.hold.is_some() {
                 why.extend(d.overrides.iter().cloned());
             }
+            self.honour_stop()?;
             let idle = why.is_empty() && d.scheduled.is_empty();
             match self.patience {
                 Patience::OnePass if why.is_empty() => return Ok(PassEnd::Done),
@@ -152,6 +156,32 @@ impl Pass<'_> {
         }
     }
 
+    /// A run that waits at its gates needs a node that answers; true unless interrupted.
+    fn bring_up_for(&self, open: &OpenRun, observed: &Observed) -> Result<bool, AgentError> {
+        let down = matches!(observed.node, Liveness::Stopped { .. });
+        let has_release = matches!(observed.current, Fact::Known(Some(_)));
+        let wanted = open.stuck.is_none() && open.waits && observed.overrides.stop.is_none();
+        if !(down && has_release && wanted) {
+            return Ok(true);
+        }
+        match start_node(&self.wish.node, self.host) {
+            Ok(_) => Ok(true),
+            Err(HostError::Interrupted) => Ok(false),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Without a supervisor, an operator's `visor stop` is carried out here.
+    fn honour_stop(&self) -> Result<(), AgentError> {
+        if self.supervised || self.host.overrides()?.stop.is_none() {
+            return Ok(());
+        }
+        if let NodeState::Running { .. } = self.host.node()? {
+            stop_node(&self.wish.node, self.host)?;
+        }
+        Ok(())
+    }
+
     fn refresh(&mut self) {
         let complaint = match self.wish.refresh() {
             Ok(()) => String::new(),
@@ -164,6 +194,7 @@ impl Pass<'_> {
             self.report.notice(Notice::Warn(complaint.clone()));
         }
         self.complaint = complaint;
+        self.host.adopt(&self.wish.node.spec);
     }
 
     fn look(&self) -> Result<(Observed, Diff), AgentError> {
@@ -183,6 +214,7 @@ impl Pass<'_> {
     /// Recovers a run and takes it as far as patience goes.
     fn drive(&mut self, id: RunId) -> Result<Driven, AgentError> {
         let mut run = Run::recover(self.host, id)?;
+        self.host.adopt(&run.plan.node);
         let mut looked_at = self.host.now();
         loop {
             let end = match run.advance(self.report)? {
@@ -195,10 +227,16 @@ impl Pass<'_> {
                         if self.superseded(&mut run)? {
                             return Ok(Driven::Next);
                         }
+                        self.host.adopt(&run.plan.node);
+                    }
+                    if run.status().stage == Stage::Preparing {
+                        self.honour_stop()?;
                     }
                     LOOK_EVERY
                 }
                 Advance::Stuck(at) => {
+                    // Whatever is said now, nobody else may start the node before it is done.
+                    self.host.claim_node();
                     let word = self.host.overrides()?.resolution;
                     if let Some(word) =
                         word.filter(|w| w.run == id && w.seq == run.status().n_records)
@@ -210,18 +248,22 @@ impl Pass<'_> {
                     }
                     let overrides = self.host.overrides()?;
                     if overrides.abort == Some(id) {
-                        run.resolve(
-                            crate::model::Answer::RollBack,
-                            "an operator",
-                            "--abort",
-                            self.report,
-                        )?;
-                        self.host.settle(id, None)?;
+                        // Before the critical section the abort itself cancels the run, once it is no longer stuck.
+                        let preparing = *at.stage == Stage::Preparing;
+                        let answer = if preparing {
+                            Answer::NotDone
+                        } else {
+                            Answer::RollBack
+                        };
+                        run.resolve(answer, "an operator", "--abort", self.report)?;
+                        if !preparing {
+                            self.host.settle(id, None)?;
+                        }
                         self.stuck.store(false, Ordering::Release);
                         continue;
                     }
                     self.stuck.store(true, Ordering::Release);
-                    crate::host::Nodes::release_node(self.host);
+                    self.host.release_node();
                     let step = run
                         .plan
                         .step(&at.step)

@@ -54,11 +54,12 @@ pub fn supervise(
         });
         let mut report = new_report();
         let mut keeper = Keeper {
-            wish,
+            wish: wish.clone(),
             host: &host,
             stuck: &stuck,
-            died_at: None,
-            announced: false,
+            tried: None,
+            known: None,
+            told_of_end: false,
         };
         while host.pause(TICK).is_ok() {
             if let Some(Err(error)) = baton.unless_claimed(|| keeper.tick(report.as_mut())) {
@@ -115,54 +116,60 @@ fn reconcile_forever(
 
 /// The part that keeps the node alive.
 struct Keeper<'a> {
-    wish: &'a Wish,
+    wish: Wish,
     host: &'a RealHost,
     stuck: &'a AtomicBool,
-    died_at: Option<Instant>,
-    announced: bool,
+    /// When this visor last tried to start the node.
+    tried: Option<Instant>,
+    /// The process that was last told of.
+    known: Option<StartId>,
+    told_of_end: bool,
 }
 
 impl Keeper<'_> {
     fn tick(&mut self, report: &mut dyn Report) -> Result<(), HostError> {
         let stop_wanted = self.host.overrides()?.stop.is_some();
         match self.host.node()? {
-            NodeState::Running { pid, .. } => {
-                self.died_at = None;
-                if stop_wanted {
+            NodeState::Running { pid, .. } if stop_wanted => {
+                report.notice(Notice::Warn(format!(
+                    "stopping pid {pid}: an operator asked for it"
+                )));
+                // The next start is the operator's, and waits for nothing.
+                (self.tried, self.known) = (None, None);
+                if self.host.stop(&self.wish.node.spec.stop)?.is_none() {
                     report.notice(Notice::Warn(format!(
-                        "stopping pid {pid}: an operator asked for it"
+                        "pid {pid} does not end within its grace"
                     )));
-                    self.announced = false;
-                    if self.host.stop(&self.wish.node.spec.stop)?.is_none() {
-                        report.notice(Notice::Warn(format!(
-                            "pid {pid} does not end within its grace"
-                        )));
-                    }
-                } else if !self.announced {
-                    self.announced = true;
+                }
+            }
+            NodeState::Running { pid, start, .. } => {
+                if self.known != Some(start) {
+                    self.known = Some(start);
+                    self.told_of_end = false;
                     report.notice(Notice::Warn(format!("the node runs, pid {pid}")));
                 }
             }
             NodeState::Gone { exit, .. } if !stop_wanted && !self.stuck.load(Ordering::Acquire) => {
-                let has_release = crate::host::Releases::current(self.host)?.is_some();
-                let first = self.died_at.is_none();
-                let died_at = *self.died_at.get_or_insert_with(Instant::now);
+                if crate::host::Releases::current(self.host)?.is_none() {
+                    return Ok(());
+                }
                 let delay = self.wish.node.spec.restart.delay;
-                // A node that never ran in this visor's time is not a crashed one.
-                let due = !self.announced || died_at.elapsed() >= delay;
-                if has_release && first && self.announced {
+                if self.known.is_some() && !self.told_of_end {
+                    self.told_of_end = true;
+                    self.tried = Some(Instant::now());
                     let exit = exit.as_deref().unwrap_or("exit status unknown");
                     report.notice(Notice::Warn(format!(
                         "the node has ended ({exit}); it is started again in {delay:?}"
                     )));
                 }
-                if has_release && due {
-                    self.host.start(
-                        StartId(self.host.new_ulid()),
-                        &expand_launch(&self.wish.node.spec),
-                    )?;
-                    self.died_at = None;
-                    self.announced = false;
+                // A node that never ran in this visor's time is not a crashed one; one that ends at once is.
+                if self.tried.is_none_or(|at| at.elapsed() >= delay) {
+                    self.tried = Some(Instant::now());
+                    if self.wish.refresh().is_ok() {
+                        self.host.adopt(&self.wish.node.spec);
+                    }
+                    let launch = expand_launch(&self.wish.node.spec);
+                    self.host.start(StartId(self.host.new_ulid()), &launch)?;
                 }
             }
             _ => {}

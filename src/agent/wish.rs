@@ -2,9 +2,9 @@
 
 use crate::check::{DesiredNode, check};
 use crate::diag::{Finding, Severity, SourceText};
+use crate::manifest::ManifestSet;
 use crate::observe::{RootError, find_root};
 use crate::source::{SourceError, read_set};
-use crate::manifest::ManifestSet;
 use std::path::{Path, PathBuf};
 
 /// The wish for one node, and where it comes from.
@@ -29,6 +29,8 @@ pub enum WishError {
     },
     #[error("the set {} has no node", .0.display())]
     NoNode(PathBuf),
+    #[error("the node's root is now {}; that takes a new start of visor", .0.display())]
+    RootMoved(PathBuf),
     #[error("the set has the nodes {}; say which with --node or VISOR_NODE", .0.join(", "))]
     WhichNode(Vec<String>),
     #[error("the set has no node \"{name}\"; it has {}", .known.join(", "))]
@@ -37,17 +39,34 @@ pub enum WishError {
 
 impl WishError {
     fn findings(set: ManifestSet, findings: Vec<Finding>) -> Self {
-        let errors = findings.into_iter().filter(|f| f.severity == Severity::Error).collect();
-        Self::Findings { dir: set.dir, findings: errors, files: set.files }
+        let errors = findings
+            .into_iter()
+            .filter(|f| f.severity == Severity::Error)
+            .collect();
+        Self::Findings {
+            dir: set.dir,
+            findings: errors,
+            files: set.files,
+        }
     }
 
     /// The error with its first finding and where that is.
     pub fn describe(&self) -> String {
-        let Self::Findings { findings, files, .. } = self else { return self.to_string() };
+        let Self::Findings {
+            findings, files, ..
+        } = self
+        else {
+            return self.to_string();
+        };
         let first = findings.first().map(|f| {
             let file = &files[f.place.file];
             let (line, column) = file.position(f.place.start);
-            format!(": {}:{line}:{column} {} {}", file.path, f.code.as_str(), f.message)
+            format!(
+                ": {}:{line}:{column} {} {}",
+                file.path,
+                f.code.as_str(),
+                f.message
+            )
         });
         format!("{self}{}", first.unwrap_or_default())
     }
@@ -66,7 +85,10 @@ impl Wish {
 
     /// The same for what must work whatever is wrong elsewhere in the set: stopping a node, and looking at it. Says what
     /// is wrong when the node itself could be read.
-    pub fn read_node(dir: &Path, name: Option<&str>) -> Result<(Self, Option<WishError>), WishError> {
+    pub fn read_node(
+        dir: &Path,
+        name: Option<&str>,
+    ) -> Result<(Self, Option<WishError>), WishError> {
         let set = read_set(dir)?;
         let checked = check(&set);
         let at = set.dir.clone();
@@ -88,11 +110,17 @@ impl Wish {
         let node = match name {
             Some(name) => nodes
                 .find(|n| n.spec.name.as_str() == name)
-                .ok_or_else(|| WishError::UnknownNode { name: name.to_owned(), known })?,
+                .ok_or_else(|| WishError::UnknownNode {
+                    name: name.to_owned(),
+                    known,
+                })?,
             None if known.len() > 1 => return Err(WishError::WhichNode(known)),
             None => nodes.next().ok_or_else(|| WishError::NoNode(dir.clone()))?,
         };
-        let mut wish = Self { dir: Some(dir), node };
+        let mut wish = Self {
+            dir: Some(dir),
+            node,
+        };
         if !wish.node.root_given {
             wish.node.spec.root = find_root(&wish.node.spec.home)?;
         }
@@ -107,6 +135,9 @@ impl Wish {
     pub fn refresh(&mut self) -> Result<(), WishError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let next = Self::read(dir, Some(self.node.spec.name.as_str()))?;
+        if next.node.spec.root != self.node.spec.root {
+            return Err(WishError::RootMoved(next.node.spec.root));
+        }
         *self = next;
         Ok(())
     }

@@ -35,6 +35,10 @@ pub enum BackupError {
     KeepDiffers(PathBuf),
     #[error("{} could not be exchanged with its copy; the file system may not support it", .0.display())]
     NoExchange(PathBuf),
+    #[error("{} leads out of the data directory, so a copy would not hold what it names; exclude it or keep it", .0.display())]
+    LinkOutside(PathBuf),
+    #[error("the part was begun for {}, and the data are {}", .begun.display(), .now.display())]
+    OtherSource { begun: PathBuf, now: PathBuf },
     #[error("the pre-copy failed: {0}")]
     Precopy(String),
 }

@@ -59,7 +59,10 @@ impl Precopier {
         }
         try_exchange(&paths.part.join("tmp"))?;
         let baseline = match Baseline::read(&paths.part.join("baseline")) {
-            Ok(Some(found)) if found.source == view.dir && found.generation == generation => found,
+            Ok(Some(mut found)) if found.source == view.dir && found.generation == generation => {
+                align(&paths.part.join("tree"), &mut found)?;
+                found
+            }
             _ => {
                 // What an unfinished first round left is not in any baseline.
                 let tree = paths.part.join("tree");
@@ -98,16 +101,23 @@ impl Precopier {
         }
     }
 
-    pub fn has_ended(&self) -> bool {
-        self.ended.is_some()
+    /// True while rounds go on.
+    pub fn is_at_work(&self) -> bool {
+        self.thread.as_ref().is_some_and(|t| !t.is_finished())
     }
 
     /// One last short round, then the end.
-    pub fn end(&mut self) -> Result<(), BackupError> {
+    pub fn end(&mut self, interrupted: &dyn Fn() -> bool) -> Result<(), BackupError> {
         let Some(thread) = self.thread.take() else {
             return Ok(());
         };
         self.ask_to_end();
+        while !thread.is_finished() {
+            if interrupted() {
+                self.shared.cancel.store(true, Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let baseline = thread
             .join()
             .map_err(|_| BackupError::Precopy("its thread panicked".into()))??;
@@ -152,6 +162,7 @@ fn rounds(
         let mut copier = copier(paths, view, &spend);
         let first = baseline.entries.is_empty();
         if first {
+            links_stay_inside(view)?;
             reckon_space(&paths.part, view)?;
         }
         let changes = pass(&mut copier, view, &baseline, true, false)?;
@@ -296,6 +307,20 @@ impl<'a> Pace<'a> {
     }
 }
 
+/// A link that leads out of the data directory names data that no copy would hold.
+fn links_stay_inside(view: &DataView) -> Result<(), BackupError> {
+    for (path, entry) in scan(view)? {
+        if entry.kind == Kind::Link {
+            let link = view.dir.join(path);
+            let target = std::fs::canonicalize(&link);
+            if target.is_ok_and(|t| !t.starts_with(&view.dir)) {
+                return Err(BackupError::LinkOutside(link));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn reckon_space(part: &Path, view: &DataView) -> Result<(), BackupError> {
     let need = scan(view)?
         .values()
@@ -316,6 +341,29 @@ fn enough_space(dir: &Path, need: u64) -> Result<(), BackupError> {
             available,
         });
     }
+    Ok(())
+}
+
+/// After a cut: removes from the tree what the baseline does not know, and from the baseline what the tree lacks, so that
+/// both say the same. A round that was cut has changed the one and not the other.
+pub(super) fn align(tree: &Path, baseline: &mut Baseline) -> Result<(), BackupError> {
+    let there = scan(&DataView::all(tree)?)?;
+    for (path, _) in there.iter().rev() {
+        if !baseline.entries.contains_key(path) {
+            let full = tree.join(path);
+            match std::fs::symlink_metadata(&full) {
+                Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&full).at("remove", &full)?,
+                Ok(_) => std::fs::remove_file(&full).at("remove", &full)?,
+                Err(_) => {}
+            }
+        }
+    }
+    let same_kind = |path: &PathBuf, entry: &Entry| {
+        entry.kind == Kind::Kept || there.get(path).is_some_and(|t| t.kind == entry.kind)
+    };
+    baseline
+        .entries
+        .retain(|path, entry| same_kind(path, entry));
     Ok(())
 }
 

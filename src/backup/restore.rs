@@ -42,7 +42,11 @@ pub fn carry_keep(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Resul
         .filter(|(_, e)| e.kind == Kind::Kept)
         .collect();
     let sealed = sealed_state(&paths.done, generation)?;
-    for (path, _) in sealed.entries.iter().filter(|(_, e)| e.kind == Kind::Kept) {
+    for path in view
+        .must_keep
+        .iter()
+        .filter(|p| sealed.entries.contains_key(*p))
+    {
         if !live.contains_key(path) {
             return Err(BackupError::KeepMissing(view.dir.join(path)));
         }

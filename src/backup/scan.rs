@@ -67,16 +67,41 @@ pub struct DataView {
     pub dir: PathBuf,
     exclude: GlobSet,
     keep: GlobSet,
+    /// `keep` paths without wildcards: files that must not vanish.
+    pub must_keep: Vec<PathBuf>,
 }
 
 impl DataView {
     pub fn new(data: &DataSpec) -> Result<Self, BackupError> {
         let dir = fs::canonicalize(&data.path).at("resolve", &data.path)?;
+        let literal = |p: &&String| !p.contains(['*', '?', '[', '{']);
         Ok(Self {
             dir,
             exclude: globs(&data.exclude)?,
             keep: globs(&data.keep)?,
+            must_keep: data
+                .keep
+                .iter()
+                .filter(literal)
+                .map(PathBuf::from)
+                .collect(),
         })
+    }
+
+    /// A directory without exceptions.
+    pub fn all(dir: &Path) -> Result<Self, BackupError> {
+        let (exclude, keep) = (globs(&[])?, globs(&[])?);
+        Ok(Self {
+            dir: dir.to_owned(),
+            exclude,
+            keep,
+            must_keep: vec![],
+        })
+    }
+
+    /// True when a path, or a directory above it, is disposable and not kept.
+    fn is_excluded(&self, path: &Path) -> bool {
+        !self.is_kept(path) && path.ancestors().any(|p| self.exclude.is_match(p))
     }
 
     /// True for a path below `dir` that `keep` names, itself or by a directory above it.
@@ -114,9 +139,6 @@ pub fn scan(view: &DataView) -> Result<BTreeMap<PathBuf, Entry>, BackupError> {
         for found in list {
             let found = found.at("list", &dir)?;
             let path = rel.join(found.file_name());
-            if view.exclude.is_match(&path) {
-                continue;
-            }
             let full = found.path();
             let Some(meta) = gone_is_none(found.metadata(), "look at", &full)? else {
                 continue;
@@ -131,8 +153,13 @@ pub fn scan(view: &DataView) -> Result<BTreeMap<PathBuf, Entry>, BackupError> {
                 _ => continue,
             };
             let kept = view.is_kept(&path);
-            if kind == Kind::Dir {
+            let excluded = view.is_excluded(&path);
+            // Something that is kept may lie below what is excluded.
+            if kind == Kind::Dir && !(excluded && view.keep.is_empty()) {
                 dirs.push(path.clone());
+            }
+            if excluded {
+                continue;
             }
             let kind = if kept { Kind::Kept } else { kind };
             entries.insert(

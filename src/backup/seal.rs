@@ -3,7 +3,7 @@
 use super::GenPaths;
 use super::baseline::{Baseline, Sealed, read_seal};
 use super::error::BackupError;
-use super::precopy::{copier, pass, same};
+use super::precopy::{align, copier, pass, same};
 use super::scan::{DataView, scan};
 use crate::durable::{AtPath as _, create_private, parent, sync_dir};
 use crate::host::{SealReport, SealState};
@@ -27,9 +27,20 @@ pub fn seal(
     let view = DataView::new(data)?;
     let baseline = match baseline {
         Some(baseline) => baseline,
-        None => Baseline::read(&paths.part.join("baseline"))?
-            .ok_or(BackupError::NoBaseline(generation))?,
+        None => {
+            let mut found = Baseline::read(&paths.part.join("baseline"))?
+                .ok_or(BackupError::NoBaseline(generation))?;
+            align(&paths.part.join("tree"), &mut found)?;
+            found
+        }
     };
+    if baseline.source != view.dir {
+        let begun = baseline.source;
+        return Err(BackupError::OtherSource {
+            begun,
+            now: view.dir,
+        });
+    }
     let mut copier = copier(paths, &view, &|_| Ok(()));
     let changes = pass(&mut copier, &view, &baseline, false, compare)?;
     copier.sync_dirs()?;

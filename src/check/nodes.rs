@@ -88,7 +88,7 @@ impl<'a> Rules<'a> {
             for (key, globs) in [("exclude", &node.data.exclude), ("keep", &node.data.keep)] {
                 for (i, glob) in globs.iter().enumerate() {
                     let bad = glob.starts_with('/')
-                        || glob.split('/').any(|p| p == "..")
+                        || glob.split('/').any(|p| ["..", ".", ""].contains(&p))
                         || glob.is_empty();
                     if bad || globset::Glob::new(glob).is_err() {
                         error(

@@ -54,7 +54,11 @@ pub fn check(set: &ManifestSet) -> Checked {
         dir: set.dir.clone(),
         nodes,
     });
-    Checked { findings, desired, sound_nodes }
+    Checked {
+        findings,
+        desired,
+        sound_nodes,
+    }
 }
 
 fn unreadable(set: &ManifestSet) -> Vec<Finding> {

@@ -43,7 +43,7 @@ impl Rules<'_> {
                 .and_then(|g| artifacts.get(g))
                 .cloned();
         }
-        let mut at_height: BTreeMap<(String, u64), Place> = BTreeMap::new();
+        let mut at_height: BTreeMap<(String, u64), (String, Place)> = BTreeMap::new();
         for object in &loaded.upgrades {
             let Some(parts) = self.upgrade(object, artifacts, hooks, backups) else {
                 continue;
@@ -65,9 +65,10 @@ impl Rules<'_> {
                         let finding = Finding::error(Code::BadChain, place.clone(), message, help);
                         self.push(finding.with(loaded.name_of(node.object), "this node"));
                     }
-                    if let Some(first) =
-                        at_height.insert((node.object.name.clone(), height), place.clone())
-                    {
+                    let here = (object.name.clone(), place.clone());
+                    let there = at_height.insert((node.object.name.clone(), height), here);
+                    // An upgrade that is defined twice is one mistake, and said already.
+                    if let Some((_, first)) = there.filter(|(name, _)| *name != object.name) {
                         let message = format!(
                             "two upgrades of node \"{}\" at height {height}",
                             node.object.name

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Keep a blockchain node at the release its manifests ask for
 ///
-/// Exit codes: 0 done or nothing to do · 1 findings · 2 changes or drift (diff) · 3 blocked, try again · 5 failed and rolled
+/// Exit codes: 0 done or nothing to do · 1 findings · 2 changes or drift (diff, --dry-run) · 3 blocked, try again · 5 failed and rolled
 /// back · 6 stuck, a person is needed · 7 interrupted, resumable · 64 usage · 70 an error of the machine or of visor.
 #[derive(Debug, Parser)]
 #[command(name = "visor", version, max_term_width = 100)]
@@ -53,7 +53,8 @@ pub(super) enum Command {
     Plan(PlanCommand),
     /// Do all that can be done now, once
     ///
-    /// Finishes what was cut off, starts the node, and applies the upgrade that is due. At a closed gate it stops, says what it
+    /// Finishes what was cut off, starts the node, and applies the upgrade that is due; one that is not due is only listed. At
+    /// a closed gate it stops, says what it
     /// waits for, and exits with 3.
     Reconcile(ReconcileOptions),
     /// Supervise the node and reconcile, until told to end
@@ -68,11 +69,13 @@ pub(super) enum Command {
     },
     /// Stop the node, and keep it stopped until `visor start`
     Stop {
+        /// Why, for those who look at `visor status`
         #[arg(long, default_value = "no reason given")]
         reason: String,
     },
     /// Let no upgrade begin until `visor release-hold`
     Hold {
+        /// Why, for those who look at `visor status`
         #[arg(long, default_value = "no reason given")]
         reason: String,
         /// How long it lasts, such as "2h" [default: until it is released]
@@ -83,6 +86,7 @@ pub(super) enum Command {
     ReleaseHold,
     /// Show what is, what should be, and what visor waits for
     Status {
+        /// For people or for programs
         #[arg(long, value_enum, default_value = "human")]
         format: Format,
     },
@@ -94,6 +98,7 @@ pub(super) enum Command {
         /// What happened
         #[arg(value_enum)]
         answer: ResolveAnswer,
+        /// Why, for those who look at `visor status`
         #[arg(long, default_value = "no reason given")]
         reason: String,
     },
@@ -129,11 +134,13 @@ pub(super) enum PlanCommand {
     Check {
         /// Sets; of a file, the set of its directory [default: the one of --manifests]
         paths: Vec<PathBuf>,
+        /// For people or for programs
         #[arg(long, value_enum, default_value = "human")]
         format: Format,
     },
     /// Compare what is wanted with what is: drift, changes, scheduled, blocked
     Diff {
+        /// For people or for programs
         #[arg(long, value_enum, default_value = "human")]
         format: Format,
     },
@@ -141,6 +148,7 @@ pub(super) enum PlanCommand {
     Show {
         /// Only this upgrade
         upgrade: Option<String>,
+        /// For people or for programs
         #[arg(long, value_enum, default_value = "tree")]
         format: ShowFormat,
     },
@@ -154,6 +162,7 @@ pub(super) enum UpgradeCommand {
     Retry { name: String },
     /// List the node's upgrades and their states
     List {
+        /// For people or for programs
         #[arg(long, value_enum, default_value = "human")]
         format: Format,
     },
@@ -176,6 +185,7 @@ pub(super) struct ReconcileOptions {
 pub(super) struct RehearseOptions {
     /// The set [default: the one of --manifests]
     pub(super) set: Option<PathBuf>,
+    /// For people or for programs
     #[arg(long, value_enum, default_value = "human")]
     pub(super) format: Format,
     /// Let the new releases be bad in this way, to see the roll-back
@@ -209,6 +219,7 @@ pub(super) struct DevnodeOptions {
     /// The RPC's port on 127.0.0.1 [default: no RPC]
     #[arg(long)]
     pub(super) port: Option<u16>,
+    /// Name of the release, written into every block
     #[arg(long, default_value = "dev")]
     pub(super) release: String,
     /// Time between blocks

@@ -29,7 +29,10 @@ impl Context {
     pub(super) fn open_node(global: &Global) -> Result<Self, CliError> {
         let (wish, complaint) = Wish::read_node(&set_dir(global), global.node.as_deref())?;
         if let Some(complaint) = complaint {
-            super::out::line(&format!("visor: {}; see `visor plan check`", complaint.describe()));
+            super::out::line(&format!(
+                "visor: {}; see `visor plan check`",
+                complaint.describe()
+            ));
         }
         let layout = Layout::new(&wish.node.spec.root);
         Ok(Self { wish, layout })

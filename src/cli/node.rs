@@ -4,14 +4,15 @@ use super::args::{DevnodeCommand, DevnodeOptions, Global};
 use super::context::{Context, person};
 use super::error::{CliError, Exit};
 use super::out;
+use super::reconcile::one_pass;
 use super::report::Lines;
-use crate::agent::{start_node, stop_node};
+use crate::agent::{AgentError, start_node, stop_node};
 use crate::check::{duration, platform};
 use crate::devnode::{DevnodeConfig, check_data, run_devnode};
 use crate::engine::{Advance, Run, create};
-use crate::host::{NodeState, Nodes as _, RealHost, wall_clock};
+use crate::host::{NodeState, Nodes as _, RealHost, StopReport, wall_clock};
 use crate::model::{Release, rfc3339};
-use crate::observe::run_summaries;
+use crate::observe::{ObserveError, run_summaries};
 use crate::plan::{Hold, StopOverride, compile_install};
 use crate::release::read_current;
 use std::process::ExitCode;
@@ -22,7 +23,15 @@ pub(super) fn start(global: &Global, release: Option<&str>) -> Result<Exit, CliE
     match cx.try_lock("start")? {
         Ok(_lock) => {
             let host = cx.host();
-            refuse_open_run(&host)?;
+            if let Some(open) = open_run(&host)? {
+                if release.is_some() {
+                    let help = "`visor reconcile` finishes it.";
+                    return Err(CliError::usage(format!("run {open} is not finished"), help));
+                }
+                cx.override_("start", |now| now.stop = None)?;
+                out::line(&format!("visor: run {open} goes on, and starts the node"));
+                return one_pass(cx);
+            }
             if let Some(name) = release {
                 say_release(&cx, &host, name)?;
             }
@@ -134,20 +143,11 @@ fn say_release(cx: &Context, host: &RealHost, name: &str) -> Result<(), CliError
     }
 }
 
-fn refuse_open_run(host: &RealHost) -> Result<(), CliError> {
-    let runs = run_summaries(host).map_err(crate::observe::ObserveError::from)?;
-    match runs.iter().rfind(|r| r.is_open()) {
-        None => Ok(()),
-        Some(open) => Err(CliError::usage(
-            format!(
-                "run {} ({}) is not finished: {}",
-                open.run,
-                open.plan.action.describe(),
-                open.status.stage.word()
-            ),
-            "`visor reconcile` finishes it, and starts the node.",
-        )),
-    }
+/// The open run and what it is for.
+fn open_run(host: &RealHost) -> Result<Option<String>, CliError> {
+    let runs = run_summaries(host).map_err(ObserveError::from)?;
+    let open = runs.iter().rfind(|r| r.is_open());
+    Ok(open.map(|r| format!("{} ({})", r.run, r.plan.action.describe())))
 }
 
 pub(super) fn stop(global: &Global, reason: &str) -> Result<Exit, CliError> {
@@ -160,7 +160,7 @@ pub(super) fn stop(global: &Global, reason: &str) -> Result<Exit, CliError> {
     cx.override_("stop", |now| now.stop = Some(stop))?;
     let host = cx.host();
     match cx.try_lock("stop")? {
-        Ok(_lock) => match stop_node(cx.node(), &host)? {
+        Ok(_lock) => match stop_in_run(&cx, &host)? {
             Some(report) => {
                 let exit = report.exit.unwrap_or_else(|| "no exit record".into());
                 out::line(&format!(
@@ -193,6 +193,16 @@ pub(super) fn stop(global: &Global, reason: &str) -> Result<Exit, CliError> {
             }
         }
     }
+}
+
+/// Stops the node; an open run is told first that the node's death is ours.
+fn stop_in_run(cx: &Context, host: &RealHost) -> Result<Option<StopReport>, CliError> {
+    let runs = run_summaries(host).map_err(ObserveError::from)?;
+    if let Some(open) = runs.iter().rfind(|r| r.is_open()) {
+        let paused = Run::recover(host, open.run).and_then(|mut run| run.paused("visor stop"));
+        paused.map_err(AgentError::from)?;
+    }
+    Ok(stop_node(cx.node(), host)?)
 }
 
 /// True once the node's state is as wanted; false when the time is over.

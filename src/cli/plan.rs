@@ -8,7 +8,7 @@ use crate::check::{self, platform};
 use crate::diag::{Code, Finding, Place, Severity, SourceText, human, json};
 use crate::model::Release;
 use crate::observe::observe;
-use crate::plan::{Plan, compile_upgrade, diff as compare, diff_text, plan_tree};
+use crate::plan::{Diff, Plan, compile_upgrade, diff as compare, diff_text, plan_tree};
 use crate::source::read_set;
 use std::path::PathBuf;
 
@@ -88,13 +88,18 @@ pub(super) fn diff(global: &Global, format: Format) -> Result<Exit, CliError> {
         Format::Human => out::data(&diff_text(&d)),
         Format::Json => out::json(&d),
     }
-    Ok(if d.has_changes() {
+    Ok(exit_of(&d))
+}
+
+/// 2 when there is something to do, 3 when that is blocked, else 0.
+pub(super) fn exit_of(d: &Diff) -> Exit {
+    if d.has_changes() {
         Exit::Changes
     } else if d.blocked.is_empty() {
         Exit::Done
     } else {
         Exit::Blocked
-    })
+    }
 }
 
 pub(super) fn show(

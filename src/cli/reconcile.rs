@@ -8,16 +8,18 @@ use super::report::Lines;
 use crate::agent::{Pass, PassEnd, Patience, Supervised, supervise};
 use crate::check::{duration, platform};
 use crate::host::{Baton, Chains as _, RealHost, Requests as _, wall_clock};
+use crate::journal::Outcome;
 use crate::model::human_ms;
-use crate::observe::{observe, run_summaries};
+use crate::observe::{ObserveError, observe, run_summaries};
 use crate::plan::{Gate, Plan, StepKind, chain_safe, diff as compare, diff_text, trigger};
 use crate::release::is_staged;
 use crate::step::row;
 use crate::store::{LockError, StateLock};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How long `run` waits for another command to pass.
-const PASSING: std::time::Duration = std::time::Duration::from_secs(10);
+const PASSING: Duration = Duration::from_secs(10);
 
 pub(super) fn reconcile(global: &Global, options: &ReconcileOptions) -> Result<Exit, CliError> {
     let mut cx = Context::open(global)?;
@@ -112,11 +114,7 @@ fn dry_run(cx: &Context) -> Result<Exit, CliError> {
     let d = compare(cx.node(), &observed, &platform());
     out::data(&diff_text(&d));
     let Some(plan) = &d.next else {
-        return Ok(if d.has_changes() {
-            Exit::Changes
-        } else {
-            Exit::Done
-        });
+        return Ok(super::plan::exit_of(&d));
     };
     out::data(&format!("\nsteps of {}\n", plan.action.describe()));
     for step in &plan.steps {
@@ -127,11 +125,7 @@ fn dry_run(cx: &Context) -> Result<Exit, CliError> {
             row(&step.kind).class.word()
         ));
     }
-    Ok(if d.has_changes() {
-        Exit::Changes
-    } else {
-        Exit::Done
-    })
+    Ok(super::plan::exit_of(&d))
 }
 
 fn probe(host: &RealHost, plan: &Plan, kind: &StepKind) -> Result<String, CliError> {
@@ -163,9 +157,9 @@ fn probe(host: &RealHost, plan: &Plan, kind: &StepKind) -> Result<String, CliErr
 }
 
 /// Asks the open run to turn back: through the visor that works on it, or here.
-fn abort(mut cx: Context) -> Result<Exit, CliError> {
+fn abort(cx: Context) -> Result<Exit, CliError> {
     let host = cx.host();
-    let runs = run_summaries(&host).map_err(crate::observe::ObserveError::from)?;
+    let runs = run_summaries(&host).map_err(ObserveError::from)?;
     let Some(open) = runs.iter().rfind(|r| r.is_open()) else {
         return Err(CliError::usage(
             "no run is open, so there is nothing to abort",
@@ -183,54 +177,58 @@ fn abort(mut cx: Context) -> Result<Exit, CliError> {
     }
     let run = open.run;
     cx.override_(&format!("abort run {run}"), |now| now.abort = Some(run))?;
-    match cx.try_lock("reconcile --abort")? {
-        Ok(_lock) => {
-            let ambient = ambient_with_signals()?;
-            let host = RealHost::new(&cx.node().spec, ambient, Baton::default());
-            let mut report = Lines::new();
-            let mut pass = Pass {
-                host: &host,
-                wish: &mut cx.wish,
-                patience: Patience::OnePass,
-                supervised: true,
-                stuck: Arc::default(),
-                report: &mut report,
-                complaint: String::new(),
-            };
-            let end = pass.run()?;
-            drop(report);
-            Ok(tell(&end))
-        }
-        Err(owner) => {
-            let who = owner.map_or_else(
-                || "another visor".into(),
-                |o| format!("`visor {}` (pid {})", o.command, o.pid),
-            );
-            out::line(&format!(
-                "visor: asked {who} to turn run {run} back; waiting"
-            ));
-            loop {
-                let runs = run_summaries(&host).map_err(crate::observe::ObserveError::from)?;
-                let found = runs.into_iter().find(|r| r.run == run);
-                if let Some((outcome, detail)) = found.as_ref().and_then(|r| r.outcome()) {
-                    use crate::journal::Outcome;
-                    let detail = detail.to_owned();
-                    return Ok(tell(&match outcome {
-                        Outcome::RolledBack => PassEnd::RolledBack(detail),
-                        Outcome::Cancelled | Outcome::Abandoned => PassEnd::Cancelled(detail),
-                        Outcome::GivenUp => PassEnd::GivenUp(detail),
-                        Outcome::Committed => {
-                            return Err(CliError::usage(
-                                format!("run {run} was committed before the request reached it"),
-                                "Write an upgrade to another release instead.",
-                            ));
-                        }
-                    }));
-                }
-                std::thread::sleep(std::time::Duration::from_millis(200));
+    let mut told = false;
+    loop {
+        match cx.try_lock("reconcile --abort")? {
+            Ok(_lock) => return one_pass(cx),
+            Err(owner) if !told => {
+                told = true;
+                let who = owner.map_or_else(
+                    || "another visor".into(),
+                    |o| format!("`visor {}` (pid {})", o.command, o.pid),
+                );
+                out::line(&format!(
+                    "visor: asked {who} to turn run {run} back; waiting"
+                ));
             }
+            Err(_) => {}
         }
+        let runs = run_summaries(&host).map_err(ObserveError::from)?;
+        let found = runs.into_iter().find(|r| r.run == run);
+        if let Some((outcome, detail)) = found.as_ref().and_then(|r| r.outcome()) {
+            let detail = detail.to_owned();
+            return Ok(tell(&match outcome {
+                Outcome::RolledBack => PassEnd::RolledBack(detail),
+                Outcome::Cancelled | Outcome::Abandoned => PassEnd::Cancelled(detail),
+                Outcome::GivenUp => PassEnd::GivenUp(detail),
+                Outcome::Committed => {
+                    return Err(CliError::usage(
+                        format!("run {run} was committed before the request reached it"),
+                        "Write an upgrade to another release instead.",
+                    ));
+                }
+            }));
+        }
+        std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+/// One pass by a command that holds the lock, for a run that is open.
+pub(super) fn one_pass(mut cx: Context) -> Result<Exit, CliError> {
+    let host = RealHost::new(&cx.node().spec, ambient_with_signals()?, Baton::default());
+    let mut report = Lines::new();
+    let end = Pass {
+        host: &host,
+        wish: &mut cx.wish,
+        patience: Patience::OnePass,
+        supervised: false,
+        stuck: Arc::default(),
+        report: &mut report,
+        complaint: String::new(),
+    }
+    .run()?;
+    drop(report);
+    Ok(tell(&end))
 }
 
 /// A command that passes does not keep `run` from its work; another `run` does.
@@ -245,7 +243,7 @@ fn lock_of_run(cx: &Context) -> Result<StateLock, CliError> {
             {
                 return Err(LockError::Held(owner).into());
             }
-            Err(_) => std::thread::sleep(std::time::Duration::from_millis(100)),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn rehearse(global: &Global, options: &RehearseOptions) -> Result<Exi
             path: std::env::temp_dir(),
             source,
         })?;
-        let staged = stage(wish.node, temporary.path(), options.bad)?;
+    let staged = stage(wish.node, temporary.path(), options.bad)?;
     let rehearsed = perform(staged, options.format)?;
     if options.keep {
         out::line(&format!("visor: kept in {}", temporary.keep().display()));
@@ -207,7 +207,7 @@ fn rehearsed_runs(host: &RealHost, silences: &[Silence]) -> Result<Vec<Rehearsed
 }
 
 fn text(r: &Rehearsal) -> String {
-    let mut out = String::new();
+    let mut out = String::from("\n█ the node is down or not yet healthy   ░ it serves\n");
     for run in &r.runs {
         let _ = writeln!(out, "\n{} · {}", run.what, run.outcome);
         let zero = run.timeline.rows.first().map_or(0, |row| row.began);

@@ -1,18 +1,14 @@
 //! `visor resolve`: a person's word about a stuck step.
 
 use super::args::{Global, ResolveAnswer};
-use super::context::{Context, ambient_with_signals, person};
+use super::context::{Context, person};
 use super::error::{CliError, Exit};
 use super::out;
-use super::reconcile::tell;
-use super::report::Lines;
-use crate::agent::{Pass, Patience};
-use crate::host::{Baton, RealHost};
+use super::reconcile::one_pass;
 use crate::journal::Stage;
 use crate::model::Answer;
 use crate::observe::run_summaries;
-use crate::plan::Resolution;
-use std::sync::Arc;
+use crate::plan::{Resolution, StepKind};
 use std::time::Duration;
 
 pub(super) fn resolve(
@@ -20,7 +16,7 @@ pub(super) fn resolve(
     answer: ResolveAnswer,
     reason: &str,
 ) -> Result<Exit, CliError> {
-    let mut cx = Context::open(global)?;
+    let cx = Context::open(global)?;
     let host = cx.host();
     let runs = run_summaries(&host).map_err(crate::observe::ObserveError::from)?;
     let stuck = runs
@@ -52,6 +48,16 @@ pub(super) fn resolve(
             "Say `not-done` to try the step again, or `done` once you have seen to it yourself.",
         ));
     }
+    let carries = run
+        .plan
+        .step(&at.step)
+        .is_some_and(|s| s.kind == StepKind::CarryKeep);
+    if answer == Answer::Done && carries {
+        return Err(CliError::usage(
+            "carrying signer state over cannot be taken as done: visor compares every file itself",
+            "Put the missing file into the live data directory and say `not-done`.",
+        ));
+    }
     let word = Resolution {
         run: run.run,
         seq: run.status.n_records,
@@ -64,22 +70,7 @@ pub(super) fn resolve(
         now.resolution = Some(word)
     })?;
     match cx.try_lock("resolve")? {
-        Ok(_lock) => {
-            let host = RealHost::new(&cx.node().spec, ambient_with_signals()?, Baton::default());
-            let mut report = Lines::new();
-            let end = Pass {
-                host: &host,
-                wish: &mut cx.wish,
-                patience: Patience::OnePass,
-                supervised: false,
-                stuck: Arc::default(),
-                report: &mut report,
-                complaint: String::new(),
-            }
-            .run()?;
-            drop(report);
-            Ok(tell(&end))
-        }
+        Ok(_lock) => one_pass(cx),
         Err(_) => {
             out::line(
                 "visor: told the visor that works on this node; waiting until it has taken it up",

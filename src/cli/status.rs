@@ -211,7 +211,9 @@ fn text(s: &Status, now: u64) -> String {
                 rfc3339(last.at)
             ),
         );
-        row("", last.detail.lines().next().unwrap_or_default());
+        for line in last.detail.lines().take(8) {
+            row("", line.trim_end());
+        }
     }
     row(
         "backups",

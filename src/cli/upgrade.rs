@@ -96,7 +96,7 @@ struct List {
 struct Row {
     name: String,
     trigger: String,
-    /// applied, current, denied, running, due, scheduled, passed or blocked.
+    /// applied, current, failed, running, stuck, due, scheduled, passed or blocked.
     state: &'static str,
     place: String,
     at: Option<UnixMs>,
@@ -137,7 +137,7 @@ pub(super) fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
             ("applied", Some(applied.at), None)
         } else if let Some(denied) = denied {
             (
-                "denied",
+                "failed",
                 Some(denied.at),
                 Some(denied.reason.lines().next().unwrap_or_default().to_owned()),
             )
@@ -178,6 +178,10 @@ pub(super) fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
         Format::Json => out::json(&list),
         Format::Human if list.upgrades.is_empty() => out::data("no upgrade for this node\n"),
         Format::Human => {
+            out::data(&format!(
+                "{:<10} {:<20} {:<18}\n",
+                "STATE", "UPGRADE", "TRIGGER"
+            ));
             for r in &list.upgrades {
                 let at =
                     r.at.map(|at| format!("  {}", rfc3339(at)))

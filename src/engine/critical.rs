@@ -16,7 +16,7 @@
 //! | the same, dead | end records; health fails and undoes; after a power loss one more start first |
 
 use super::run::{Advance, EngineError, Run};
-use crate::host::{Host, HostError, NodeState, StartEvidence};
+use crate::host::{Host, HostError, NodeState, Precopy, StartEvidence};
 use crate::journal::{Event, Intent};
 use crate::model::StartId;
 use crate::plan::{Gate, Phase, Step, StepKind};
@@ -45,9 +45,18 @@ impl<H: Host> Run<'_, H> {
         }
         if let Some(step) = &precopy {
             report.notice(Notice::Progress(step, "last round".into()));
-            self.host.precopy_end(self.generation())?;
+            if let Err(error) = self.host.precopy_end(self.generation()) {
+                return self.give_up(&step.clone(), error.into(), report);
+            }
         }
         self.host.claim_node();
+        // Said after the trigger opened, it still counts.
+        let overrides = self.host.overrides()?;
+        if overrides.hold.is_some() || overrides.stop.is_some() {
+            self.host.release_node();
+            let why = "an operator holds upgrades or keeps the node stopped; `visor release-hold`, `visor start`";
+            return Ok(Some(self.wait(vec![why.to_owned()], report)));
+        }
         let (gate, old_head) = self.chain_gate();
         let seen = match gate {
             Gate::Open(seen) => seen,
@@ -69,6 +78,18 @@ impl<H: Host> Run<'_, H> {
                 return Ok(Some(self.wait(vec![other.to_string()], report)));
             }
         };
+        if let Some(step) = &precopy {
+            let note = match self.host.precopy(self.generation()) {
+                Ok(Precopy::Ready { rounds, bytes }) => {
+                    format!(
+                        "{rounds} rounds, {} while the node ran",
+                        bytesize::ByteSize(bytes)
+                    )
+                }
+                _ => String::new(),
+            };
+            report.notice(Notice::Ended(step, 0, Some(note)));
+        }
         if let Some(step) = &gate_step {
             report.notice(Notice::Ended(step, 0, Some(seen.clone())));
         }
@@ -98,6 +119,10 @@ impl<H: Host> Run<'_, H> {
         report: &mut dyn Report,
     ) -> Result<Option<Advance>, EngineError> {
         self.host.claim_node();
+        if self.recovering && self.host.overrides()?.stop.is_some() {
+            let why = "an operator keeps the node stopped; `visor start` lets the run go on";
+            return Ok(Some(self.wait(vec![why.to_owned()], report)));
+        }
         let intent = self
             .status
             .intent
@@ -183,7 +208,7 @@ impl<H: Host> Run<'_, H> {
             StepError::Host(HostError::Interrupted) => return Ok(Some(Advance::Interrupted)),
             StepError::Host(other) => return Err(other.into()),
             StepError::Stuck(reason) => self.stuck(&step, &reason, report)?,
-            StepError::Failed(_) | StepError::Aborted => {
+            StepError::Failed(_) | StepError::Aborted | StepError::Stopped => {
                 let text = error.to_string();
                 report.notice(Notice::Failed(&step, &text));
                 self.record(

@@ -6,7 +6,7 @@ use crate::journal::{
     Undo, decode, encode, next_status,
 };
 use crate::model::{Answer, GenId, RunId, StartId};
-use crate::plan::{Action, Denied, Plan, PlanError, Step, StepId};
+use crate::plan::{Action, Denied, Phase, Plan, PlanError, Step, StepId, StepKind};
 use crate::step::{Cx, Notice, Report, StepEnd, StepError};
 
 /// How far `advance` came.
@@ -114,6 +114,7 @@ impl<'h, H: Host> Run<'h, H> {
     /// Does all that can be done now.
     pub fn advance(&mut self, report: &mut dyn Report) -> Result<Advance, EngineError> {
         loop {
+            self.carry_out(report)?;
             let end = match self.status.stage.clone() {
                 Stage::Preparing => self.prepare(report)?,
                 Stage::Critical => self.critical(report)?,
@@ -150,16 +151,22 @@ impl<'h, H: Host> Run<'h, H> {
             true,
         )?;
         self.recovering = true;
-        match answer {
-            Answer::Done | Answer::NotDone => Ok(()),
-            Answer::GiveUp => self.close(Outcome::GivenUp, format!("given up by {by}: {reason}")),
-            Answer::RollBack => match self.status.stage {
-                Stage::Critical | Stage::Confirming => {
-                    self.begin_undo(&format!("asked for by {by}: {reason}"), report)
-                }
-                _ => Ok(()),
-            },
+        self.carry_out(report)
+    }
+
+    /// Does what a person said, whether to this visor or to one before it.
+    fn carry_out(&mut self, report: &mut dyn Report) -> Result<(), EngineError> {
+        let Some((answer, words)) = self.status.pending.clone() else {
+            return Ok(());
+        };
+        let may_undo = matches!(self.status.stage, Stage::Critical | Stage::Confirming);
+        if answer == Answer::RollBack && may_undo {
+            return self.begin_undo(&format!("asked for by {words}"), report);
         }
+        // Nobody knows what state this leaves: nothing is started until a person says so.
+        let reason = format!("run {} was given up by {words}", self.id);
+        self.host.keep_stopped(&reason)?;
+        self.close(Outcome::GivenUp, format!("given up by {words}"))
     }
 
     /// Gives up a run that has not touched the node, for another wish comes first. True when it did.
@@ -173,7 +180,10 @@ impl<'h, H: Host> Run<'h, H> {
 
     /// Journals that the operator stops the node while the run goes on later.
     pub fn paused(&mut self, why: &str) -> Result<(), EngineError> {
-        if matches!(self.status.stage, Stage::Confirming | Stage::Undoing) {
+        if matches!(
+            self.status.stage,
+            Stage::Critical | Stage::Confirming | Stage::Undoing
+        ) {
             self.record(
                 Event::Paused {
                     why: why.to_owned(),
@@ -261,6 +271,24 @@ impl<'h, H: Host> Run<'h, H> {
         report: &mut dyn Report,
     ) -> Result<(), EngineError> {
         self.host.claim_node();
+        // A hook that outlived its visor would go on writing into the data that are put back.
+        let hooks = self
+            .plan
+            .phase(Phase::Critical)
+            .filter(|s| matches!(s.kind, StepKind::Hook(_)));
+        for step in hooks.cloned().collect::<Vec<_>>() {
+            if self
+                .host
+                .attempt(self.id, &step.id)?
+                .is_some_and(|a| a.ok.is_none())
+                && let Err(error) = self.host.reap_hook(self.id, &step.id)
+            {
+                return match error {
+                    HostError::Failed(why) => self.stuck(&step, &why, report),
+                    other => Err(other.into()),
+                };
+            }
+        }
         self.host.drop_ballast(self.id)?;
         let touched = self.cx().touched().map_err(into_engine)?;
         let sealed = self.host.seal_state(self.generation())? == crate::host::SealState::Sealed;
@@ -301,14 +329,14 @@ impl<'h, H: Host> Run<'h, H> {
             let _ = self.host.precopy_end(self.generation());
             self.host.discard(self.generation())?;
         }
-        // An abandoned run is tried again: its approval stands.
+        self.record(Event::Closed { outcome, detail }, true)?;
+        // An abandoned run is tried again: its approval stands. Requests name their run, so one that stays does nothing.
         let settled = if outcome == Outcome::Abandoned {
             None
         } else {
             upgrade.as_deref()
         };
         self.host.settle(self.id, settled)?;
-        self.record(Event::Closed { outcome, detail }, true)?;
         Ok(self.host.drop_ballast(self.id)?)
     }
 }

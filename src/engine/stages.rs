@@ -134,7 +134,7 @@ impl<H: Host> Run<'_, H> {
     }
 
     /// A failure before the node was touched: the run is given up, and nothing is remembered against the upgrade.
-    fn give_up(
+    pub(super) fn give_up(
         &mut self,
         step: &Step,
         error: StepError,
@@ -144,7 +144,7 @@ impl<H: Host> Run<'_, H> {
             StepError::Host(HostError::Interrupted) => Ok(Some(Advance::Interrupted)),
             StepError::Host(other) => Err(other.into()),
             StepError::Stuck(reason) => self.stuck(step, &reason, report).map(|()| None),
-            StepError::Failed(_) | StepError::Aborted => {
+            StepError::Failed(_) | StepError::Aborted | StepError::Stopped => {
                 let error = error.to_string();
                 report.notice(Notice::Failed(step, &error));
                 self.record(
@@ -199,6 +199,9 @@ impl<H: Host> Run<'_, H> {
         report: &mut dyn Report,
     ) -> Result<Option<Advance>, EngineError> {
         self.host.claim_node();
+        if self.is_kept_down()? {
+            return self.stop_for_operator(report).map(Some);
+        }
         for step in self.plan.phase(Phase::Confirm).cloned().collect::<Vec<_>>() {
             if self.status.is_done(&step.id) {
                 continue;
@@ -226,6 +229,7 @@ impl<H: Host> Run<'_, H> {
                     self.stuck(&step, &reason, report)?;
                     return Ok(None);
                 }
+                Err(StepError::Stopped) => return self.stop_for_operator(report).map(Some),
                 Err(error) => {
                     let cause = format!("{}: {error}", step.name);
                     report.notice(Notice::Failed(&step, &error.to_string()));
@@ -242,6 +246,30 @@ impl<H: Host> Run<'_, H> {
             }
         }
         Ok(None)
+    }
+
+    /// The operator wants the node down in the middle of a run: its death is ours, and the run waits.
+    fn stop_for_operator(&mut self, report: &mut dyn Report) -> Result<Advance, EngineError> {
+        if !self.status.paused {
+            self.record(
+                Event::Paused {
+                    why: "visor stop".into(),
+                },
+                true,
+            )?;
+        }
+        let stopped = self.host.stop(&self.plan.node.stop)?.is_some();
+        let why = if stopped {
+            "the node is stopped by an operator; `visor start` lets the run go on"
+        } else {
+            "the node was told to stop and does not end"
+        };
+        Ok(self.wait(vec![why.to_owned()], report))
+    }
+
+    /// True while an operator keeps the node down.
+    fn is_kept_down(&self) -> Result<bool, EngineError> {
+        Ok(self.host.overrides()?.stop.is_some())
     }
 
     /// What follows a failure once the node may have been touched: back, or held for a person.
@@ -370,6 +398,9 @@ impl<H: Host> Run<'_, H> {
     /// The way back. Any failure here is *stuck*, with the evidence.
     pub(super) fn undo(&mut self, report: &mut dyn Report) -> Result<Option<Advance>, EngineError> {
         self.host.claim_node();
+        if self.is_kept_down()? {
+            return self.stop_for_operator(report).map(Some);
+        }
         let undo = self
             .status
             .undo
@@ -416,18 +447,7 @@ impl<H: Host> Run<'_, H> {
                     return Ok(Some(Advance::Interrupted));
                 }
                 Err(StepError::Host(other)) => return Err(other.into()),
-                // The run is on its way back already.
-                Err(StepError::Aborted) => {
-                    self.host.settle(self.id, None)?;
-                    self.record(
-                        Event::Failed {
-                            step: step.id.clone(),
-                            error: "abort asked for again".into(),
-                        },
-                        true,
-                    )?;
-                    return Ok(None);
-                }
+                Err(StepError::Stopped) => return self.stop_for_operator(report).map(Some),
                 Err(error) => {
                     let reason = format!("{error}; the upgrade failed before: {}", undo.cause);
                     self.stuck(&step, &reason, report)?;

@@ -2,10 +2,11 @@
 
 use crate::journal::{Event, Record};
 use crate::model::UnixMs;
-use crate::plan::{Phase, Plan};
+use crate::plan::{Phase, Plan, Step, StepId, StepKind};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
-/// One line: a step, when it began, how long it took, whether the node was down meanwhile.
+/// One line: a step, when it began, how long it took, whether the node was down or not yet healthy meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     pub step: String,
@@ -32,29 +33,50 @@ pub struct Timeline {
 pub fn timeline(plan: &Plan, records: &[Record]) -> Timeline {
     let mut rows = Vec::new();
     let (mut term, mut exit, mut started, mut answer) = (None, None, None, None);
+    let mut begun: BTreeMap<&StepId, UnixMs> = BTreeMap::new();
     for record in records {
         let (id, began, ended, note, facts) = match &record.event {
+            Event::Began { step, .. } => {
+                begun.entry(step).or_insert(record.at);
+                continue;
+            }
+            // It ends the pre-copy, which has no end of its own.
+            Event::Intent(_) => {
+                let of = |s: &&Step| matches!(s.kind, StepKind::Precopy { .. });
+                let Some(step) = plan.steps.iter().find(of) else {
+                    continue;
+                };
+                let from = begun.get(&step.id).copied().unwrap_or(record.at);
+                (
+                    &step.id,
+                    from,
+                    record.at,
+                    Some("beside the gates".to_owned()),
+                    None,
+                )
+            }
             Event::Ended {
                 step,
                 began,
                 note,
                 facts,
-            } => (
-                step,
-                *began,
-                facts.get("ended").copied().unwrap_or(record.at),
-                note.clone(),
-                Some(facts),
-            ),
-            Event::Failed { step, error } => (
-                step,
-                record.at,
-                record.at,
-                Some(format!("failed: {error}")),
-                None,
-            ),
+            } => {
+                let ended = facts.get("ended").copied().unwrap_or(record.at);
+                (step, *began, ended, note.clone(), Some(facts))
+            }
+            Event::Failed { step, error } => {
+                let from = begun.get(step).copied().unwrap_or(record.at);
+                (
+                    step,
+                    from,
+                    record.at,
+                    Some(format!("failed: {error}")),
+                    None,
+                )
+            }
             _ => continue,
         };
+        let failed = matches!(record.event, Event::Failed { .. });
         let Some(step) = plan.step(id) else { continue };
         let fact = |name: &str| facts.and_then(|f| f.get(name)).copied();
         match step.kind.word() {
@@ -70,7 +92,8 @@ pub fn timeline(plan: &Plan, records: &[Record]) -> Timeline {
             step: step.name.clone(),
             began,
             ms: ended.saturating_sub(began),
-            inside_outage: step.phase == Phase::Critical,
+            inside_outage: matches!(step.phase, Phase::Critical | Phase::Undo)
+                || failed && step.phase == Phase::Confirm,
             note,
         });
     }

@@ -13,15 +13,14 @@ use crate::model::{
     RunId, StartId, StopPolicy, UnixMs,
 };
 use crate::node::{self, StopError, Stopper};
-use crate::plan::{ChainFacts, Denied, Overrides, StepId};
+use crate::plan::{ChainFacts, Denied, Overrides, StepId, StopOverride};
 use crate::release;
 use crate::store::{JournalDir, Layout, OverrideChange, edit_deny, edit_overrides, read_overrides};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What visor takes from its own surroundings, read once by the program's start.
 #[derive(Debug, Clone, Default)]
@@ -54,9 +53,9 @@ impl Baton {
 /// One node of this machine.
 pub struct RealHost {
     pub layout: Layout,
-    home: PathBuf,
-    data: DataSpec,
-    node: NodeSpec,
+    /// The node as the run in hand, or the last wish, says it is.
+    node: RefCell<NodeSpec>,
+    began: Instant,
     ambient: Ambient,
     baton: Baton,
     journals: RefCell<JournalDir>,
@@ -77,15 +76,23 @@ impl RealHost {
         Self {
             journals: RefCell::new(JournalDir::new(&layout)),
             layout,
-            home: node.home.clone(),
-            data: node.data.clone(),
-            node: node.clone(),
+            node: RefCell::new(node.clone()),
+            began: Instant::now(),
             ambient,
             baton,
             stopper: Stopper::default(),
             evm: EvmClient::default(),
             precopier: RefCell::new(None),
         }
+    }
+
+    /// From now on works on the node as this says: a run goes on with its plan's, whatever the manifests say meanwhile.
+    pub fn adopt(&self, node: &NodeSpec) {
+        self.node.replace(node.clone());
+    }
+
+    fn data(&self) -> DataSpec {
+        self.node.borrow().data.clone()
     }
 
     pub fn interrupted(&self) -> bool {
@@ -113,7 +120,7 @@ impl RealHost {
         const XFS: i64 = 0x5846_5342;
         const BTRFS: i64 = 0x9123_683e;
         const OVERLAY: i64 = 0x794c_7630;
-        let stat = rustix::fs::statfs(&self.data.path).ok()?;
+        let stat = rustix::fs::statfs(&self.data().path).ok()?;
         #[expect(
             clippy::useless_conversion,
             reason = "the field's type differs between targets"
@@ -129,6 +136,10 @@ impl RealHost {
 impl Clock for RealHost {
     fn now(&self) -> UnixMs {
         wall_clock()
+    }
+
+    fn ticks(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn pause(&self, time: Duration) -> Result<()> {
@@ -212,6 +223,19 @@ impl Requests for RealHost {
         })
         .map_err(failed)
     }
+
+    fn keep_stopped(&self, reason: &str) -> Result<()> {
+        let stop = StopOverride {
+            reason: reason.to_owned(),
+            by: "visor".to_owned(),
+            at: self.now(),
+        };
+        let change = OverrideChange::new(self.now(), "visor", format!("stop: {reason}"));
+        edit_overrides(&self.layout, change, |now| {
+            now.stop.get_or_insert(stop);
+        })
+        .map_err(failed)
+    }
 }
 
 impl Releases for RealHost {
@@ -255,7 +279,14 @@ impl Nodes for RealHost {
     }
 
     fn start(&self, start: StartId, launch: &Launch) -> Result<()> {
-        node::start(&self.layout, &self.node, launch, start, &self.ambient.env).map_err(failed)
+        node::start(
+            &self.layout,
+            &self.node.borrow(),
+            launch,
+            start,
+            &self.ambient.env,
+        )
+        .map_err(failed)
     }
 
     fn stop(&self, policy: &StopPolicy) -> Result<Option<StopReport>> {
@@ -274,13 +305,13 @@ impl Backups for RealHost {
         let mut slot = self.precopier.borrow_mut();
         if slot
             .as_ref()
-            .is_some_and(|p| p.generation == generation && !p.has_ended())
+            .is_some_and(|p| p.generation == generation && p.is_at_work())
         {
             return Ok(());
         }
         *slot = None;
         *slot = Some(
-            Precopier::start(&self.paths(generation), generation, &self.data).map_err(failed)?,
+            Precopier::start(&self.paths(generation), generation, &self.data()).map_err(failed)?,
         );
         Ok(())
     }
@@ -306,7 +337,10 @@ impl Backups for RealHost {
             .as_mut()
             .filter(|p| p.generation == generation)
         {
-            Some(precopier) => precopier.end().map_err(failed),
+            Some(precopier) => match precopier.end(&|| self.interrupted()) {
+                Err(backup::BackupError::Interrupted) => Err(HostError::Interrupted),
+                other => other.map_err(failed),
+            },
             None => Ok(()),
         }
     }
@@ -322,7 +356,7 @@ impl Backups for RealHost {
         backup::seal(
             &self.paths(generation),
             generation,
-            &self.data,
+            &self.data(),
             baseline,
             compare,
         )
@@ -334,7 +368,7 @@ impl Backups for RealHost {
     }
 
     fn seal_holds(&self, generation: GenId) -> Result<bool> {
-        backup::seal_holds(&self.paths(generation), generation, &self.data).map_err(failed)
+        backup::seal_holds(&self.paths(generation), generation, &self.data()).map_err(failed)
     }
 
     fn unseal(&self, generation: GenId) -> Result<()> {
@@ -342,7 +376,7 @@ impl Backups for RealHost {
     }
 
     fn inodes(&self, generation: GenId) -> Result<(Option<u64>, Option<u64>)> {
-        Ok(backup::inodes(&self.paths(generation), &self.data))
+        Ok(backup::inodes(&self.paths(generation), &self.data()))
     }
 
     fn consume(&self, generation: GenId) -> Result<()> {
@@ -350,11 +384,11 @@ impl Backups for RealHost {
     }
 
     fn carry_keep(&self, generation: GenId) -> Result<()> {
-        backup::carry_keep(&self.paths(generation), generation, &self.data).map_err(failed)
+        backup::carry_keep(&self.paths(generation), generation, &self.data()).map_err(failed)
     }
 
     fn exchange(&self, generation: GenId) -> Result<()> {
-        backup::exchange(&self.paths(generation), &self.data).map_err(failed)
+        backup::exchange(&self.paths(generation), &self.data()).map_err(failed)
     }
 
     fn set_aside(&self, generation: GenId) -> Result<()> {
@@ -381,7 +415,8 @@ impl Hooks for RealHost {
         let mut env = self.ambient.env.clone();
         env.extend(spec.env.clone());
         env.extend(call.vars.clone());
-        match hook::run(&record, spec, call.attempt, &env, &self.home, &|| {
+        let home = self.node.borrow().home.clone();
+        match hook::run(&record, spec, call.attempt, &env, &home, &|| {
             self.interrupted()
         }) {
             Err(hook::HookError::Interrupted) => Err(HostError::Interrupted),

@@ -38,7 +38,10 @@ impl HostError {
 type Result<T> = std::result::Result<T, HostError>;
 
 pub trait Clock {
+    /// The wall clock, for records and people.
     fn now(&self) -> UnixMs;
+    /// Milliseconds of a clock that nobody sets; for time limits.
+    fn ticks(&self) -> u64;
     /// Lets time pass; `Err(Interrupted)` when visor is told to end.
     fn pause(&self, time: Duration) -> Result<()>;
     fn new_ulid(&self) -> ulid::Ulid;
@@ -63,6 +66,8 @@ pub trait Requests {
     fn overrides(&self) -> Result<Overrides>;
     /// Forgets approvals of this upgrade and the request to abort this run.
     fn settle(&self, run: RunId, upgrade: Option<&str>) -> Result<()>;
+    /// Keeps the node from being started until a person starts it.
+    fn keep_stopped(&self, reason: &str) -> Result<()>;
 }
 
 pub trait Releases {

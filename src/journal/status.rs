@@ -64,6 +64,8 @@ pub struct Status {
     /// Inodes before the exchange: live, generation.
     pub restore: Option<(u64, u64)>,
     pub warnings: Vec<String>,
+    /// A person's word that is on record and not yet carried out.
+    pub pending: Option<(Answer, String)>,
 }
 
 /// A record that cannot follow the records before it: the journal is damaged, or visor has a bug.
@@ -89,6 +91,7 @@ impl Status {
             undo: None,
             restore: None,
             warnings: Vec::new(),
+            pending: None,
         }
     }
 
@@ -219,7 +222,10 @@ pub fn next_status(plan: &Plan, mut status: Status, event: &Event) -> Result<Sta
             status.paused = false;
         }
         Event::Paused { .. } => {
-            if !matches!(status.stage, Stage::Confirming | Stage::Undoing) {
+            if !matches!(
+                status.stage,
+                Stage::Critical | Stage::Confirming | Stage::Undoing
+            ) {
                 return illegal();
             }
             status.paused = true;
@@ -229,6 +235,7 @@ pub fn next_status(plan: &Plan, mut status: Status, event: &Event) -> Result<Sta
                 return illegal();
             }
             status.begun.clear();
+            status.pending = None;
             status.undo = Some(undo.clone());
             status.start = Some(undo.start);
             status.paused = false;
@@ -253,7 +260,7 @@ pub fn next_status(plan: &Plan, mut status: Status, event: &Event) -> Result<Sta
                 stage,
             });
         }
-        Event::Resolved { answer, .. } => {
+        Event::Resolved { answer, by, reason } => {
             let Stage::Stuck(at) = status.stage.clone() else {
                 return illegal();
             };
@@ -273,8 +280,10 @@ pub fn next_status(plan: &Plan, mut status: Status, event: &Event) -> Result<Sta
                     status.begun.remove(&at.step);
                     status.done.remove(&at.step);
                 }
-                // A `Closed` or an `Undo` record follows.
-                Answer::GiveUp | Answer::RollBack => {}
+                // A `Closed` or an `Undo` record follows, by this visor or the next.
+                Answer::GiveUp | Answer::RollBack => {
+                    status.pending = Some((*answer, format!("{by}: {reason}")));
+                }
             }
         }
         Event::Closed { outcome, detail } => {
@@ -287,6 +296,7 @@ pub fn next_status(plan: &Plan, mut status: Status, event: &Event) -> Result<Sta
             if !fits {
                 return illegal();
             }
+            status.pending = None;
             status.stage = Stage::Closed(*outcome, detail.clone());
         }
     }

@@ -97,13 +97,22 @@ pub fn load(set: &ManifestSet) -> Loaded {
         } = parse(&file.text);
         for error in &errors {
             let place = Place::new(index, error.span.clone());
-            let help = "Correct the TOML here; what follows in this table was not looked at.";
-            out.findings.push(Finding::error(
-                Code::Syntax,
-                place,
-                error.message.clone(),
-                help,
-            ));
+            let finding = match &error.first {
+                Some(first) => Finding::error(
+                    Code::Duplicate,
+                    place,
+                    "this table is opened twice in the file",
+                    "Rename one of them, or take one out.",
+                )
+                .with(Place::new(index, first.clone()), "first opened here"),
+                None => Finding::error(
+                    Code::Syntax,
+                    place,
+                    error.message.clone(),
+                    "Correct the TOML here; what follows in this table was not looked at.",
+                ),
+            };
+            out.findings.push(finding);
         }
         out.names_unknown |= names_unknown;
         let value = if value.is_object() { value } else { empty() };

@@ -45,6 +45,8 @@ impl Spans {
 pub struct SyntaxError {
     pub span: Range<usize>,
     pub message: String,
+    /// Where the same table was opened before: then it is a name that is given twice.
+    pub first: Option<Range<usize>>,
 }
 
 /// A file as far as it could be read.
@@ -96,7 +98,20 @@ pub fn parse(text: &str) -> Parsed {
                     .or(blocks.first())
                     .cloned()
                     .unwrap_or(0..0);
-                match header(&text[block.clone()]) {
+                let path = header(&text[block.clone()]);
+                let twin = blocks
+                    .iter()
+                    .take_while(|b| b.start < block.start)
+                    .find(|b| path.is_some() && header(&text[(*b).clone()]) == path);
+                let first = twin
+                    .filter(|_| error.message().contains("duplicate"))
+                    .map(|b| {
+                        let line = text[b.clone()].lines().next().unwrap_or_default();
+                        b.start..b.start + line.len()
+                    });
+                match path {
+                    // The first one stands, and may be spoken of.
+                    Some(_) if first.is_some() => {}
                     Some(path) => parsed.left_out.push(path),
                     None => {
                         parsed.names_unknown |=
@@ -106,6 +121,7 @@ pub fn parse(text: &str) -> Parsed {
                 parsed.errors.push(SyntaxError {
                     span,
                     message: error.message().to_owned(),
+                    first,
                 });
                 blank(&mut remaining, block);
             }
@@ -217,6 +233,7 @@ impl Walk<'_> {
                         self.errors.push(SyntaxError {
                             span: value.span(),
                             message,
+                            first: None,
                         });
                         Value::from(0)
                     }

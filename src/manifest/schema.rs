@@ -186,6 +186,7 @@ pub(super) fn validate(file: usize, value: &Value, spans: &Spans) -> (Vec<Findin
         found.push((
             here.clone(),
             unknown_key(
+                value,
                 file,
                 spans,
                 &pointer,
@@ -235,8 +236,18 @@ fn missing_key(file: usize, spans: &Spans, pointer: &str, key: &str) -> Finding 
     )
 }
 
+/// The entry of a table that has but one, whose key is digits.
+fn only_entry(value: &Value) -> Option<(&String, &Value)> {
+    let object = value.as_object()?;
+    let mut entries = object
+        .iter()
+        .filter(|(k, v)| v.is_object() && k.chars().all(|c| c.is_ascii_digit()));
+    entries.next()
+}
+
 /// An unknown key that is much like a missing one is one mistake, not two.
 fn unknown_key(
+    value: &Value,
     file: usize,
     spans: &Spans,
     pointer: &str,
@@ -253,15 +264,18 @@ fn unknown_key(
         if let Some(missing) = missing {
             missing.clear();
         }
-        let message = format!(
-            "a name with dots is not quoted, so `{name}` and `{key}` are read as two names"
-        );
-        return Finding::error(
-            Code::UnquotedName,
-            place,
-            message,
-            format!("Write [{kind}.\"{name}.{key}…\"] with the whole name in quotes."),
-        );
+        let mut whole = format!("{name}.{key}");
+        let mut at = value.pointer(here);
+        // The rest of a name such as v2.0.1: tables with one key of digits each.
+        while let Some((next, below)) = at.and_then(only_entry) {
+            whole.push('.');
+            whole.push_str(next);
+            at = Some(below);
+        }
+        let message =
+            format!("the name \"{whole}\" has dots and no quotes, so it is read as several names");
+        let help = format!("Write [{kind}.\"{whole}\"].");
+        return Finding::error(Code::UnquotedName, place, message, help);
     }
     let known: Vec<String> = schema_at(pointer)
         .and_then(|s| {

@@ -20,7 +20,7 @@ mod start;
 mod state;
 mod stop;
 
-pub use records::{ExitRecord, STARTS_KEPT, StartRecord, read_exit, read_start, starts};
+pub use records::{ExitRecord, STARTS_KEPT, StartRecord, launched, read_exit, read_start, starts};
 pub use shim::{ShimStage, shim_main};
 pub use start::{StartError, start};
 pub use state::{fence, lock_is_free, node_state, start_evidence};

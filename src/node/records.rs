@@ -3,7 +3,7 @@
 //! They need no sync: a power loss takes the process too.
 
 use crate::durable::{PathError, read_bounded};
-use crate::model::{StartId, UnixMs};
+use crate::model::{Launch, StartId, UnixMs};
 use crate::process::Identity;
 use crate::store::Layout;
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,21 @@ pub fn read_start(layout: &Layout, start: StartId) -> Result<Option<StartRecord>
 
 pub fn read_exit(layout: &Layout, start: StartId) -> Result<Option<ExitRecord>, PathError> {
     read(layout, start, "exit")
+}
+
+/// What a start was to run.
+pub fn launched(layout: &Layout, start: StartId) -> Result<Option<Launch>, PathError> {
+    let binary = |p: &PathBuf| {
+        p.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    Ok(read_launch(layout, start)?.map(|r| Launch {
+        binary: binary(&r.program),
+        args: r.args,
+        env: r.env,
+    }))
 }
 
 pub(super) fn dir(layout: &Layout, start: StartId) -> PathBuf {

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
 
 use super::records::{LaunchRecord, RECORD_VERSION, STARTS_KEPT, dir, read_start, starts};
-use super::state::lock_is_free;
+use super::state::{fence, lock_is_free};
 use crate::durable::{AtPath as _, PathError, make_private_dir, write_atomic};
 use crate::killpoint;
 use crate::model::{Launch, NodeSpec, StartId};
@@ -102,6 +102,9 @@ pub fn start(
             };
         }
         if began.elapsed() > RECORD_WITHIN {
+            // It must not come to life later: ended, and forbidden for a shim that the kill comes too late for.
+            let _ = shim.kill();
+            fence(layout)?;
             break Err(StartError::NoRecord(RECORD_WITHIN));
         }
         std::thread::sleep(Duration::from_micros(500));
@@ -109,14 +112,17 @@ pub fn start(
     killpoint::hit("start:recorded");
     // The shim outlives us; while we live, we reap it.
     std::thread::spawn(move || shim.wait());
-    forget_old(layout);
+    forget_old(layout, start);
     result
 }
 
 /// Removes the records of all but the last starts; a failure changes nothing.
-fn forget_old(layout: &Layout) {
+fn forget_old(layout: &Layout, own: StartId) {
     let all = starts(layout);
-    for old in all.iter().rev().skip(STARTS_KEPT) {
-        let _ = std::fs::remove_dir_all(dir(layout, *old));
+    for old in all.iter().rev().skip(STARTS_KEPT).filter(|s| **s != own) {
+        // A clock that went back gives a living start an old name.
+        if read_start(layout, *old).is_ok_and(|r| r.is_none_or(|r| !r.identity.is_alive())) {
+            let _ = std::fs::remove_dir_all(dir(layout, *old));
+        }
     }
 }

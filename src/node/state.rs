@@ -8,6 +8,7 @@ use crate::store::Layout;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::time::{Duration, Instant};
 
 /// Running, gone, or unclear. Looks at records first: a node that closed the inherited lock is still found by its record.
 pub fn node_state(layout: &Layout) -> Result<NodeState, PathError> {
@@ -66,6 +67,8 @@ pub fn lock_is_free(layout: &Layout) -> Result<bool, PathError> {
     }
 }
 
+const LOOK_LASTS: Duration = Duration::from_millis(50);
+
 /// Forbids every start that has no record yet. Called once by a visor that has just taken the state lock: a shim that its
 /// dead predecessor spawned may not have come to the node's lock, and must not come to life later.
 pub fn fence(layout: &Layout) -> Result<(), PathError> {
@@ -78,11 +81,17 @@ pub fn fence(layout: &Layout) -> Result<(), PathError> {
         .mode(0o600)
         .open(&path)
         .at("open", &path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        // Somebody is past the check: the record will tell.
-        Err(TryLockError::WouldBlock) => return Ok(()),
-        Err(TryLockError::Error(e)) => return Err(e).at("lock", &path),
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            // One who only looks holds it for an instant; one who is past the check leaves a record.
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOOK_LASTS => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Error(e)) => return Err(e).at("lock", &path),
+        }
     }
     for start in starts(layout) {
         if read_start(layout, start)?.is_none() {

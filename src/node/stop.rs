@@ -1,6 +1,6 @@
 //! The stop sequence: TERM, wait; only when the policy allows: QUIT, wait, KILL. Ends when process and lock are gone.
 
-use super::records::{read_exit, read_start};
+use super::records::{read_exit, read_start, starts};
 use super::state::{lock_is_free, node_state};
 use crate::durable::PathError;
 use crate::host::{NodeState, StopReport, wall_clock};
@@ -46,13 +46,24 @@ impl Stopper {
         policy: &StopPolicy,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Option<StopReport>, StopError> {
-        let NodeState::Running { start, pid, .. } = node_state(layout)? else {
-            return Ok(Some(StopReport {
-                term_at: None,
-                exit_at: wall_clock(),
-                exit: None,
-                killed: false,
-            }));
+        let (start, pid) = match node_state(layout)? {
+            NodeState::Running { start, pid, .. } => (start, pid),
+            NodeState::Gone { .. } => {
+                return Ok(Some(StopReport {
+                    term_at: None,
+                    exit_at: wall_clock(),
+                    exit: None,
+                    killed: false,
+                }));
+            }
+            // The process has ended and something still holds its lock.
+            NodeState::Unclear { .. } => {
+                let Some(start) = last_recorded(layout)? else {
+                    return Ok(None);
+                };
+                let pid = read_start(layout, start)?.map_or(0, |r| r.identity.pid);
+                return see_gone(layout, start, pid, (None, false), policy, interrupted);
+            }
         };
         let deed = |what| move |source| StopError::Process { what, pid, source };
         let watch = match read_start(layout, start)? {
@@ -96,6 +107,16 @@ impl Stopper {
     }
 }
 
+/// The newest start that left a record.
+fn last_recorded(layout: &Layout) -> Result<Option<StartId>, PathError> {
+    for start in starts(layout).into_iter().rev() {
+        if read_start(layout, start)?.is_some() {
+            return Ok(Some(start));
+        }
+    }
+    Ok(None)
+}
+
 /// The process has ended: waits for its lock, which its children and its shim may still hold.
 fn see_gone(
     layout: &Layout,
@@ -107,14 +128,16 @@ fn see_gone(
 ) -> Result<Option<StopReport>, StopError> {
     let exit_at = wall_clock();
     killpoint::hit("stop:exited");
-    let began = Instant::now();
-    let patience = policy.grace.max(Duration::from_secs(2));
+    let mut began = Instant::now();
+    let mut patience = policy.grace.max(Duration::from_secs(2));
+    let mut group_killed = false;
     while !lock_is_free(layout)? {
         if began.elapsed() > patience {
-            if !policy.kill || killed {
+            if !policy.kill || group_killed {
                 return Ok(None);
             }
-            killed = true;
+            (killed, group_killed) = (true, true);
+            (began, patience) = (Instant::now(), DEATH_WITHIN);
             kill_group(pid);
         }
         if interrupted() {

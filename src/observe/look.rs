@@ -7,7 +7,10 @@ use crate::durable::PathError;
 use crate::host::{Chains as _, HostError, NodeState, Nodes as _, RealHost, Requests as _};
 use crate::journal::{Outcome, Stage};
 use crate::model::DataSpec;
-use crate::plan::{Action, AppliedUpgrade, ChainFacts, Fact, Liveness, Observed, OpenRun};
+use crate::node::launched;
+use crate::plan::{
+    Action, AppliedUpgrade, ChainFacts, Fact, Liveness, Observed, OpenRun, expand_launch,
+};
 use crate::release::{CurrentError, read_current};
 use crate::store::{RecordError, read_deny};
 use std::collections::BTreeSet;
@@ -49,6 +52,7 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
             Action::Install { .. } => None,
         },
         stage: r.status.stage.word().to_owned(),
+        waits: matches!(r.status.stage, Stage::Preparing | Stage::After),
         stuck: match &r.status.stage {
             Stage::Stuck(at) => Some(at.reason.clone()),
             _ => None,
@@ -89,8 +93,29 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
         denied: read_deny(&host.layout)?,
         overrides: host.overrides()?,
         open_run,
+        launch_differs: launch_differs(desired, host),
+        last_abandoned: runs
+            .last()
+            .and_then(|r| match (r.outcome(), &r.plan.action) {
+                (Some((Outcome::Abandoned, detail)), Action::Upgrade { name, .. }) => {
+                    Some((name.clone(), r.ended_at, detail.to_owned()))
+                }
+                _ => None,
+            }),
         hook_files: programs.iter().map(|p| judge(p)).collect(),
     })
+}
+
+fn launch_differs(desired: &DesiredNode, host: &RealHost) -> bool {
+    let Ok(NodeState::Running { start, .. }) = host.node() else {
+        return false;
+    };
+    let Ok(Some(was)) = launched(&host.layout, start) else {
+        return false;
+    };
+    let wanted = expand_launch(&desired.spec);
+    let has = |(key, value): (&String, &String)| was.env.get(key) == Some(value);
+    was.args != wanted.args || !wanted.env.iter().all(has)
 }
 
 fn is_empty(dir: &Path) -> bool {

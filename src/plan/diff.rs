@@ -156,6 +156,13 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
                 .into(),
         });
     }
+    if running && observed.launch_differs {
+        d.drift.push(Remark {
+            what: "the node runs with other arguments or environment than the manifest asks for"
+                .into(),
+            help: "They take effect at its next start: `visor stop`, then `visor start`.".into(),
+        });
+    }
     let stopped = observed.overrides.stop.is_some();
     if let (Liveness::Stopped { exit }, false) = (&observed.node, stopped) {
         let exit = exit
@@ -465,6 +472,13 @@ fn change(
     {
         outage.push_str(", and the pre-upgrade hooks");
     }
+    let tried = observed
+        .last_abandoned
+        .as_ref()
+        .filter(|(name, ..)| *name == upgrade.name);
+    let tried = tried
+        .map(|(_, at, why)| format!("; the last try, at {}, was given up: {why}", rfc3339(*at)));
+    let seen = seen + &tried.unwrap_or_default();
     let why = if node.spec.chain == ChainSpec::None {
         seen
     } else {

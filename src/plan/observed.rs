@@ -141,6 +141,8 @@ pub struct OpenRun {
     pub what: String,
     pub upgrade: Option<Name>,
     pub stage: String,
+    /// It is before its critical section, or behind its commit: the node is the supervisor's.
+    pub waits: bool,
     pub stuck: Option<String>,
 }
 
@@ -170,5 +172,9 @@ pub struct Observed {
     pub denied: Vec<Denied>,
     pub overrides: Overrides,
     pub open_run: Option<OpenRun>,
+    /// The running process has other arguments or environment than the manifest asks for now.
+    pub launch_differs: bool,
+    /// The last try of an upgrade that was given up before the node was touched.
+    pub last_abandoned: Option<(Name, UnixMs, String)>,
     pub hook_files: Vec<HookFile>,
 }

@@ -115,7 +115,10 @@ pub fn stage(mut node: DesiredNode, dir: &Path, bad: Bad) -> Result<Staged, Rehe
         }
     }
     if let Some(fault) = bad {
-        replaced.push(format!("the upgrades' releases by bad ones ({fault:?})"));
+        replaced.push(format!(
+            "the upgrades' releases by bad ones ({})",
+            word(fault)
+        ));
         if fault == Fault::IgnoreTerm {
             node.spec.stop.kill = true;
             node.spec.stop.grace = node.spec.stop.grace.min(LONGEST_GRACE);
@@ -153,10 +156,8 @@ fn devnode_args(node: &DesiredNode) -> Vec<String> {
 
 /// A release that runs devnode under its own name.
 fn launcher(dir: &Path, name: &Name, bad: Bad) -> Result<Artifact, RehearseError> {
-    use clap::ValueEnum as _;
     let fault = bad
-        .and_then(|f| f.to_possible_value())
-        .map(|v| format!(" --fault {}", v.get_name()))
+        .map(|f| format!(" --fault {}", word(f)))
         .unwrap_or_default();
     let text = format!("#!/bin/sh\nexec \"$VISOR_EXE\" devnode --release {name}{fault} \"$@\"\n");
     let path = dir.join(format!("{name}{}", if bad.is_some() { "-bad" } else { "" }));
@@ -172,6 +173,15 @@ fn launcher(dir: &Path, name: &Name, bad: Bad) -> Result<Artifact, RehearseError
         name: name.clone(),
         files: vec![(None, spec)],
     })
+}
+
+/// The fault's word on the command line.
+fn word(fault: Fault) -> String {
+    use clap::ValueEnum as _;
+    fault
+        .to_possible_value()
+        .map(|v| v.get_name().to_owned())
+        .unwrap_or_default()
 }
 
 fn free_port() -> std::io::Result<u16> {

@@ -71,7 +71,7 @@ pub fn fetch(
             if interrupted() {
                 return Err(FetchError::Interrupted);
             }
-            match one(layout, artifact, source) {
+            match one(layout, artifact, source, interrupted) {
                 Ok(size) => return Ok(size),
                 Err(miss) => {
                     let last = !miss.again || attempt == TRIES;
@@ -96,7 +96,12 @@ pub fn fetch(
 }
 
 /// One attempt at one source: to a temporary name, verified, synced, renamed.
-fn one(layout: &Layout, artifact: &ArtifactSpec, source: &str) -> Result<u64, Miss> {
+fn one(
+    layout: &Layout,
+    artifact: &ArtifactSpec,
+    source: &str,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<u64, Miss> {
     let fatal = |e: PathError| Miss {
         what: chain(&e),
         again: false,
@@ -105,7 +110,8 @@ fn one(layout: &Layout, artifact: &ArtifactSpec, source: &str) -> Result<u64, Mi
         .cache()
         .join(format!("{}.part", artifact.digest.file_name()));
     let mut file = create_private(&part).map_err(fatal)?;
-    let copied = open(source, artifact).and_then(|reader| copy(reader, &mut file, artifact));
+    let copied =
+        open(source, artifact).and_then(|reader| copy(reader, &mut file, artifact, interrupted));
     let (size, digest) = copied.inspect_err(|_| drop(fs::remove_file(&part)))?;
     if digest != artifact.digest {
         let _ = fs::remove_file(&part);
@@ -166,6 +172,7 @@ fn copy(
     mut reader: Box<dyn Read>,
     file: &mut File,
     artifact: &ArtifactSpec,
+    interrupted: &dyn Fn() -> bool,
 ) -> Result<(u64, Digest), Miss> {
     let mut hasher = artifact.digest.hasher();
     let mut buffer = vec![0; 256 * 1024];
@@ -180,6 +187,12 @@ fn copy(
         };
         if n == 0 {
             return Ok((size, hasher.finish()));
+        }
+        if interrupted() {
+            return Err(Miss {
+                what: "interrupted".into(),
+                again: true,
+            });
         }
         size += n as u64;
         if size > artifact.size_limit {

@@ -2,9 +2,9 @@
 
 use super::report::{Notice, Report};
 use super::run::{Cx, StepEnd, StepError};
-use crate::host::{Host, StartEvidence};
+use crate::host::{Host, HostError, StartEvidence};
 use crate::model::{ChainSpec, HealthSpec, StartId, human_ms};
-use crate::plan::{Fact, Step};
+use crate::plan::{Fact, Overrides, Step};
 use std::time::Duration;
 
 /// Waits until the process of `start` is healthy, or says what is missing.
@@ -16,7 +16,7 @@ pub fn await_health<H: Host>(
     old_head: Option<u64>,
     report: &mut dyn Report,
 ) -> Result<StepEnd, StepError> {
-    let began = cx.host.now();
+    let began = cx.host.ticks();
     let within = u64::try_from(health.within.as_millis()).unwrap_or(u64::MAX);
     let alive_for = u64::try_from(health.alive.as_millis()).unwrap_or(u64::MAX);
     let evm = matches!(cx.plan.node.chain, ChainSpec::Evm { .. });
@@ -24,23 +24,32 @@ pub fn await_health<H: Host>(
     let mut first: Option<u64> = None;
     let mut missing;
     loop {
-        let now = cx.host.now();
-        let lived = now.saturating_sub(began);
-        match cx.host.start_evidence(start)? {
-            StartEvidence::Alive => {}
-            StartEvidence::Dead { exit, .. } => {
+        let lived = cx.host.ticks().saturating_sub(began);
+        // What visor itself cannot read just now says nothing of the release.
+        let trouble = match cx.host.start_evidence(start) {
+            Ok(StartEvidence::Alive) => None,
+            Ok(StartEvidence::Dead { exit, .. }) => {
                 let exit = exit.unwrap_or_else(|| "exit status unknown".into());
                 return Err(StepError::Failed(format!(
                     "the process ended after {}: {exit}",
                     human_ms(lived)
                 )));
             }
-            StartEvidence::None => {
+            Ok(StartEvidence::None) => {
                 return Err(StepError::Failed("the process left no start record".into()));
             }
-        }
-        if cx.host.overrides()?.abort == Some(cx.run) {
+            Err(HostError::Failed(why)) => Some(why),
+            Err(other) => return Err(other.into()),
+        };
+        let overrides = match cx.host.overrides() {
+            Err(HostError::Failed(_)) => Overrides::default(),
+            other => other?,
+        };
+        if overrides.abort == Some(cx.run) && cx.status.undo.is_none() {
             return Err(StepError::Aborted);
+        }
+        if overrides.stop.is_some() {
+            return Err(StepError::Stopped);
         }
         missing = if evm {
             vec![]
@@ -65,7 +74,13 @@ pub fn await_health<H: Host>(
                 Fact::Unknown(why) => missing.push(format!("an answer: {why}")),
             }
         }
-        if lived >= alive_for && (missing.is_empty() || !evm) {
+        missing.extend(trouble);
+        let wanting = if evm {
+            !missing.is_empty()
+        } else {
+            missing.len() > 1
+        };
+        if lived >= alive_for && !wanting {
             end.note = Some(match end.facts.get("head") {
                 Some(head) => format!("head {head}"),
                 None => "alive".into(),

@@ -2,7 +2,7 @@
 
 use super::report::{Notice, Report};
 use super::run::{Cx, StepEnd, StepError};
-use crate::host::{HookCall, HookEnd, Host};
+use crate::host::{HookCall, HookEnd, Host, HostError};
 use crate::model::{HookSpec, Trigger};
 use crate::plan::{Action, Step};
 use std::collections::BTreeMap;
@@ -21,7 +21,10 @@ pub fn run_hook_step<H: Host>(
             Some(true) => return Ok(StepEnd::note("had succeeded")),
             Some(false) => {}
             None => {
-                cx.host.reap_hook(cx.run, &step.id)?;
+                match cx.host.reap_hook(cx.run, &step.id) {
+                    Err(HostError::Failed(why)) => return Err(StepError::Stuck(why)),
+                    other => other?,
+                }
                 if hook.once {
                     return Err(StepError::Stuck(format!(
                         "attempt {number} of hook {} was cut off, and with `once = true` it may not run again",

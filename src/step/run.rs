@@ -5,7 +5,7 @@ use super::hook::run_hook_step;
 use super::report::Report;
 use crate::host::{Host, HostError, NodeState, SealState, StartEvidence};
 use crate::journal::Status;
-use crate::model::{GenId, RunId, StopPolicy, UnixMs};
+use crate::model::{GenId, RunId, StopPolicy};
 use crate::plan::{Plan, Step, StepKind};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,6 +53,9 @@ pub enum StepError {
     Stuck(String),
     #[error("an operator asked for `--abort`")]
     Aborted,
+    /// The node is to be stopped now, and the run goes on later.
+    #[error("an operator asked for `visor stop`")]
+    Stopped,
     #[error(transparent)]
     Host(HostError),
 }
@@ -71,11 +74,11 @@ const CLEAR_WITHIN: Duration = Duration::from_secs(5);
 
 /// The node's state once it is clear; stuck when it stays unclear.
 pub fn await_clear<H: Host>(host: &H) -> Result<NodeState, StepError> {
-    let began: UnixMs = host.now();
+    let began = host.ticks();
     loop {
         match host.node()? {
             NodeState::Unclear { why } => {
-                if host.now().saturating_sub(began) >= CLEAR_WITHIN.as_millis() as u64 {
+                if host.ticks().saturating_sub(began) >= CLEAR_WITHIN.as_millis() as u64 {
                     return Err(StepError::Stuck(why));
                 }
                 host.pause(Duration::from_millis(20))?;
@@ -168,9 +171,12 @@ pub fn run_step<H: Host>(
                 cx.generation
             ))),
         },
-        StepKind::CarryKeep => Ok(host
-            .carry_keep(cx.generation)
-            .map(|()| StepEnd::default())?),
+        StepKind::CarryKeep => {
+            node_is_gone(cx)?;
+            Ok(host
+                .carry_keep(cx.generation)
+                .map(|()| StepEnd::default())?)
+        }
         StepKind::Exchange => exchange(cx),
         StepKind::SetAside => {
             if !host.is_aside(cx.generation)? {
@@ -261,12 +267,21 @@ fn start<H: Host>(cx: &Cx<'_, H>) -> Result<StepEnd, StepError> {
     }
 }
 
+/// Data are moved under nobody.
+fn node_is_gone<H: Host>(cx: &Cx<'_, H>) -> Result<(), StepError> {
+    match await_clear(cx.host)? {
+        NodeState::Gone { .. } => Ok(()),
+        other => Err(StepError::Stuck(format!("the node is not gone: {other:?}"))),
+    }
+}
+
 fn exchange<H: Host>(cx: &Cx<'_, H>) -> Result<StepEnd, StepError> {
     let Some((live, generation)) = cx.status.restore else {
         return Err(StepError::Stuck(
             "the inodes of the exchange were not recorded".into(),
         ));
     };
+    node_is_gone(cx)?;
     match cx.host.inodes(cx.generation)? {
         (Some(now), _) if now == generation => Ok(StepEnd::note("had been exchanged")),
         (Some(now), Some(there)) if now == live && there == generation => {

@@ -50,14 +50,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "observe",
         &[
-            "check", "durable", "engine", "host", "journal", "model", "plan", "release", "store",
+            "check", "durable", "engine", "host", "journal", "model", "node", "plan", "release",
+            "store",
         ],
     ),
     (
         "agent",
         &[
-            "check", "diag", "engine", "host", "journal", "model", "observe", "plan", "source",
-            "step",
+            "check", "diag", "engine", "host", "journal", "manifest", "model", "observe", "plan",
+            "source", "step",
         ],
     ),
     ("devnode", &["host"]),

@@ -133,3 +133,69 @@ fn a_run_that_is_told_to_end_while_it_confirms_goes_on_later() {
     assert_eq!(env.current(), "upgrades/v2");
     assert_eq!(env.stop_and_check().schema, "v2");
 }
+
+#[test]
+fn visor_stop_in_the_middle_of_a_run_is_no_failure_of_the_release() {
+    let mut set = far();
+    set.upgrades[0].1 = "{ height = 20 }";
+    set.health = "{ within = \"30s\", blocks = 100, alive = \"1s\" }";
+    let env = Env::with(&set);
+    let run = env.spawn(&["run"], "run.log");
+    let on_v2 = || env.root().join("current").exists() && env.current() == "upgrades/v2";
+    env.eventually("v2 answers", || on_v2() && env.height().is_some());
+    let _ = env.visor(&["stop", "--reason", "look at it"]).expect(0);
+    assert_eq!(env.nodes(), Vec::<i32>::new());
+    assert_eq!(env.current(), "upgrades/v2");
+    // Over the death of visor too.
+    run.kill();
+    let waiting = env.visor(&["reconcile"]).expect(3);
+    assert!(waiting.stderr.contains("visor start"), "{}", waiting.stderr);
+    let _ = env.visor(&["start"]).expect(0);
+    assert_eq!(env.current(), "upgrades/v2");
+    assert_eq!(env.stop_and_check().schema, "v2");
+}
+
+#[test]
+fn a_node_that_is_down_before_its_upgrade_is_started_first() {
+    let env = Env::with(&far());
+    let waiting = env.spawn(&["reconcile", "--wait"], "run.log");
+    env.eventually("a run waits", || env.logs().contains("waiting: height"));
+    // `visor stop` is carried out by the visor that waits.
+    let _ = env.visor(&["stop"]).expect(0);
+    waiting.kill();
+    let _ = env.visor(&["start"]);
+    env.eventually("the node answers", || env.height().is_some());
+    kill(env.nodes()[0], "KILL");
+    env.eventually("it is gone", || env.nodes().is_empty());
+    // The open run waits for a height that only a node that runs can tell.
+    let _ = env.visor(&["reconcile"]).expect(3);
+    assert_eq!(env.nodes().len(), 1);
+}
+
+#[test]
+fn a_node_that_dies_at_once_is_not_started_without_pause() {
+    let env = Env::with(&Set {
+        node_extra: "restart = { delay = \"1s\" }".into(),
+        upgrades: vec![],
+        ..Set::default()
+    });
+    let _ = env.visor(&["reconcile"]).expect(0);
+    let _ = env.visor(&["stop"]).expect(0);
+    fs::write(env.data().join("signer.json"), "{\"height\":0}").unwrap();
+    let _ = env.command(&["start"]).output();
+    let run = env.spawn(&["run"], "run.log");
+    let opens = || {
+        fs::read_dir(env.root().join("state/starts"))
+            .unwrap()
+            .count()
+    };
+    let before = opens();
+    let began = std::time::Instant::now();
+    env.eventually("three seconds", || began.elapsed().as_secs() >= 3);
+    assert!(
+        opens() - before <= 5,
+        "{} starts in three seconds",
+        opens() - before
+    );
+    assert_eq!(run.term(), Some(0));
+}

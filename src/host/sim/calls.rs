@@ -9,11 +9,15 @@ use crate::model::{
     ArtifactSpec, BackupSpec, ChainSpec, GenId, HookPhase, HookSpec, Launch, Release, RunId,
     StartId, StopPolicy, UnixMs,
 };
-use crate::plan::{ChainFacts, Denied, Fact, Overrides, StepId};
+use crate::plan::{ChainFacts, Denied, Fact, Overrides, StepId, StopOverride};
 use std::time::Duration;
 
 impl Clock for Sim {
     fn now(&self) -> UnixMs {
+        self.0.borrow().now
+    }
+
+    fn ticks(&self) -> u64 {
         self.0.borrow().now
     }
 
@@ -105,6 +109,18 @@ impl Requests for Sim {
                 .approvals
                 .retain(|a| Some(a.upgrade.as_str()) != upgrade);
             w.overrides.abort = w.overrides.abort.filter(|r| *r != run);
+            Ok(())
+        })
+    }
+
+    fn keep_stopped(&self, reason: &str) -> Result<()> {
+        self.op("keep-stopped", 0, |w, _| {
+            let (reason, by) = (reason.to_owned(), "visor".to_owned());
+            w.overrides.stop = Some(StopOverride {
+                reason,
+                by,
+                at: w.now,
+            });
             Ok(())
         })
     }
