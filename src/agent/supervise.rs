@@ -142,12 +142,10 @@ impl Keeper<'_> {
                     )));
                 }
             }
-            NodeState::Running { pid, start, .. } => {
-                if self.known != Some(start) {
-                    self.known = Some(start);
-                    self.told_of_end = false;
-                    report.notice(Notice::Warn(format!("the node runs, pid {pid}")));
-                }
+            NodeState::Running { pid, start, .. } if self.known != Some(start) => {
+                self.known = Some(start);
+                self.told_of_end = false;
+                report.notice(Notice::Warn(format!("the node runs, pid {pid}")));
             }
             NodeState::Gone { exit, .. } if !stop_wanted && !self.stuck.load(Ordering::Acquire) => {
                 if crate::host::Releases::current(self.host)?.is_none() {

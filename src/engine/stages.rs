@@ -75,17 +75,8 @@ impl<H: Host> Run<'_, H> {
                 // The last gate: evaluated when everything else is ready, and again right before the intent.
                 StepKind::ChainSafe { .. } => {}
                 _ => {
-                    let began = self.begin(step, report)?;
-                    match run_step(&self.cx(), step, report) {
-                        Ok(end) => {
-                            report.notice(Notice::Ended(
-                                step,
-                                self.host.now() - began,
-                                end.note.clone(),
-                            ));
-                            self.ended(&step.id, began, end, true)?;
-                        }
-                        Err(error) => return self.give_up(step, error, report),
+                    if let Err(error) = self.try_step(step, report)? {
+                        return self.give_up(step, error, report);
                     }
                 }
             }
@@ -165,6 +156,29 @@ impl<H: Host> Run<'_, H> {
         Advance::Waiting(why)
     }
 
+    /// One step outside the critical section: its begin record, its effect, its end record. The step's own failure is left
+    /// to the stage.
+    fn try_step(
+        &mut self,
+        step: &Step,
+        report: &mut dyn Report,
+    ) -> Result<Result<(), StepError>, EngineError> {
+        let began = self.begin(step, report)?;
+        let ready = match step.kind {
+            StepKind::Health { .. } | StepKind::HealthOld { .. } => self.start_once_more(report),
+            _ => Ok(()),
+        };
+        match ready.and_then(|()| run_step(&self.cx(), step, report)) {
+            Ok(end) => {
+                let took = self.host.now().saturating_sub(began);
+                report.notice(Notice::Ended(step, took, end.note.clone()));
+                self.ended(&step.id, began, end, true)?;
+                Ok(Ok(()))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
     /// Journals that a step is about to have its effect; returns the time.
     fn begin(&mut self, step: &Step, report: &mut dyn Report) -> Result<u64, EngineError> {
         report.notice(Notice::Began(step));
@@ -206,21 +220,8 @@ impl<H: Host> Run<'_, H> {
             if self.status.is_done(&step.id) {
                 continue;
             }
-            let began = self.begin(&step, report)?;
-            let again = if matches!(step.kind, StepKind::Health { .. }) {
-                self.start_once_more(report)
-            } else {
-                Ok(())
-            };
-            match again.and_then(|()| run_step(&self.cx(), &step, report)) {
-                Ok(end) => {
-                    report.notice(Notice::Ended(
-                        &step,
-                        self.host.now() - began,
-                        end.note.clone(),
-                    ));
-                    self.ended(&step.id, began, end, true)?;
-                }
+            match self.try_step(&step, report)? {
+                Ok(()) => {}
                 Err(StepError::Host(HostError::Interrupted)) => {
                     return Ok(Some(Advance::Interrupted));
                 }
@@ -369,16 +370,8 @@ impl<H: Host> Run<'_, H> {
         step: &Step,
         report: &mut dyn Report,
     ) -> Result<Option<Advance>, EngineError> {
-        let began = self.begin(step, report)?;
-        match run_step(&self.cx(), step, report) {
-            Ok(end) => {
-                report.notice(Notice::Ended(
-                    step,
-                    self.host.now() - began,
-                    end.note.clone(),
-                ));
-                self.ended(&step.id, began, end, true)?;
-            }
+        match self.try_step(step, report)? {
+            Ok(()) => {}
             Err(StepError::Host(HostError::Interrupted)) => return Ok(Some(Advance::Interrupted)),
             Err(StepError::Host(other)) => return Err(other.into()),
             Err(error) => {
@@ -428,21 +421,8 @@ impl<H: Host> Run<'_, H> {
                     }
                 }
             }
-            let began = self.begin(&step, report)?;
-            let again = if matches!(step.kind, StepKind::HealthOld { .. }) {
-                self.start_once_more(report)
-            } else {
-                Ok(())
-            };
-            match again.and_then(|()| run_step(&self.cx(), &step, report)) {
-                Ok(end) => {
-                    report.notice(Notice::Ended(
-                        &step,
-                        self.host.now() - began,
-                        end.note.clone(),
-                    ));
-                    self.ended(&step.id, began, end, true)?;
-                }
+            match self.try_step(&step, report)? {
+                Ok(()) => {}
                 Err(StepError::Host(HostError::Interrupted)) => {
                     return Ok(Some(Advance::Interrupted));
                 }

@@ -83,6 +83,22 @@ impl Env {
         env
     }
 
+    /// A node at a height at which an upgrade with these keys is due; hooks in `more`.
+    pub(crate) fn due(upgrade: &str, more: &str) -> Self {
+        let env = Self::with(&Set {
+            upgrades: vec![],
+            ..Set::default()
+        });
+        let _ = env.visor(&["reconcile"]).expect(0);
+        env.eventually("the height", || env.height().is_some_and(|h| h >= 5));
+        env.write_set(&Set {
+            upgrades: vec![("v2", "{ height = 5 }", "", upgrade.to_owned())],
+            more: more.to_owned(),
+            ..Set::default()
+        });
+        env
+    }
+
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }

@@ -8,6 +8,7 @@
 )]
 
 mod anvil;
+mod data;
 mod env;
 mod house;
 mod kill;

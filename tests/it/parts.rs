@@ -7,25 +7,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use visor::model::sha256_hex;
 
-/// A node at a height at which an upgrade with these keys is due; hooks in `more`.
-fn due(upgrade: &str, more: &str) -> Env {
-    let env = Env::with(&Set {
-        upgrades: vec![],
-        ..Set::default()
-    });
-    let _ = env.visor(&["reconcile"]).expect(0);
-    env.eventually("the height", || env.height().is_some_and(|h| h >= 5));
-    env.write_set(&Set {
-        upgrades: vec![("v2", "{ height = 5 }", "", upgrade.to_owned())],
-        more: more.to_owned(),
-        ..Set::default()
-    });
-    env
-}
-
 #[test]
 fn a_hook_gets_both_sets_of_variables_and_nothing_else() {
-    let env = due("hooks = { pre-upgrade = [\"show\"] }", "");
+    let env = Env::due("hooks = { pre-upgrade = [\"show\"] }", "");
     let out = env.path("hook.env");
     let script = env.write_script(
         "hooks/show.sh",
@@ -80,7 +64,7 @@ fn a_hook_gets_both_sets_of_variables_and_nothing_else() {
 
 #[test]
 fn a_failing_pre_stop_hook_costs_no_outage() {
-    let env = due(
+    let env = Env::due(
         "hooks = { pre-stop = [\"no\"] }",
         "[hook.no]\nrun = [\"/bin/sh\", \"-c\", \"echo the disk is full; exit 9\"]\nretry = { times = 2, delay = \"10ms\" }\n",
     );
@@ -101,7 +85,7 @@ fn a_failing_pre_stop_hook_costs_no_outage() {
 
 #[test]
 fn a_failing_pre_upgrade_hook_rolls_data_back() {
-    let env = due("", "");
+    let env = Env::due("", "");
     let data = env.data();
     let script = env.write_script(
         "hooks/migrate.sh",
@@ -130,7 +114,7 @@ fn a_failing_pre_upgrade_hook_rolls_data_back() {
 
 #[test]
 fn a_hook_that_hangs_is_killed_with_its_children() {
-    let env = due("", "");
+    let env = Env::due("", "");
     let mark = env.path("child-was-here");
     let script = env.write_script(
         "hooks/hang.sh",
@@ -168,7 +152,7 @@ fn a_hook_that_hangs_is_killed_with_its_children() {
 
 #[test]
 fn a_crash_inside_a_once_hook_needs_a_person() {
-    let env = due("", "");
+    let env = Env::due("", "");
     let count = env.path("count");
     let script = env.write_script(
         "hooks/once.sh",
@@ -209,7 +193,7 @@ fn a_crash_inside_a_once_hook_needs_a_person() {
 
 #[test]
 fn output_of_hooks_is_bounded() {
-    let env = due(
+    let env = Env::due(
         "hooks = { pre-stop = [\"loud\"] }",
         "[hook.loud]\nrun = [\"/bin/sh\", \"-c\", \"head -c 3000000 /dev/zero | tr '\\\\\\\\0' a; echo; echo the end; exit 1\"]\n",
     );
@@ -268,7 +252,7 @@ fn http_artifacts_are_tried_again_and_verified() {
         (404, vec![]),
         (200, good.clone()),
     ]);
-    let env = due("", "");
+    let env = Env::due("", "");
     // The first source fails twice over, the second has the file.
     let file = |digest: &str| {
         format!("urls = [\"{address}/one\", \"{address}/two?token=hush\"]\n{digest}")
@@ -296,7 +280,7 @@ fn http_artifacts_are_tried_again_and_verified() {
 #[test]
 fn sha512_file_urls_and_size_limits() {
     use sha2::Digest as _;
-    let env = due("", "");
+    let env = Env::due("", "");
     let path = env.path("web-v2");
     fs::write(&path, launcher()).unwrap();
     let sha512 = visor::model::hex(&sha2::Sha512::digest(launcher()));
@@ -371,7 +355,7 @@ fn retention_keeps_the_last_and_never_the_wrong_one() {
 
 #[test]
 fn a_backup_of_none_is_said_and_honoured() {
-    let env = due("backup = \"none\"", "");
+    let env = Env::due("backup = \"none\"", "");
     let check = env.visor(&["plan", "check"]).expect(0);
     assert!(check.stdout.contains("V0301"), "{}", check.stdout);
     let diff = env.visor(&["plan", "diff"]).expect(2);
@@ -418,7 +402,7 @@ fn a_root_on_another_file_system_is_blocked_before_anything() {
 #[test]
 fn a_loose_absolute_hook_is_blocked() {
     use std::os::unix::fs::PermissionsExt as _;
-    let env = due("", "");
+    let env = Env::due("", "");
     let script = env.path("loose.sh");
     fs::write(&script, "#!/bin/sh\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o777)).unwrap();
@@ -443,7 +427,7 @@ fn a_loose_absolute_hook_is_blocked() {
 #[test]
 fn files_that_can_hold_secrets_are_private() {
     use std::os::unix::fs::PermissionsExt as _;
-    let env = due("", "");
+    let env = Env::due("", "");
     let _ = env.visor(&["reconcile"]).expect(0);
     let mut dirs = vec![env.root().join("state"), env.root().join("backups")];
     let mut seen = 0;
@@ -463,152 +447,4 @@ fn files_that_can_hold_secrets_are_private() {
         }
     }
     assert!(seen > 15, "{seen}");
-}
-
-/// Data of a test's own beside those of the node: what is excluded, kept, or leads away.
-fn due_with_data(data_keys: &str, prepare: impl Fn(&Path)) -> Env {
-    let env = due("", "");
-    prepare(&env.data());
-    let path = env.set().join("visor.toml");
-    let text = fs::read_to_string(&path).unwrap();
-    let plain = "exclude = [\"LOCK\"], keep = [\"signer.json\"]";
-    assert!(text.contains(plain));
-    fs::write(path, text.replace(plain, data_keys)).unwrap();
-    env
-}
-
-#[test]
-fn keep_wins_over_exclude_and_lies_below_it() {
-    let keys =
-        "exclude = [\"LOCK\", \"geth\", \"**/*.json\"], keep = [\"signer.json\", \"geth/nodekey\"]";
-    let env = due_with_data(keys, |data| {
-        fs::create_dir_all(data.join("geth/cache")).unwrap();
-        fs::write(data.join("geth/nodekey"), "secret").unwrap();
-        fs::write(data.join("geth/cache/x"), "disposable").unwrap();
-    });
-    let script = env.write_script("hooks/fail.sh", "#!/bin/sh\nexit 1\n");
-    let path = env.set().join("visor.toml");
-    let text = fs::read_to_string(&path).unwrap();
-    let text = text.replace(
-        "artifact = \"rel-v2\"",
-        "artifact = \"rel-v2\"\nhooks = { pre-upgrade = [\"fail\"] }",
-    );
-    fs::write(
-        &path,
-        format!("{text}\n[hook.fail]\nrun = [\"{}\"]\n", script.display()),
-    )
-    .unwrap();
-    let _ = env.visor(&["reconcile"]).expect(5);
-    assert_eq!(
-        fs::read_to_string(env.data().join("geth/nodekey")).unwrap(),
-        "secret"
-    );
-    assert!(
-        !env.data().join("geth/cache").exists(),
-        "what is excluded is gone after a restore"
-    );
-    let _ = env.stop_and_check();
-}
-
-#[test]
-fn a_link_that_leads_away_is_refused_while_the_node_runs() {
-    let env = due_with_data("exclude = [\"LOCK\"], keep = [\"signer.json\"]", |data| {
-        std::os::unix::fs::symlink("/usr", data.join("ancient")).unwrap();
-    });
-    let pid = env.nodes();
-    let out = env.visor(&["reconcile"]).expect(3);
-    assert!(
-        out.stderr.contains("leads out of the data directory"),
-        "{}",
-        out.stderr
-    );
-    assert_eq!(env.nodes(), pid);
-}
-
-#[test]
-fn a_cut_pre_copy_leaves_nothing_stale_behind() {
-    let env = due("", "");
-    let journal = env.data().join("hot-journal");
-    fs::write(&journal, "replay me").unwrap();
-    let killed = Env::output(
-        env.command(&["reconcile"])
-            .env("VISOR_KILL_AT", "seal:copied#1"),
-    );
-    assert_eq!(killed.code, None);
-    // The copy has it; the data no longer do when another visor goes on.
-    fs::remove_file(&journal).unwrap();
-    let _ = env.visor(&["reconcile", "--wait=20s"]).expect(0);
-    let generation = fs::read_dir(env.root().join("backups/gen"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    assert!(generation.join("SEAL").is_file());
-    assert!(!generation.join("tree/hot-journal").exists());
-}
-
-#[test]
-fn a_hook_that_outlived_its_visor_is_ended_before_data_are_put_back() {
-    let env = due("", "");
-    let data = env.data();
-    let script = env.write_script(
-        "hooks/slow.sh",
-        &format!(
-            "#!/bin/sh\necho begun > {d}/begun\nsleep 3\necho ruined > {d}/schema\n",
-            d = data.display()
-        ),
-    );
-    env.write_set(&Set {
-        upgrades: vec![(
-            "v2",
-            "{ height = 5 }",
-            "",
-            "hooks = { pre-upgrade = [\"slow\"] }".into(),
-        )],
-        more: format!("[hook.slow]\nrun = [\"{}\"]\n", script.display()),
-        ..Set::default()
-    });
-    let run = env.spawn(&["reconcile"], "run.log");
-    env.eventually("the hook runs", || data.join("begun").exists());
-    run.kill();
-    let _ = env.visor(&["reconcile", "--abort"]).expect(5);
-    let height = env.height();
-    env.eventually("three seconds of blocks", || {
-        env.height() > height.map(|h| h + 170)
-    });
-    assert_eq!(
-        env.stop_and_check().schema,
-        "v1",
-        "nobody wrote into the data that were put back"
-    );
-}
-
-#[test]
-fn what_is_wrong_elsewhere_keeps_nobody_from_stopping_a_node() {
-    let env = due("", "");
-    env.write(
-        "other.toml",
-        "visor = 1\n[upgrade.v3]\ntrigger = { height = \"soon\" }\n",
-    );
-    let _ = env.visor(&["reconcile"]).expect(1);
-    let status = env.visor(&["status"]).expect(0);
-    assert!(status.stderr.contains("other.toml:3:"), "{}", status.stderr);
-    let _ = env.visor(&["stop"]).expect(0);
-    assert_eq!(env.nodes(), Vec::<i32>::new());
-}
-
-#[test]
-fn changed_arguments_are_drift_until_the_next_start() {
-    let env = due("", "");
-    env.write_set(&Set {
-        upgrades: vec![],
-        args_extra: vec!["--start-ms=30".into()],
-        ..Set::default()
-    });
-    let diff = env.visor(&["plan", "diff"]).expect(2);
-    assert!(diff.stdout.contains("other arguments"), "{}", diff.stdout);
-    let _ = env.visor(&["stop"]).expect(0);
-    let _ = env.visor(&["start"]).expect(0);
-    let _ = env.visor(&["plan", "diff"]).expect(0);
 }
