@@ -186,7 +186,11 @@ impl<H: Host> Run<'_, H> {
     ) -> Result<(), EngineError> {
         let n = ends.len();
         for (i, (step, began, ended, mut end)) in ends.into_iter().enumerate() {
-            report.notice(Notice::Ended(&step, ended.saturating_sub(began), end.note.clone()));
+            report.notice(Notice::Ended(
+                &step,
+                ended.saturating_sub(began),
+                end.note.clone(),
+            ));
             end.facts.insert("ended".into(), ended);
             self.ended(&step.id, began, end, i + 1 == n)?;
         }

@@ -179,7 +179,8 @@ pub fn diff_text(d: &Diff) -> String {
             .collect(),
     );
     if !d.has_changes() && d.blocked.is_empty() {
-        let _ = writeln!(out, "\nnothing to do");
+        let now = if d.scheduled.is_empty() { "" } else { " now" };
+        let _ = writeln!(out, "\nnothing to do{now}");
     }
     out
 }
