@@ -248,19 +248,21 @@ impl Pass<'_> {
                     }
                     let overrides = self.host.overrides()?;
                     if overrides.abort == Some(id) {
-                        // Before the critical section the abort itself cancels the run, once it is no longer stuck.
-                        let preparing = *at.stage == Stage::Preparing;
-                        let answer = if preparing {
-                            Answer::NotDone
-                        } else {
-                            Answer::RollBack
+                        // Before the critical section the abort itself cancels the run, once it is no longer stuck; from
+                        // there it rolls back; on the way back there is nothing more to ask for.
+                        let answer = match *at.stage {
+                            Stage::Preparing => Some(Answer::NotDone),
+                            Stage::Critical | Stage::Confirming => Some(Answer::RollBack),
+                            _ => None,
                         };
-                        run.resolve(answer, "an operator", "--abort", self.report)?;
-                        if !preparing {
+                        if answer != Some(Answer::NotDone) {
                             self.host.settle(id, None)?;
                         }
-                        self.stuck.store(false, Ordering::Release);
-                        continue;
+                        if let Some(answer) = answer {
+                            run.resolve(answer, "an operator", "--abort", self.report)?;
+                            self.stuck.store(false, Ordering::Release);
+                            continue;
+                        }
                     }
                     self.stuck.store(true, Ordering::Release);
                     self.host.release_node();

@@ -152,7 +152,7 @@ impl Keeper<'_> {
                     return Ok(());
                 }
                 let delay = self.wish.node.spec.restart.delay;
-                if self.known.is_some() && !self.told_of_end {
+                if (self.known.is_some() || self.tried.is_some()) && !self.told_of_end {
                     self.told_of_end = true;
                     self.tried = Some(Instant::now());
                     let exit = exit.as_deref().unwrap_or("exit status unknown");

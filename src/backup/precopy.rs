@@ -101,9 +101,9 @@ impl Precopier {
         }
     }
 
-    /// True while rounds go on.
-    pub fn is_at_work(&self) -> bool {
-        self.thread.as_ref().is_some_and(|t| !t.is_finished())
+    /// True once the rounds were ended as asked. Rounds that failed have not: their failure is still to be heard.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
     }
 
     /// One last short round, then the end.

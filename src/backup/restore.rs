@@ -42,12 +42,9 @@ pub fn carry_keep(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Resul
         .filter(|(_, e)| e.kind == Kind::Kept)
         .collect();
     let sealed = sealed_state(&paths.done, generation)?;
-    for path in view
-        .must_keep
-        .iter()
-        .filter(|p| sealed.entries.contains_key(*p))
-    {
-        if !live.contains_key(path) {
+    let must = |path: &Path| view.must_keep.iter().any(|m| path.starts_with(m));
+    for (path, entry) in &sealed.entries {
+        if entry.kind == Kind::Kept && must(path) && !live.contains_key(path) {
             return Err(BackupError::KeepMissing(view.dir.join(path)));
         }
     }

@@ -43,6 +43,9 @@ impl<H: Host> Run<'_, H> {
         if let (Gate::Closed(why), _) = self.chain_gate() {
             return Ok(Some(self.wait(vec![why], report)));
         }
+        if let Some(held) = self.is_held()? {
+            return Ok(Some(self.wait(vec![held], report)));
+        }
         if let Some(step) = &precopy {
             report.notice(Notice::Progress(step, "last round".into()));
             if let Err(error) = self.host.precopy_end(self.generation()) {
@@ -50,12 +53,10 @@ impl<H: Host> Run<'_, H> {
             }
         }
         self.host.claim_node();
-        // Said after the trigger opened, it still counts.
-        let overrides = self.host.overrides()?;
-        if overrides.hold.is_some() || overrides.stop.is_some() {
+        // Said while the last round went on, it still counts.
+        if let Some(held) = self.is_held()? {
             self.host.release_node();
-            let why = "an operator holds upgrades or keeps the node stopped; `visor release-hold`, `visor start`";
-            return Ok(Some(self.wait(vec![why.to_owned()], report)));
+            return Ok(Some(self.wait(vec![held], report)));
         }
         let (gate, old_head) = self.chain_gate();
         let seen = match gate {
@@ -113,6 +114,14 @@ impl<H: Host> Run<'_, H> {
         Ok(None)
     }
 
+    /// Why an operator's override keeps the upgrade from beginning, if one does.
+    fn is_held(&self) -> Result<Option<String>, EngineError> {
+        let overrides = self.host.overrides()?;
+        let held = overrides.hold.is_some() || overrides.stop.is_some();
+        let why = "an operator holds upgrades or keeps the node stopped; `visor release-hold`, `visor start`";
+        Ok(held.then(|| why.to_owned()))
+    }
+
     /// Runs or completes the critical section. Leaves with the stage changed: confirming, undoing or stuck.
     pub(super) fn critical(
         &mut self,
@@ -120,8 +129,7 @@ impl<H: Host> Run<'_, H> {
     ) -> Result<Option<Advance>, EngineError> {
         self.host.claim_node();
         if self.recovering && self.host.overrides()?.stop.is_some() {
-            let why = "an operator keeps the node stopped; `visor start` lets the run go on";
-            return Ok(Some(self.wait(vec![why.to_owned()], report)));
+            return self.stop_for_operator(report).map(Some);
         }
         let intent = self
             .status

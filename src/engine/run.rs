@@ -1,6 +1,6 @@
 //! A run: opened, recovered, advanced, resolved. Every record passes through `Run::record`.
 
-use crate::host::{Host, HostError};
+use crate::host::{Host, HostError, NodeState};
 use crate::journal::{
     Event, IllegalEvent, JOURNAL_VERSION, JournalError, Outcome, Record, Stage, Status, StuckAt,
     Undo, decode, encode, next_status,
@@ -159,14 +159,23 @@ impl<'h, H: Host> Run<'h, H> {
         let Some((answer, words)) = self.status.pending.clone() else {
             return Ok(());
         };
-        let may_undo = matches!(self.status.stage, Stage::Critical | Stage::Confirming);
-        if answer == Answer::RollBack && may_undo {
-            return self.begin_undo(&format!("asked for by {words}"), report);
+        match (answer, &self.status.stage) {
+            (_, Stage::Stuck(_) | Stage::Closed(..)) => Ok(()),
+            (Answer::RollBack, Stage::Critical | Stage::Confirming) => {
+                self.begin_undo(&format!("asked for by {words}"), report)
+            }
+            // Nothing is there to go back from, or it is on its way.
+            (Answer::RollBack, _) => Ok(()),
+            (_, stage) => {
+                let preparing = *stage == Stage::Preparing;
+                if !preparing && !matches!(self.host.node()?, NodeState::Running { .. }) {
+                    // Nobody knows what state this leaves: a node that is down stays so until a person starts it.
+                    let reason = format!("run {} was given up by {words}", self.id);
+                    self.host.keep_stopped(&reason)?;
+                }
+                self.close(Outcome::GivenUp, format!("given up by {words}"))
+            }
         }
-        // Nobody knows what state this leaves: nothing is started until a person says so.
-        let reason = format!("run {} was given up by {words}", self.id);
-        self.host.keep_stopped(&reason)?;
-        self.close(Outcome::GivenUp, format!("given up by {words}"))
     }
 
     /// Gives up a run that has not touched the node, for another wish comes first. True when it did.
@@ -325,7 +334,7 @@ impl<'h, H: Host> Run<'h, H> {
                 })?;
             }
         }
-        if matches!(outcome, Outcome::Abandoned | Outcome::Cancelled) {
+        if self.status.stage == Stage::Preparing {
             let _ = self.host.precopy_end(self.generation());
             self.host.discard(self.generation())?;
         }

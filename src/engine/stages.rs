@@ -41,6 +41,10 @@ impl<H: Host> Run<'_, H> {
                     if let Err(error) = self.host.precopy_start(self.generation(), backup) {
                         return self.give_up(step, error.into(), report);
                     }
+                    // A copy that cannot be made is told of now, and not when the trigger opens.
+                    if let Precopy::Failed(why) = self.host.precopy(self.generation())? {
+                        return self.give_up(step, StepError::Failed(why), report);
+                    }
                 }
                 StepKind::Trigger { trigger: wanted } => {
                     let Action::Upgrade { name, .. } = &self.plan.action else {
@@ -250,7 +254,10 @@ impl<H: Host> Run<'_, H> {
     }
 
     /// The operator wants the node down in the middle of a run: its death is ours, and the run waits.
-    fn stop_for_operator(&mut self, report: &mut dyn Report) -> Result<Advance, EngineError> {
+    pub(super) fn stop_for_operator(
+        &mut self,
+        report: &mut dyn Report,
+    ) -> Result<Advance, EngineError> {
         if !self.status.paused {
             self.record(
                 Event::Paused {
@@ -259,7 +266,10 @@ impl<H: Host> Run<'_, H> {
                 true,
             )?;
         }
-        let stopped = self.host.stop(&self.plan.node.stop)?.is_some();
+        let stopped = match self.host.stop(&self.plan.node.stop) {
+            Err(HostError::Interrupted) => return Ok(Advance::Interrupted),
+            other => other?.is_some(),
+        };
         let why = if stopped {
             "the node is stopped by an operator; `visor start` lets the run go on"
         } else {

@@ -305,7 +305,7 @@ impl Backups for RealHost {
         let mut slot = self.precopier.borrow_mut();
         if slot
             .as_ref()
-            .is_some_and(|p| p.generation == generation && p.is_at_work())
+            .is_some_and(|p| p.generation == generation && !p.has_ended())
         {
             return Ok(());
         }

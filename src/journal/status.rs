@@ -253,6 +253,7 @@ pub fn next_status(plan: &Plan, mut status: Status, event: &Event) -> Result<Sta
             {
                 return illegal();
             }
+            status.pending = None;
             let stage = Box::new(status.stage.clone());
             status.stage = Stage::Stuck(StuckAt {
                 step: step.clone(),

@@ -64,7 +64,8 @@ pub struct Data {
     #[schemars(example = ["*.ipc", "**/LOCK"])]
     pub exclude: Vec<String>,
     /// Globs below the directory of what is never rolled back, such as keys and signer state: carried over from the live
-    /// directory. Default: none.
+    /// directory. What a path without wildcards names, and all below it, must still be there at a restore; what a glob
+    /// names may come and go. Default: none.
     #[serde(default)]
     #[schemars(example = ["geth/nodekey"])]
     pub keep: Vec<String>,

@@ -28,6 +28,8 @@ pub fn await_health<H: Host>(
         // What visor itself cannot read just now says nothing of the release.
         let trouble = match cx.host.start_evidence(start) {
             Ok(StartEvidence::Alive) => None,
+            // We told it to end, and were told otherwise before it did.
+            Ok(StartEvidence::Dead { .. }) if cx.status.paused => return Err(StepError::Stopped),
             Ok(StartEvidence::Dead { exit, .. }) => {
                 let exit = exit.unwrap_or_else(|| "exit status unknown".into());
                 return Err(StepError::Failed(format!(

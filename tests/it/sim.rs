@@ -466,3 +466,42 @@ fn abort_cancels_before_the_intent_and_rolls_back_after_it() {
         check_whole(&sim, &end, "aborted");
     }
 }
+
+#[test]
+fn a_word_that_cannot_be_carried_out_leaves_the_run_stuck() {
+    use visor::model::Answer;
+    // A cut pre-upgrade hook that cannot be ended: stuck, and stuck again when a person says roll-back.
+    let plan = plan(true, true, false, OnFailure::RollBack);
+    let sim = machine(Conduct::Good);
+    visor(&sim, &plan);
+    let hook = record_ops(&sim)
+        .iter()
+        .position(|o| o.name == "hook:pre-upgrade")
+        .unwrap();
+    let sim = machine(Conduct::Good);
+    sim.0.borrow_mut().cut = Some((hook, Cut::Mid(0)));
+    visor(&sim, &plan);
+    sim.reboot(Loss::Visor);
+    sim.0.borrow_mut().faults = vec![("reap-hook", true)];
+    assert!(matches!(visor(&sim, &plan), End::Stuck(_)));
+    for answer in [Answer::RollBack, Answer::RollBack] {
+        let mut run = Run::recover(&sim, sim.runs()[0]).unwrap();
+        run.resolve(answer, "a person", "back, please", &mut Silent)
+            .unwrap();
+        drop(run);
+        assert!(matches!(visor(&sim, &plan), End::Stuck(_)));
+        assert_eq!(
+            sim.alive().0,
+            0,
+            "nothing is started beside a hook that writes"
+        );
+    }
+    sim.0.borrow_mut().faults.clear();
+    let mut run = Run::recover(&sim, sim.runs()[0]).unwrap();
+    run.resolve(Answer::RollBack, "a person", "it is gone", &mut Silent)
+        .unwrap();
+    drop(run);
+    let end = visor(&sim, &plan);
+    assert_eq!(end, End::Closed(Outcome::RolledBack));
+    check_whole(&sim, &end, "rolled back by a person");
+}
