@@ -1,4 +1,4 @@
-//! All integration tests, in one binary. `layers.rs` makes sure that no file here is forgotten.
+//! All integration tests, in one binary. `house.rs` makes sure that no file here is forgotten.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@ mod data;
 mod env;
 mod house;
 mod kill;
+mod layers;
 mod machine;
 mod parts;
 mod plans;

@@ -125,21 +125,26 @@ fn run_upgrades_twice_and_stops_on_term() {
 }
 
 #[test]
-fn run_rolls_a_bad_upgrade_back_and_goes_on_supervising() {
-    let env = Env::with(&bad("silent"));
-    let run = env.spawn(&["run"], "run.log");
-    env.eventually("v2 is denied", || {
-        env.visor(&["upgrade", "list"]).stdout.contains("failed")
-    });
-    assert_eq!(env.current(), "genesis");
-    let pid = env.nodes()[0];
-    kill(pid, "KILL");
-    env.eventually("a crashed node is started again", || {
-        env.nodes().first().is_some_and(|p| *p != pid) && env.height().is_some()
-    });
-    assert_eq!(run.term(), Some(0));
-    assert_eq!(env.nodes(), Vec::<i32>::new());
-    env.check_signed();
+fn run_rolls_bad_upgrades_back_and_goes_on_supervising() {
+    for fault in ["exit", "silent", "stall", "ignore-term"] {
+        let mut set = bad(fault);
+        set.node_extra = "restart = { delay = \"100ms\" }".into();
+        let env = Env::with(&set);
+        let run = env.spawn(&["run"], "run.log");
+        let list = || env.visor(&["upgrade", "list"]).stdout;
+        env.eventually("v2 has failed", || list().contains("failed     v2"));
+        assert_eq!(env.current(), "genesis", "{fault}");
+        let pid = env.nodes()[0];
+        kill(pid, "KILL");
+        env.eventually("a crashed node is started again", || {
+            env.nodes().first().is_some_and(|p| *p != pid) && env.height().is_some()
+        });
+        assert_eq!(run.term(), Some(0), "{fault}");
+        assert_eq!(env.nodes(), Vec::<i32>::new());
+        let report = visor::devnode::check_data(&env.data()).unwrap();
+        assert_eq!(report.schema, "v1", "{fault}: data as before");
+        env.check_signed();
+    }
 }
 
 #[test]
