@@ -4,6 +4,7 @@
 
 use crate::env::Env;
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use visor::model::sha256_hex;
 
@@ -18,9 +19,11 @@ fn anvil() -> Option<PathBuf> {
             std::env::var_os("CI").is_none(),
             "anvil is missing, and in CI nothing is skipped: {how}"
         );
-        println!(
-            "SKIPPED: anvil is missing, so no node that is not ours was upgraded. To have it: {how}"
+        // Past the test harness, which would hide it.
+        let text = format!(
+            "\nSKIPPED: no node that is not ours was upgraded, for anvil is missing. To have it:\n  {how}\n\n"
         );
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }
     found
 }
