@@ -50,7 +50,7 @@ impl Default for Set {
     fn default() -> Self {
         Self {
             stop: "{ grace = \"20s\" }",
-            health: "{ within = \"2500ms\", blocks = 3, alive = \"100ms\" }",
+            health: "{ within = \"4s\", blocks = 3, alive = \"100ms\" }",
             node_extra: String::new(),
             args_extra: vec![],
             upgrades: vec![("v2", "{ height = 20 }", "", String::new())],

@@ -17,7 +17,7 @@ fn full() -> bool {
 
 fn set(fault: &'static str) -> Set {
     Set {
-        health: "{ within = \"1500ms\", blocks = 2, alive = \"50ms\" }",
+        health: "{ within = \"5s\", blocks = 2, alive = \"50ms\" }",
         upgrades: vec![(
             "v2",
             "{ height = 5 }",
