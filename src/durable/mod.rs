@@ -80,6 +80,13 @@ pub fn create_private(path: &Path) -> Result<File, PathError> {
         .at("create", path)
 }
 
+/// Opens a file that is only there to be locked; made, private, when it is not there.
+pub fn open_lock(path: &Path) -> Result<File, PathError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options.open(path).at("open", path)
+}
+
 /// Replaces a file by these bytes, mode 0600. With `sync` the new contents and the name survive a power loss.
 pub fn write_atomic(path: &Path, bytes: &[u8], sync: bool) -> Result<(), PathError> {
     let name = path

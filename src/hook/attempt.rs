@@ -2,16 +2,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
 
-use crate::durable::{AtPath as _, PathError, read_bounded, write_atomic};
+use crate::durable::{AtPath as _, PathError, open_lock, read_bounded, write_atomic};
 use crate::host::{Attempt, HookEnd};
 use crate::killpoint;
 use crate::model::HookSpec;
 use crate::process::{Identity, Watch, kill_group};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{OpenOptions, TryLockError};
+use std::fs::TryLockError;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -147,13 +146,7 @@ pub fn reap(record: &Path) -> Result<(), HookError> {
         return Ok(());
     };
     let path = lock_path(record, attempt.number);
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .at("open", &path)?;
+    let lock = open_lock(&path)?;
     let began = Instant::now();
     let mut last_pid = 0;
     loop {

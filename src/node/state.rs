@@ -1,13 +1,12 @@
 //! What evidence says of the node's process.
 
 use super::records::{dir, read_exit, read_start, starts};
-use crate::durable::{AtPath as _, PathError, write_atomic};
+use crate::durable::{AtPath as _, PathError, open_lock, write_atomic};
 use crate::host::{NodeState, StartEvidence};
 use crate::model::StartId;
 use crate::store::Layout;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::{Duration, Instant};
 
 /// Running, gone, or unclear. Looks at records first: a node that closed the inherited lock is still found by its record.
@@ -74,13 +73,7 @@ const LOOK_LASTS: Duration = Duration::from_millis(50);
 pub fn fence(layout: &Layout) -> Result<(), PathError> {
     crate::durable::make_private_dir(&layout.state())?;
     let path = layout.node_lock();
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .at("open", &path)?;
+    let file = open_lock(&path)?;
     let began = Instant::now();
     loop {
         match file.try_lock() {

@@ -1,11 +1,12 @@
 //! One visor a node: a lock that the kernel frees when its holder dies.
 
 use super::Layout;
-use crate::durable::{AtPath as _, PathError, make_private_dir, read_bounded, write_atomic};
+use crate::durable::{
+    AtPath as _, PathError, make_private_dir, open_lock, read_bounded, write_atomic,
+};
 use crate::model::{UnixMs, rfc3339};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, TryLockError};
 
 /// Who holds the lock. For messages only: the lock itself is the truth.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,13 +49,7 @@ impl StateLock {
         let state = layout.state();
         make_private_dir(&state)?;
         let path = state.join("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .at("open", &path)?;
+        let file = open_lock(&path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LockError::Held(Self::owner(layout))),

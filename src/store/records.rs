@@ -1,13 +1,13 @@
 //! Overrides and the deny list: small files, replaced whole, edited under a short lock by any visor.
 
 use super::Layout;
-use crate::durable::{AtPath as _, PathError, make_private_dir, read_bounded, write_atomic};
+use crate::durable::{
+    AtPath as _, PathError, make_private_dir, open_lock, read_bounded, write_atomic,
+};
 use crate::model::UnixMs;
 use crate::plan::{Denied, Overrides};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The format of both files. 1: first.
@@ -141,13 +141,7 @@ fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, RecordError> {
 fn short_lock(layout: &Layout) -> Result<std::fs::File, PathError> {
     make_private_dir(&layout.state())?;
     let path = layout.state().join("overrides.lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .at("open", &path)?;
+    let file = open_lock(&path)?;
     file.lock().at("lock", &path)?;
     Ok(file)
 }
