@@ -266,12 +266,11 @@ fn hold_leaves_it_to_a_person() {
 }
 
 #[test]
-fn a_node_that_does_not_end_is_stuck_and_untouched() {
+fn a_frozen_node_opens_no_chain_gate() {
     let env = Env::with(&Set {
         stop: "{ grace = \"300ms\" }",
         ..Set::default()
     });
-    // A genesis that takes no notice of TERM, but makes blocks: stopped by SIGSTOP it cannot end.
     env.visor(&["reconcile"]).expect(0);
     let pid = env.nodes()[0];
     env.eventually("the trigger is near", || {
@@ -388,4 +387,44 @@ fn dry_run_changes_nothing() {
         out.stdout
     );
     assert!(!env.root().exists());
+}
+
+#[test]
+fn a_node_that_outlives_its_grace_is_stuck_and_untouched() {
+    let env = Env::new();
+    fs::create_dir_all(env.path("home")).unwrap();
+    let text = "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 0.1; done\n";
+    env.write("stubborn", text);
+    let digest = visor::model::sha256_hex(text.as_bytes());
+    let home = env.path("home").display().to_string();
+    env.write(
+        "set.toml",
+        &format!(
+            r#"visor = 1
+[node.n]
+binary = "stubborn"
+home = "{home}"
+args = ["{home}"]
+data = {{ path = "data" }}
+stop = {{ grace = "300ms" }}
+genesis = "s"
+[artifact.s]
+[[artifact.s.file]]
+urls = ["stubborn"]
+sha256 = "{digest}"
+[upgrade.next]
+trigger = {{ manual = true }}
+artifact = "s"
+health = {{ within = "2s", alive = "200ms" }}
+"#
+        ),
+    );
+    let _ = env.visor(&["reconcile"]).expect(0);
+    let _ = env.visor(&["upgrade", "approve", "next"]).expect(0);
+    let out = env.visor(&["reconcile"]).expect(6);
+    let says = "after TERM and the manifest does not allow kill";
+    assert!(out.stderr.contains(says), "{}", out.stderr);
+    assert_eq!(env.current(), "genesis");
+    let status = env.visor(&["status"]).expect(6);
+    assert!(status.stdout.contains("running, pid"), "{}", status.stdout);
 }
