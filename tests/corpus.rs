@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use visor::check::check;
-use visor::diag::{SourceText, human, json};
+use visor::diag::{SourceText, Style, human, json};
 use visor::manifest::{BesideFile, ManifestSet};
 use visor::source::read_set;
 
 fn passes(path: &Path) -> datatest_stable::Result<()> {
     let set = read_set(path)?;
     let checked = check(&set);
-    let text = human(&checked.findings, &set.files, false, 100);
+    let text = human(&checked.findings, &set.files, Style::plain(100));
     if checked.desired.is_none() {
         Err(text.into())
     } else {
@@ -46,7 +46,7 @@ fn fails_as_written(path: &Path) -> datatest_stable::Result<()> {
             .collect::<BTreeMap<_, _>>(),
     };
     let checked = check(&set);
-    let found = human(&checked.findings, &set.files, false, 100);
+    let found = human(&checked.findings, &set.files, Style::plain(100));
     assert_eq!(
         json(&checked.findings, &set.files),
         json(&check(&set).findings, &set.files),

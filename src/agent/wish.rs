@@ -1,6 +1,6 @@
 //! What is wanted of one node, read again while visor waits.
 
-use crate::check::{DesiredNode, check};
+use crate::check::{DesiredBatch, DesiredNode, check};
 use crate::diag::{Finding, Severity, SourceText};
 use crate::manifest::ManifestSet;
 use crate::observe::{RootError, find_root};
@@ -13,6 +13,8 @@ pub struct Wish {
     /// `None`: the wish was made in memory and does not change.
     dir: Option<PathBuf>,
     pub node: DesiredNode,
+    /// The batches of the set that have members for this node.
+    pub batches: Vec<DesiredBatch>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +80,7 @@ impl Wish {
         let set = read_set(dir)?;
         let checked = check(&set);
         match checked.desired {
-            Some(desired) => Self::pick(set.dir, desired.nodes, name),
+            Some(desired) => Self::pick(set.dir, desired.nodes, desired.batches, name),
             None => Err(WishError::findings(set, checked.findings)),
         }
     }
@@ -93,10 +95,10 @@ impl Wish {
         let checked = check(&set);
         let at = set.dir.clone();
         match checked.desired {
-            Some(desired) => Ok((Self::pick(at, desired.nodes, name)?, None)),
+            Some(desired) => Ok((Self::pick(at, desired.nodes, desired.batches, name)?, None)),
             None => {
                 let complaint = WishError::findings(set, checked.findings);
-                match Self::pick(at, checked.sound_nodes, name) {
+                match Self::pick(at, checked.sound_nodes, vec![], name) {
                     Ok(wish) => Ok((wish, Some(complaint))),
                     Err(_) => Err(complaint),
                 }
@@ -104,7 +106,12 @@ impl Wish {
         }
     }
 
-    fn pick(dir: PathBuf, nodes: Vec<DesiredNode>, name: Option<&str>) -> Result<Self, WishError> {
+    fn pick(
+        dir: PathBuf,
+        nodes: Vec<DesiredNode>,
+        batches: Vec<DesiredBatch>,
+        name: Option<&str>,
+    ) -> Result<Self, WishError> {
         let known: Vec<String> = nodes.iter().map(|n| n.spec.name.to_string()).collect();
         let mut nodes = nodes.into_iter();
         let node = match name {
@@ -117,9 +124,13 @@ impl Wish {
             None if known.len() > 1 => return Err(WishError::WhichNode(known)),
             None => nodes.next().ok_or_else(|| WishError::NoNode(dir.clone()))?,
         };
+        let concerns =
+            |b: &DesiredBatch| node.upgrades.iter().any(|u| b.upgrades.contains(&u.name));
+        let batches = batches.into_iter().filter(concerns).collect();
         let mut wish = Self {
             dir: Some(dir),
             node,
+            batches,
         };
         if !wish.node.root_given {
             wish.node.spec.root = find_root(&wish.node.spec.home)?;
@@ -128,7 +139,11 @@ impl Wish {
     }
 
     pub fn fixed(node: DesiredNode) -> Self {
-        Self { dir: None, node }
+        Self {
+            dir: None,
+            node,
+            batches: vec![],
+        }
     }
 
     /// Reads the set again. A set that has become wrong leaves the wish as it was.

@@ -24,6 +24,9 @@ const MAX_BODY: u64 = 1024 * 1024;
 /// A head this far in the future says that a clock is wrong.
 const MAX_AHEAD_MS: u64 = 15_000;
 
+/// Blocks over which a block time is measured.
+const SAMPLE: u64 = 500;
+
 impl Default for EvmClient {
     fn default() -> Self {
         let config = ureq::Agent::config_builder()
@@ -70,6 +73,22 @@ impl EvmClient {
             syncing,
             head_age,
         }
+    }
+
+    /// Mean time between the last blocks, at most `SAMPLE` of them; with stamps of whole seconds.
+    pub fn block_time(&self, rpc: &str) -> Result<Duration, String> {
+        let at = |block: &str| {
+            self.call(rpc, "eth_getBlockByNumber", &json!([block, false]))
+                .and_then(|b| header(&b))
+        };
+        let (head, last) = at("latest")?;
+        let back = head.min(SAMPLE);
+        let (from, first) = at(&format!("{:#x}", head - back))?;
+        let (blocks, seconds) = (head.saturating_sub(from), last.saturating_sub(first));
+        if blocks == 0 || seconds == 0 {
+            return Err("the chain is too young to tell its block time".into());
+        }
+        Ok(Duration::from_millis(seconds.saturating_mul(1000) / blocks))
     }
 
     /// The height alone.

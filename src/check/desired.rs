@@ -10,6 +10,17 @@ use std::path::PathBuf;
 pub struct Desired {
     pub dir: PathBuf,
     pub nodes: Vec<DesiredNode>,
+    pub batches: Vec<DesiredBatch>,
+}
+
+/// Upgrades that are reported on as one, in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredBatch {
+    pub name: Name,
+    pub description: Option<String>,
+    pub upgrades: Vec<Name>,
+    /// `file:line` of its header.
+    pub place: String,
 }
 
 /// One node, with everything of the set that concerns it.
@@ -39,7 +50,18 @@ pub struct DesiredUpgrade {
     pub hooks: Vec<DesiredHook>,
     pub health: HealthSpec,
     pub on_failure: OnFailure,
+    /// The batch that it is a member of.
+    pub batch: Option<Membership>,
     pub place: String,
+}
+
+/// A place in a batch, as one node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    pub batch: Name,
+    /// The members before it and after it that are for this node too, in order.
+    pub before: Vec<Name>,
+    pub after: Vec<Name>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

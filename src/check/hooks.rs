@@ -64,6 +64,7 @@ impl Rules<'_> {
                     &[NODE_VARS, UPGRADE_VARS],
                 );
             }
+            self.hook_secrets(object);
             let timeout =
                 self.duration("timeout", hook.timeout.as_deref(), "60s", || at("/timeout"));
             let retry_delay = self.duration("delay", hook.retry.delay.as_deref(), "1s", || {
@@ -155,6 +156,9 @@ impl Rules<'_> {
             return;
         };
         let mut place = place();
+        if place.is_nowhere() {
+            return;
+        }
         // Inside a plain string the place can be exact; escapes shift it, then the whole string is shown.
         let quoted = &self.set.files[place.file].text[place.start..place.end];
         if quoted.get(1..quoted.len().saturating_sub(1)) == Some(text) {

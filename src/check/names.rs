@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 impl Rules<'_> {
     pub(super) fn names(&mut self) {
         let mut folded: BTreeMap<(ObjectKind, String), &str> = BTreeMap::new();
-        for ((kind, name), places) in &self.loaded.named {
+        let all = self.loaded.named.iter();
+        for (kind, name, places) in
+            all.flat_map(|(k, names)| names.iter().map(move |(n, p)| (k, n, p)))
+        {
             let word = kind.word();
             if let [first, rest @ ..] = places.as_slice() {
                 for again in rest {
@@ -39,8 +42,8 @@ impl Rules<'_> {
                     let there = self
                         .loaded
                         .named
-                        .get(&(*kind, other.to_owned()))
-                        .and_then(|p| p.first())
+                        .get(kind)
+                        .and_then(|names| names.get(other)?.first())
                         .cloned();
                     let mut finding = Finding::error(
                         Code::Duplicate,

@@ -2,22 +2,30 @@
 
 use super::desired::DesiredNode;
 use super::run::Rules;
+use super::upgrades::AtHeight;
 use super::vars::{NODE_VARS, split_rpc};
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{ChainKind, Node, Object, ObjectKind};
 use crate::model::{ChainSpec, DataSpec, Launch, Name, NodeSpec, RestartPolicy, StopPolicy};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// A node with what upgrades select it by.
 pub(super) struct NodeParts<'a> {
     pub(super) object: &'a Object<Node>,
     pub(super) desired: DesiredNode,
+    /// The upgrades that wait for a height.
+    pub(super) heights: Vec<AtHeight>,
+    /// Nothing was wrong with its `chain`, or with its `labels`.
+    pub(super) chain_is_sound: bool,
+    pub(super) labels_are_sound: bool,
 }
 
 impl<'a> Rules<'a> {
     pub(super) fn nodes(&mut self) -> Vec<NodeParts<'a>> {
         let loaded = self.loaded;
         let mut out = Vec::new();
+        let mut dirs: HashMap<PathBuf, &Object<Node>> = HashMap::new();
         for object in &loaded.nodes {
             let Ok(name) = object.name.parse::<Name>() else {
                 continue;
@@ -26,8 +34,7 @@ impl<'a> Rules<'a> {
             let node = &object.value;
             let at = |below: &str| loaded.at(object, below);
             let mut error = |code, below: &str, message: String, help: &str| {
-                self.findings
-                    .push(Finding::error(code, at(below), message, help));
+                self.push(Finding::error(code, at(below), message, help));
             };
             if node.binary.is_empty() || node.binary.contains('/') || node.binary.starts_with('.') {
                 error(
@@ -106,9 +113,14 @@ impl<'a> Rules<'a> {
             for (key, text) in &node.env {
                 self.variables(text, || at(&format!("/env/{key}")), &[NODE_VARS]);
             }
+            let said = self.findings.len();
             let chain = self.chain(object);
+            let chain_is_sound =
+                said == self.findings.len() && !loaded.at(object, "/chain/kind").is_nowhere();
             let uses_chain = |text: &String| text.contains("${chain.");
-            if chain == ChainSpec::None && node.args.iter().chain(node.env.values()).any(uses_chain)
+            if chain == ChainSpec::None
+                && chain_is_sound
+                && node.args.iter().chain(node.env.values()).any(uses_chain)
             {
                 self.push(Finding::error(
                     Code::UnknownVariable,
@@ -132,25 +144,31 @@ impl<'a> Rules<'a> {
             if let Some(genesis) = &node.genesis {
                 self.dangling(ObjectKind::Artifact, genesis, at("/genesis"));
             }
-            let twin = out.iter().find(|n: &&NodeParts<'_>| {
-                n.desired.spec.root == root || n.desired.spec.data.path == data
-            });
+            let twin = [&root, &data]
+                .into_iter()
+                .filter_map(|dir| dirs.insert(dir.clone(), object))
+                .find(|twin| twin.name != object.name);
             if let Some(twin) = twin {
                 let message = format!(
                     "nodes \"{}\" and \"{}\" share a root or a data directory",
-                    twin.object.name, object.name
+                    twin.name, object.name
                 );
                 let help = "Give each node a home of its own.";
-                let there = loaded.at(twin.object, "/home");
+                let there = loaded.at(twin, "/home");
                 let finding = Finding::error(Code::BadPath, at("/home"), message, help);
                 self.push(finding.with(there, "the other one"));
             }
-            if self.findings.len() > said_before {
+            self.secrets(object);
+            if self.findings.len() > said_before || loaded.is_patched(object) {
                 self.unsound.insert(object.name.clone());
             }
             let place = loaded.name_of(object);
+            let labels_are_sound = !loaded.at(object, "/labels").is_nowhere();
             out.push(NodeParts {
                 object,
+                heights: vec![],
+                chain_is_sound,
+                labels_are_sound,
                 desired: DesiredNode {
                     spec: NodeSpec {
                         name,
@@ -184,6 +202,10 @@ impl<'a> Rules<'a> {
     fn chain(&mut self, object: &Object<Node>) -> ChainSpec {
         let loaded = self.loaded;
         let chain = &object.value.chain;
+        if loaded.at(object, "/chain/kind").is_nowhere() {
+            // Of the rest nothing can be said without it.
+            return ChainSpec::None;
+        }
         match (chain.kind, &chain.rpc) {
             (ChainKind::None, None) => ChainSpec::None,
             (ChainKind::None, Some(_)) => {
@@ -229,8 +251,10 @@ impl<'a> Rules<'a> {
 
     /// `file:line` of a place.
     pub(super) fn place_text(&self, place: &Place) -> String {
-        let file = &self.set.files[place.file];
-        format!("{}:{}", file.path, file.position(place.start).0)
+        match self.set.files.get(place.file) {
+            Some(file) => format!("{}:{}", file.path, file.position(place.start).0),
+            None => String::new(),
+        }
     }
 }
 

@@ -98,9 +98,10 @@ impl Rules<'_> {
                     } => "Is it a SHA-512? Then the key is `sha512`.",
                     _ => "Write the hex digits that `sha256sum` or `sha512sum` prints.",
                 };
+                let place = at(&format!("/{key}"));
                 self.push(Finding::error(
                     Code::BadDigest,
-                    at(&format!("/{key}")),
+                    place,
                     error.to_string(),
                     help,
                 ));

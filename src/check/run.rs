@@ -1,9 +1,10 @@
 //! All rules over one set.
 
-use super::desired::{Desired, DesiredNode};
+use super::desired::{Desired, DesiredBatch, DesiredNode, Membership};
 use crate::diag::{Code, Finding, Place, Severity, sort};
-use crate::manifest::{Loaded, ManifestSet, ObjectId, ObjectKind, load};
-use std::collections::BTreeSet;
+use crate::manifest::{Loaded, ManifestSet, NearNames, ObjectId, ObjectKind, load};
+use crate::model::Name;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The result of a check.
 #[derive(Debug)]
@@ -12,7 +13,7 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// `None` when there are errors.
     pub desired: Option<Desired>,
-    /// Nodes in whose own objects nothing is wrong, whatever is wrong elsewhere. Their upgrades may be incomplete.
+    /// When there are errors: nodes in whose own objects nothing is wrong. Their upgrades may be incomplete.
     pub sound_nodes: Vec<DesiredNode>,
 }
 
@@ -23,7 +24,9 @@ pub(super) struct Rules<'a> {
     pub(super) findings: Vec<Finding>,
     /// Names of nodes of which a rule said something.
     pub(super) unsound: BTreeSet<String>,
-    broken: BTreeSet<&'a ObjectId>,
+    /// Objects that something names.
+    pub(super) used: HashSet<ObjectId>,
+    near: BTreeMap<ObjectKind, NearNames<'a>>,
 }
 
 /// Checks a set. Pure.
@@ -34,7 +37,8 @@ pub fn check(set: &ManifestSet) -> Checked {
         loaded: &loaded,
         findings: vec![],
         unsound: BTreeSet::new(),
-        broken: loaded.broken.iter().collect(),
+        used: HashSet::new(),
+        near: BTreeMap::new(),
     };
     rules.findings.extend(unreadable(set));
     rules.names();
@@ -43,21 +47,68 @@ pub fn check(set: &ManifestSet) -> Checked {
     let backups = rules.backups();
     let nodes = rules.nodes();
     let nodes = rules.upgrades(nodes, &artifacts, &hooks, &backups);
-    let unsound = rules.unsound;
-    let sound = |n: &&DesiredNode| !unsound.contains(n.spec.name.as_str());
-    let sound_nodes = nodes.iter().filter(sound).cloned().collect();
-    let mut findings = rules.findings;
-    findings.extend(loaded.findings);
+    let mut nodes = nodes;
+    let batches = rules.batches();
+    join_batches(&mut nodes, &batches);
+    rules.unused();
+    let (unsound, mut findings) = (rules.unsound, rules.findings);
+    let mut loaded = loaded;
+    findings.append(&mut loaded.findings);
+    // Tens of thousands of objects take their time to go.
+    rayon::spawn(move || drop(loaded));
     sort(&mut findings, &set.files);
     let failed = findings.iter().any(|f| f.severity == Severity::Error);
-    let desired = (!failed).then(|| Desired {
-        dir: set.dir.clone(),
-        nodes,
-    });
+    let (desired, sound_nodes) = if failed {
+        let sound = |n: &DesiredNode| !unsound.contains(n.spec.name.as_str());
+        (None, nodes.into_iter().filter(sound).collect())
+    } else {
+        let dir = set.dir.clone();
+        (
+            Some(Desired {
+                dir,
+                nodes,
+                batches,
+            }),
+            vec![],
+        )
+    };
     Checked {
         findings,
         desired,
         sound_nodes,
+    }
+}
+
+/// Tells each node's upgrades which of its others stand before and after them.
+fn join_batches(nodes: &mut [DesiredNode], batches: &[DesiredBatch]) {
+    let mut place: HashMap<&Name, (usize, usize)> = HashMap::new();
+    for (b, batch) in batches.iter().enumerate() {
+        let members = batch.upgrades.iter().enumerate();
+        place.extend(members.map(|(i, name)| (name, (b, i))));
+    }
+    for node in nodes {
+        let mut members: BTreeMap<usize, Vec<(usize, Name)>> = BTreeMap::new();
+        for upgrade in &node.upgrades {
+            if let Some((b, i)) = place.get(&upgrade.name) {
+                members
+                    .entry(*b)
+                    .or_default()
+                    .push((*i, upgrade.name.clone()));
+            }
+        }
+        for (b, mut members) in members {
+            members.sort();
+            let names: Vec<Name> = members.into_iter().map(|(_, n)| n).collect();
+            for upgrade in &mut node.upgrades {
+                if let Some(at) = names.iter().position(|n| *n == upgrade.name) {
+                    upgrade.batch = Some(Membership {
+                        batch: batches[b].name.clone(),
+                        before: names[..at].to_vec(),
+                        after: names[at + 1..].to_vec(),
+                    });
+                }
+            }
+        }
     }
 }
 
@@ -70,6 +121,7 @@ fn unreadable(set: &ManifestSet) -> Vec<Finding> {
         )
     };
     let of = |(path, why): &(String, String)| {
+        let why = why.trim_end_matches('.');
         Finding::error(
             Code::Unreadable,
             at(path),
@@ -81,33 +133,42 @@ fn unreadable(set: &ManifestSet) -> Vec<Finding> {
 }
 
 impl Rules<'_> {
+    /// Takes a finding, unless it rests on a value that was broken: that was said already.
     pub(super) fn push(&mut self, finding: Finding) {
-        self.findings.push(finding);
+        if !finding.is_about_nothing() {
+            self.findings.push(finding);
+        }
     }
 
     /// True when nothing more may be said of an object.
     pub(super) fn is_broken(&self, kind: ObjectKind, name: &str) -> bool {
-        self.broken.contains(&(kind, name.to_owned()))
+        self.loaded.broken.contains(&(kind, name.to_owned()))
     }
 
     pub(super) fn is_named(&self, kind: ObjectKind, name: &str) -> bool {
-        self.loaded.named.contains_key(&(kind, name.to_owned()))
+        let names = self.loaded.named.get(&kind);
+        names.is_some_and(|n| n.contains_key(name))
     }
 
     /// A reference to an object that does not exist.
     pub(super) fn dangling(&mut self, kind: ObjectKind, name: &str, place: Place) {
-        if self.is_named(kind, name) || self.loaded.names_unknown {
+        self.used.insert((kind, name.to_owned()));
+        if self.is_named(kind, name) || self.loaded.names_unknown || place.is_nowhere() {
             return;
         }
-        let names = self
-            .loaded
-            .named
-            .keys()
-            .filter(|(k, _)| *k == kind)
-            .map(|(_, n)| n.as_str());
+        let loaded = self.loaded;
+        let near = self.near.entry(kind).or_insert_with(|| {
+            let names = loaded.named.get(&kind).into_iter().flatten();
+            NearNames::new(names.map(|(n, _)| n.as_str()))
+        });
+        let guess = near.closest(name);
         let word = kind.word();
-        let help = match crate::manifest::closest(name, names) {
-            Some(guess) => format!("Did you mean \"{guess}\"?"),
+        let help = match guess {
+            Some(guess) => {
+                // What was meant is in use, however it is spelt.
+                self.used.insert((kind, guess.to_owned()));
+                format!("Did you mean \"{guess}\"?")
+            }
             None => format!(
                 "Define [{word}.{}] in a file of the set, or name one that is there.",
                 quoted(name)

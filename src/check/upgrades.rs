@@ -8,14 +8,25 @@ use super::run::Rules;
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{self, Object, ObjectKind, Selector, Upgrade};
 use crate::model::{BackupSpec, ChainSpec, HealthSpec, HookPhase, Name, OnFailure, Trigger};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
+
+/// Blocks that the head must rise before a release counts as healthy.
+const DEFAULT_BLOCKS: u64 = 2;
+
+/// An upgrade of a node, in the order of heights.
+pub(super) struct AtHeight {
+    height: u64,
+    blocks: u64,
+    upgrade: String,
+    place: Place,
+}
 
 /// An upgrade without what depends on its node.
 struct UpgradeParts<'a> {
     object: &'a Object<Upgrade>,
     name: Name,
-    trigger: Trigger,
+    trigger: Option<Trigger>,
     artifact: Option<Artifact>,
     backup: Option<BackupSpec>,
     hooks: Vec<DesiredHook>,
@@ -43,20 +54,19 @@ impl Rules<'_> {
                 .and_then(|g| artifacts.get(g))
                 .cloned();
         }
-        let mut at_height: BTreeMap<(String, u64), (String, Place)> = BTreeMap::new();
+        let index = NodeIndex::new(&nodes);
+        let mut said_no_chain: BTreeSet<&str> = BTreeSet::new();
         for object in &loaded.upgrades {
             let Some(parts) = self.upgrade(object, artifacts, hooks, backups) else {
                 continue;
             };
-            let selected = self.select(object, &nodes);
-            for node in nodes
-                .iter_mut()
-                .filter(|n| selected.contains(&n.object.name))
-            {
+            for i in self.select(object, &nodes, &index) {
+                let node = &mut nodes[i];
                 let chain = &node.desired.spec.chain;
-                if let Trigger::Height(height) = parts.trigger {
+                if let Some(Trigger::Height(height)) = parts.trigger {
                     let place = loaded.at(object, "/trigger/height");
-                    if *chain == ChainSpec::None {
+                    let has_none = *chain == ChainSpec::None && node.chain_is_sound;
+                    if has_none && said_no_chain.insert(&object.name) {
                         let message = format!(
                             "a height is awaited, and node \"{}\" has no chain to ask",
                             node.object.name
@@ -65,29 +75,23 @@ impl Rules<'_> {
                         let finding = Finding::error(Code::BadChain, place.clone(), message, help);
                         self.push(finding.with(loaded.name_of(node.object), "this node"));
                     }
-                    let here = (object.name.clone(), place.clone());
-                    let there = at_height.insert((node.object.name.clone(), height), here);
-                    // An upgrade that is defined twice is one mistake, and said already.
-                    if let Some((_, first)) = there.filter(|(name, _)| *name != object.name) {
-                        let message = format!(
-                            "two upgrades of node \"{}\" at height {height}",
-                            node.object.name
-                        );
-                        let finding = Finding::error(
-                            Code::SameHeight,
-                            place,
-                            message,
-                            "Give one of them another height, or take it out.",
-                        );
-                        self.push(finding.with(first, "the other one"));
-                    }
+                    node.heights.push(AtHeight {
+                        height,
+                        blocks: parts.object.value.health.blocks.unwrap_or(DEFAULT_BLOCKS),
+                        upgrade: object.name.clone(),
+                        place,
+                    });
                 }
                 let evm = *chain != ChainSpec::None;
-                if let Some(artifact) = parts.artifact.clone() {
-                    node.desired.upgrades.push(parts.for_node(artifact, evm));
+                if let Some((artifact, trigger)) = parts.artifact.clone().zip(parts.trigger.clone())
+                {
+                    node.desired
+                        .upgrades
+                        .push(parts.for_node(artifact, trigger, evm));
                 }
             }
         }
+        self.heights(&mut nodes);
         for node in &mut nodes {
             node.desired.upgrades.sort_by_key(|u| {
                 let height = if let Trigger::Height(h) = u.trigger {
@@ -99,6 +103,48 @@ impl Rules<'_> {
             });
         }
         nodes.into_iter().map(|n| n.desired).collect()
+    }
+
+    /// Two upgrades of one node: not at one height, and not so near that the first cannot be confirmed before the second.
+    fn heights(&mut self, nodes: &mut [NodeParts<'_>]) {
+        let mut said: BTreeSet<(String, String)> = BTreeSet::new();
+        for node in nodes {
+            node.heights.sort_by(|a, b| {
+                (a.height, &a.upgrade, &a.place).cmp(&(b.height, &b.upgrade, &b.place))
+            });
+            for pair in node.heights.windows(2) {
+                let [first, second] = pair else { continue };
+                let apart = second.height - first.height;
+                let names = (first.upgrade.clone(), second.upgrade.clone());
+                // An upgrade that is defined twice is one mistake, and said already.
+                if apart > first.blocks || names.0 == names.1 || !said.insert(names) {
+                    continue;
+                }
+                let node = &node.object.name;
+                let (height, place) = (second.height, second.place.clone());
+                let finding = if apart == 0 {
+                    Finding::error(
+                        Code::SameHeight,
+                        place,
+                        format!("two upgrades of node \"{node}\" at height {height}"),
+                        "Give one of them another height, or take it out.",
+                    )
+                } else {
+                    let (blocks, name) = (first.blocks, &first.upgrade);
+                    Finding::error(
+                        Code::TooClose,
+                        place,
+                        format!(
+                            "height {height} comes {apart} blocks after upgrade \"{name}\" of node \"{node}\", whose health takes {blocks} blocks to show"
+                        ),
+                        format!(
+                            "Leave more than {blocks} blocks between them, or ask for fewer in `health.blocks`."
+                        ),
+                    )
+                };
+                self.push(finding.with(first.place.clone(), "the other one"));
+            }
+        }
     }
 
     fn upgrade<'a>(
@@ -158,15 +204,7 @@ impl Rules<'_> {
                 keep_last: DEFAULT_KEEP_LAST,
             }),
             Some("none") => {
-                let message = format!(
-                    "upgrade \"{name}\" keeps no copy of the data: a roll-back cannot put them back"
-                );
-                self.push(Finding::warning(
-                    Code::NoBackup,
-                    at("/backup"),
-                    message,
-                    "Leave `backup` out for the default policy; keep \"none\" if that is meant.",
-                ));
+                self.no_backup(object);
                 None
             }
             Some(other) => {
@@ -223,7 +261,7 @@ impl Rules<'_> {
         Some(UpgradeParts {
             object,
             name,
-            trigger: trigger?,
+            trigger,
             artifact: artifacts.get(&upgrade.artifact).cloned(),
             backup,
             hooks: wanted,
@@ -233,41 +271,78 @@ impl Rules<'_> {
         })
     }
 
-    /// Names of the nodes that an upgrade is for.
-    fn select(&mut self, object: &Object<Upgrade>, nodes: &[NodeParts<'_>]) -> Vec<String> {
+    /// An upgrade that keeps no copy of the data: worse where a hook is sure to write to them.
+    fn no_backup(&mut self, object: &Object<Upgrade>) {
+        let (loaded, name, upgrade) = (self.loaded, &object.name, &object.value);
+        let place = loaded.at(object, "/backup");
+        if upgrade.on_failure == manifest::OnFailure::RollBack
+            && !upgrade.hooks.pre_upgrade.is_empty()
+        {
+            let message = format!(
+                "upgrade \"{name}\" is to be rolled back, and what its pre-upgrade hooks do to the data cannot be"
+            );
+            let help = "Leave `backup` out for the default policy, or say `on-failure = \"hold\"`.";
+            let finding = Finding::warning(Code::NoWayBack, place, message, help);
+            self.push(finding.with(loaded.at(object, "/hooks/pre-upgrade"), "these hooks"));
+            return;
+        }
+        let message = format!(
+            "upgrade \"{name}\" keeps no copy of the data: a roll-back cannot put them back"
+        );
+        let help = "Leave `backup` out for the default policy; keep \"none\" if that is meant.";
+        self.push(Finding::warning(Code::NoBackup, place, message, help));
+    }
+
+    /// The nodes that an upgrade is for.
+    fn select(
+        &mut self,
+        object: &Object<Upgrade>,
+        nodes: &[NodeParts<'_>],
+        index: &NodeIndex,
+    ) -> Vec<usize> {
         let loaded = self.loaded;
         let Some(Selector { names, labels }) = &object.value.nodes else {
-            return nodes.iter().map(|n| n.object.name.clone()).collect();
+            return (0..nodes.len()).collect();
         };
         let mut dangling = false;
         for (i, name) in names.iter().flatten().enumerate() {
             dangling |=
                 !self.is_named(ObjectKind::Node, name) || self.is_broken(ObjectKind::Node, name);
-            self.dangling(
-                ObjectKind::Node,
-                name,
-                loaded.at(object, &format!("/nodes/names/{i}")),
-            );
+            let place = loaded.at(object, &format!("/nodes/names/{i}"));
+            self.dangling(ObjectKind::Node, name, place);
         }
-        let fits = |node: &&NodeParts<'_>| {
+        let fits = |i: &usize| {
+            let node = nodes[*i].object;
             let by_name = names
                 .as_ref()
-                .is_none_or(|names| names.contains(&node.object.name));
-            let has =
-                |(key, value): (&String, &String)| node.object.value.labels.get(key) == Some(value);
+                .is_none_or(|names| names.contains(&node.name));
+            let has = |(key, value): (&String, &String)| node.value.labels.get(key) == Some(value);
             by_name && labels.as_ref().is_none_or(|labels| labels.iter().all(has))
         };
-        let selected: Vec<String> = nodes
-            .iter()
-            .filter(fits)
-            .map(|n| n.object.name.clone())
-            .collect();
-        let some_broken = loaded
-            .broken
-            .iter()
-            .any(|(kind, _)| *kind == ObjectKind::Node)
-            || loaded.names_unknown;
-        if selected.is_empty() && !dangling && !some_broken {
+        // Only those that some part of the selector names can fit.
+        let mut some: Vec<usize> = match (names, labels.as_ref().and_then(|l| l.iter().next())) {
+            (Some(names), _) => names
+                .iter()
+                .filter_map(|n| index.names.get(n))
+                .flatten()
+                .copied()
+                .collect(),
+            (None, Some((key, value))) => {
+                let key = (key.clone(), value.clone());
+                index.labels.get(&key).cloned().unwrap_or_default()
+            }
+            (None, None) => (0..nodes.len()).collect(),
+        };
+        some.sort_unstable();
+        some.dedup();
+        some.retain(fits);
+        let unsure = loaded.names_unknown
+            || index.some_patched
+            || loaded
+                .broken
+                .iter()
+                .any(|(kind, _)| *kind == ObjectKind::Node);
+        if some.is_empty() && !dangling && !unsure {
             let help = "Correct names or labels, or leave `nodes` out for every node of the set.";
             self.push(Finding::error(
                 Code::NoMatch,
@@ -276,28 +351,60 @@ impl Rules<'_> {
                 help,
             ));
         }
-        selected
+        some
+    }
+}
+
+/// Nodes by what upgrades select them by.
+struct NodeIndex {
+    names: HashMap<String, Vec<usize>>,
+    labels: HashMap<(String, String), Vec<usize>>,
+    /// Some node's labels could not be read.
+    some_patched: bool,
+}
+
+impl NodeIndex {
+    fn new(nodes: &[NodeParts<'_>]) -> Self {
+        let mut out = Self {
+            names: HashMap::new(),
+            labels: HashMap::new(),
+            some_patched: nodes.iter().any(|n| !n.labels_are_sound),
+        };
+        for (i, node) in nodes.iter().enumerate() {
+            out.names
+                .entry(node.object.name.clone())
+                .or_default()
+                .push(i);
+            for (key, value) in &node.object.value.labels {
+                out.labels
+                    .entry((key.clone(), value.clone()))
+                    .or_default()
+                    .push(i);
+            }
+        }
+        out
     }
 }
 
 impl UpgradeParts<'_> {
-    fn for_node(&self, artifact: Artifact, evm: bool) -> DesiredUpgrade {
+    fn for_node(&self, artifact: Artifact, trigger: Trigger, evm: bool) -> DesiredUpgrade {
         let default_alive = Duration::from_secs(if evm { 2 } else { 10 }).min(self.within);
         DesiredUpgrade {
             name: self.name.clone(),
-            trigger: self.trigger.clone(),
+            trigger,
             artifact,
             backup: self.backup.clone(),
             hooks: self.hooks.clone(),
             health: HealthSpec {
                 within: self.within,
-                blocks: self.object.value.health.blocks.unwrap_or(2),
+                blocks: self.object.value.health.blocks.unwrap_or(DEFAULT_BLOCKS),
                 alive: self.alive.unwrap_or(default_alive),
             },
             on_failure: match self.object.value.on_failure {
                 manifest::OnFailure::RollBack => OnFailure::RollBack,
                 manifest::OnFailure::Hold => OnFailure::Hold,
             },
+            batch: None,
             place: self.place.clone(),
         }
     }

@@ -93,6 +93,12 @@ pub(super) enum Command {
     /// Approve, retry and list upgrades
     #[command(subcommand)]
     Upgrade(UpgradeCommand),
+    /// Follow, check and import batches of upgrades
+    ///
+    /// A batch is a list of upgrades in the order of their heights. Each becomes a run of its own; one that failed holds those
+    /// behind it. A change of the list counts from the next run on: a run that is open goes on.
+    #[command(subcommand)]
+    Batch(BatchCommand),
     /// Say what is true of a stuck step
     Resolve {
         /// What happened
@@ -104,6 +110,11 @@ pub(super) enum Command {
     },
     /// Run the whole plan of a set against a stand-in node, and show the timeline
     Rehearse(RehearseOptions),
+    /// Say what the code of a finding means, with examples
+    Explain {
+        /// Such as V0101; without one, all codes are listed
+        code: Option<String>,
+    },
     /// Print the JSON Schema of manifests
     Schema,
     /// Run a small real node for rehearsals and tests
@@ -131,13 +142,10 @@ pub(super) enum Command {
 #[derive(Debug, Subcommand)]
 pub(super) enum PlanCommand {
     /// Find every mistake of a set, offline
-    Check {
-        /// Sets; of a file, the set of its directory [default: the one of --manifests]
-        paths: Vec<PathBuf>,
-        /// For people or for programs
-        #[arg(long, value_enum, default_value = "human")]
-        format: Format,
-    },
+    ///
+    /// All mistakes of all files at once, each with its place and what to do. Exit code 1 when there is an error; warnings alone
+    /// end with 0, unless they are denied. `visor explain CODE` says what a code means.
+    Check(CheckOptions),
     /// Compare what is wanted with what is: drift, changes, scheduled, blocked
     Diff {
         /// For people or for programs
@@ -154,6 +162,35 @@ pub(super) enum PlanCommand {
     },
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckOptions {
+    /// Sets; of a file, the set of its directory [default: the one of --manifests]
+    pub(super) paths: Vec<PathBuf>,
+    /// For people, for programs, for code scanning, or as GitHub's workflow commands
+    #[arg(long, value_enum, default_value = "human")]
+    pub(super) format: CheckFormat,
+    /// Treat a warning as an error: its code, or `warnings` for all
+    #[arg(long, value_name = "CODE")]
+    pub(super) deny: Vec<String>,
+    /// Leave a warning out, by its code
+    #[arg(long, value_name = "CODE")]
+    pub(super) allow: Vec<String>,
+    /// Make the edits that are certainly right, then check again
+    #[arg(long)]
+    pub(super) fix: bool,
+    /// Show so many findings to people, errors first; 0 shows all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(super) most: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CheckFormat {
+    Human,
+    Json,
+    Sarif,
+    Github,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum UpgradeCommand {
     /// Fire an upgrade with `trigger = { manual = true }`
@@ -166,6 +203,37 @@ pub(super) enum UpgradeCommand {
         #[arg(long, value_enum, default_value = "human")]
         format: Format,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BatchCommand {
+    /// List the node's batches
+    List {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// The same as `status`
+    Show {
+        name: String,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Show how far a batch is, when its members are due, and what each still needs
+    Status {
+        name: String,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Check the set, and say which batches are valid
+    Validate {
+        /// Only this batch
+        name: Option<String>,
+    },
+    /// Write a peer's batch plan (JSON) as manifests into the set
+    Import { file: PathBuf },
 }
 
 #[derive(Debug, clap::Args)]

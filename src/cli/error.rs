@@ -98,12 +98,7 @@ impl CliError {
             findings, files, ..
         }) = self
         {
-            out::note(&crate::diag::human(
-                findings,
-                files,
-                out::colour(),
-                out::width(),
-            ));
+            out::note(&crate::diag::human(findings, files, out::style()));
             return;
         }
         let mut text = format!("visor: {self}");

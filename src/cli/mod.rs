@@ -3,8 +3,11 @@
 //! Data go to stdout, everything else to stderr.
 
 mod args;
+mod batch;
+mod check;
 mod context;
 mod error;
+mod import;
 mod node;
 mod out;
 mod plan;
@@ -53,9 +56,7 @@ enum Done {
 fn run(args: Args) -> Result<Done, CliError> {
     let global = args.global;
     let exit = match args.command {
-        Command::Plan(PlanCommand::Check { paths, format }) => {
-            plan::check(&global, &paths, format)?
-        }
+        Command::Plan(PlanCommand::Check(options)) => check::check(&global, &options)?,
         Command::Plan(PlanCommand::Diff { format }) => plan::diff(&global, format)?,
         Command::Plan(PlanCommand::Show { upgrade, format }) => {
             plan::show(&global, upgrade.as_deref(), format)?
@@ -70,8 +71,10 @@ fn run(args: Args) -> Result<Done, CliError> {
         Command::Upgrade(UpgradeCommand::Approve { name }) => upgrade::approve(&global, &name)?,
         Command::Upgrade(UpgradeCommand::Retry { name }) => upgrade::retry(&global, &name)?,
         Command::Upgrade(UpgradeCommand::List { format }) => upgrade::list(&global, format)?,
+        Command::Batch(command) => batch::batch(&global, &command)?,
         Command::Resolve { answer, reason } => resolve::resolve(&global, answer, &reason)?,
         Command::Rehearse(options) => rehearse::rehearse(&global, &options)?,
+        Command::Explain { code } => check::explain(code.as_deref())?,
         Command::Schema => {
             out::data(&crate::manifest::schema_text());
             Exit::Done

@@ -1,5 +1,6 @@
 //! Writing to people and to programs.
 
+use crate::diag::Style;
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// Data, to stdout. A reader that has gone away ends nothing.
@@ -32,6 +33,15 @@ pub(super) fn width() -> usize {
         .map(|s| usize::from(s.ws_col))
         .filter(|w| *w >= 40)
         .unwrap_or(80)
+}
+
+/// How findings are shown here; the first hundred of them.
+pub(super) fn style() -> Style {
+    Style {
+        colour: colour(),
+        width: width(),
+        most: 100,
+    }
 }
 
 pub(super) fn json(value: &impl serde::Serialize) {

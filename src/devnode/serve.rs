@@ -67,6 +67,7 @@ pub fn run_devnode(config: &DevnodeConfig) -> io::Result<()> {
     let head = Arc::new(Head {
         release: config.release.clone(),
         faults: config.faults.clone(),
+        block_ms: u64::try_from(config.block.as_millis()).unwrap_or(u64::MAX),
         ..Head::default()
     });
     let tell = |data: &Data| {

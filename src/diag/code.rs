@@ -19,6 +19,13 @@ macro_rules! codes {
                 }
             }
 
+            /// The rule's name in words of the code, for programs that want one.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
             /// What the rule is about, in a few words.
             pub fn title(self) -> &'static str {
                 match self {
@@ -56,8 +63,28 @@ codes! {
     BadGlob = "V0215", "a glob of another form";
     BadChain = "V0216", "a chain that cannot be asked";
     SamePlatform = "V0217", "an artifact has two files for one platform";
+    TooClose = "V0218", "an upgrade before the one before it can be confirmed";
+    BatchOrder = "V0219", "a batch that is not in the order of its heights";
+    BatchTwice = "V0220", "an upgrade in more than one place of batches";
     NoBackup = "V0301", "an upgrade without a backup";
+    Unused = "V0302", "an object that nothing names";
+    Secret = "V0303", "a secret written as a value";
+    NoWayBack = "V0304", "a roll-back that cannot restore the data";
 }
+
+impl std::str::FromStr for Code {
+    type Err = UnknownCode;
+    fn from_str(text: &str) -> Result<Self, UnknownCode> {
+        let found = Self::ALL
+            .iter()
+            .find(|c| c.as_str().eq_ignore_ascii_case(text));
+        found.copied().ok_or_else(|| UnknownCode(text.to_owned()))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no finding {0}; codes look like V0101")]
+pub struct UnknownCode(String);
 
 impl Serialize for Code {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

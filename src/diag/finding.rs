@@ -26,6 +26,17 @@ pub struct Place {
 }
 
 impl Place {
+    /// No place: of a value that was broken and is stood in for. Findings about it are not said.
+    pub const NOWHERE: Self = Self {
+        file: usize::MAX,
+        start: 0,
+        end: 0,
+    };
+
+    pub fn is_nowhere(&self) -> bool {
+        self.file == usize::MAX
+    }
+
     pub fn new(file: usize, span: Range<usize>) -> Self {
         Self {
             file,
@@ -42,6 +53,23 @@ pub struct Related {
     pub message: String,
 }
 
+/// One edit that is certainly right.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fix {
+    /// The bytes that are replaced; none of them for an insertion.
+    pub place: Place,
+    pub text: String,
+}
+
+impl Fix {
+    pub fn new(place: Place, text: impl Into<String>) -> Self {
+        Self {
+            place,
+            text: text.into(),
+        }
+    }
+}
+
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -53,6 +81,10 @@ pub struct Finding {
     /// What to do: a sentence.
     pub help: String,
     pub related: Vec<Related>,
+    /// What `--fix` does; empty where more than one edit could be meant.
+    pub fixes: Vec<Fix>,
+    /// A secret that stands in the text: no form of the finding may show it.
+    pub secret: Option<Place>,
 }
 
 impl Finding {
@@ -69,6 +101,8 @@ impl Finding {
             message: message.into(),
             help: help.into(),
             related: vec![],
+            fixes: vec![],
+            secret: None,
         }
     }
 
@@ -82,6 +116,17 @@ impl Finding {
             severity: Severity::Warning,
             ..Self::error(code, place, message, help)
         }
+    }
+
+    #[must_use]
+    pub fn fixed_by(mut self, place: Place, text: impl Into<String>) -> Self {
+        self.fixes.push(Fix::new(place, text));
+        self
+    }
+
+    /// True when the finding rests on a value that is stood in for.
+    pub fn is_about_nothing(&self) -> bool {
+        self.place.is_nowhere() || self.related.iter().any(|r| r.place.is_nowhere())
     }
 
     #[must_use]
@@ -117,8 +162,15 @@ impl SourceText {
 /// Brings findings into their one order: by path, place and code. Equal ones are said once.
 pub fn sort(findings: &mut Vec<Finding>, files: &[SourceText]) {
     let path = |f: &Finding| files.get(f.place.file).map(|s| s.path.as_str());
-    findings.sort_by(|a, b| {
-        (path(a), &a.place, a.code, &a.message).cmp(&(path(b), &b.place, b.code, &b.message))
+    findings.sort_unstable_by(|a, b| {
+        let place = |f: &Finding| (f.place.start, f.place.end);
+        (path(a), place(a), a.code, &a.message, &a.related).cmp(&(
+            path(b),
+            place(b),
+            b.code,
+            &b.message,
+            &b.related,
+        ))
     });
     findings.dedup();
 }

@@ -1,9 +1,14 @@
 //! Findings about the user's files: what is wrong, where, and what to do. No I/O, and no other module of visor.
 
 mod code;
+mod explain;
 mod finding;
-mod render;
+mod human;
+mod lines;
+mod machine;
 
 pub use code::Code;
-pub use finding::{Finding, Place, Related, Severity, SourceText, sort};
-pub use render::{human, json};
+pub use explain::{EXAMPLE_BASE, Explanation, code_page};
+pub use finding::{Finding, Fix, Place, Related, Severity, SourceText, sort};
+pub use human::{Style, human};
+pub use machine::{github, json, sarif};

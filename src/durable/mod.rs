@@ -106,6 +106,23 @@ pub fn write_atomic(path: &Path, bytes: &[u8], sync: bool) -> Result<(), PathErr
     Ok(())
 }
 
+/// Replaces the text of a file of the user's, which keeps its mode; a link is followed.
+pub fn replace_text(path: &Path, text: &str) -> Result<(), PathError> {
+    let path = fs::canonicalize(path).at("resolve", path)?;
+    let mode = fs::metadata(&path).at("look at", &path)?.permissions();
+    let mut file =
+        tempfile::NamedTempFile::new_in(parent(&path)).at("make a file beside", &path)?;
+    file.write_all(text.as_bytes()).at("write beside", &path)?;
+    file.as_file()
+        .set_permissions(mode)
+        .at("set the mode of", &path)?;
+    file.as_file().sync_all().at("sync", &path)?;
+    file.persist(&path)
+        .map_err(|e| e.error)
+        .at("rename into place", &path)?;
+    sync_dir(parent(&path))
+}
+
 /// Points a symbolic link at `target` by replacing it in one step.
 pub fn replace_link(link: &Path, target: &Path) -> Result<(), PathError> {
     let name = link

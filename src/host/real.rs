@@ -433,6 +433,16 @@ impl Hooks for RealHost {
     }
 }
 
+impl RealHost {
+    /// The measured block time; an error says why there is none.
+    pub fn block_time(&self, chain: &ChainSpec) -> std::result::Result<Duration, String> {
+        match chain {
+            ChainSpec::None => Err("the manifest names no chain".into()),
+            ChainSpec::Evm { rpc, .. } => self.evm.block_time(rpc),
+        }
+    }
+}
+
 impl Chains for RealHost {
     fn chain(&self, chain: &ChainSpec) -> ChainFacts {
         match chain {

@@ -1,31 +1,39 @@
 //! Manifests: from a file's text to typed objects, with a place for everything.
 //!
 //! ```text
-//!  text ─▶ parse (blocks that are no TOML are reported and left out)
+//!  text ─▶ parse ── no TOML? ─▶ recover, statement by statement
 //!            ├─▶ spans by JSON pointer
-//!            └─▶ JSON value ─▶ schema, one pass ─▶ findings, merged per object
-//!                                └─▶ objects without findings ─▶ serde
+//!            └─▶ JSON value ─▶ structure: the schema, one pass ─▶ findings, one a mistake
+//!                                └─▶ broken values stood in for, their pointers poisoned ─▶ serde
 //! ```
 //!
 //! The types are plain: no spans inside, unknown fields denied. Pure: the texts are given.
 
 mod artifact;
 mod backup;
+mod batch;
 mod hook;
 mod load;
 mod node;
 mod parse;
+mod recover;
 mod schema;
 mod set;
+mod spans;
+mod structure;
 mod upgrade;
+mod words;
 
 pub use artifact::{Artifact, ArtifactFile};
 pub use backup::{Backup, BackupKeep};
+pub use batch::Batch;
 pub use hook::{Hook, Retry};
 pub use load::{Loaded, Object, ObjectId, ObjectKind, load};
 pub use node::{Chain, ChainKind, Data, Node, Restart, Stop};
-pub use parse::{Parsed, Spans, parse};
-pub(crate) use schema::closest;
+pub use parse::{Parsed, parse};
 pub use schema::{File, schema_text};
 pub use set::{BesideFile, ManifestSet};
+pub use spans::Spans;
+pub(crate) use spans::escape;
 pub use upgrade::{Health, Hooks, OnFailure, Selector, Trigger, Upgrade};
+pub(crate) use words::{NearNames, closest};

@@ -1,51 +1,31 @@
-//! TOML with places. A file that is no TOML is taken apart at its table headers: each broken block is reported once and
-//! left out, and the rest is read as if it were whole.
+//! TOML with places. A file that is no TOML is read again statement by statement (`recover`), so that a mistake hides nothing
+//! but its own statement.
 
+use super::recover::recover;
+use super::spans::{Spans, escape};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Where a value stands, and its key if it has one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SpanPair {
-    pub key: Range<usize>,
-    pub value: Range<usize>,
-}
-
-/// Places by JSON pointer (`/node/a/binary`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Spans(BTreeMap<String, SpanPair>);
-
-impl Spans {
-    /// Where a value stands; the nearest value above it that is known otherwise.
-    pub fn value(&self, pointer: &str) -> Range<usize> {
-        self.nearest(pointer).map_or(0..0, |s| s.value.clone())
-    }
-
-    /// Where a value's key stands; for a list element the element itself.
-    pub fn key(&self, pointer: &str) -> Range<usize> {
-        self.nearest(pointer).map_or(0..0, |s| s.key.clone())
-    }
-
-    fn nearest(&self, pointer: &str) -> Option<&SpanPair> {
-        let mut at = pointer;
-        loop {
-            if let Some(found) = self.0.get(at) {
-                return Some(found);
-            }
-            at = at.rsplit_once('/')?.0;
-        }
-    }
+/// What a syntax error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyntaxKind {
+    /// The text is not TOML.
+    NotToml,
+    /// A table that was opened before.
+    TableTwice,
+    /// A key that was given before.
+    KeyTwice,
 }
 
 /// A syntax error with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyntaxError {
+    pub kind: SyntaxKind,
     pub span: Range<usize>,
     pub message: String,
-    /// Where the same table was opened before: then it is a name that is given twice.
+    /// Where the same name was given before.
     pub first: Option<Range<usize>>,
 }
 
@@ -55,211 +35,133 @@ pub struct Parsed {
     pub value: Value,
     pub spans: Spans,
     pub errors: Vec<SyntaxError>,
-    /// Header paths of blocks that were left out: `["node", "a"]`; nothing may be said about these objects.
-    pub left_out: Vec<Vec<String>>,
+    /// Pointers of values that could not be read; nothing may be said about them.
+    pub lost: Vec<String>,
+    /// Pointers of tables that may have lost keys whose names are unknown.
+    pub holes: Vec<String>,
+    /// The texts that were left out: what they name counts as named.
+    pub lost_text: Vec<String>,
     /// A header itself was not readable: names may be missing.
     pub names_unknown: bool,
 }
 
+impl Parsed {
+    pub(super) fn new() -> Self {
+        Self {
+            value: Value::Object(Map::new()),
+            spans: Spans::default(),
+            errors: vec![],
+            lost: vec![],
+            holes: vec![],
+            lost_text: vec![],
+            names_unknown: false,
+        }
+    }
+}
+
 /// Reads a text; never fails.
 pub fn parse(text: &str) -> Parsed {
-    let mut remaining = text.to_owned();
-    let mut parsed = Parsed {
-        value: Value::Null,
-        spans: Spans::default(),
-        errors: vec![],
-        left_out: vec![],
-        names_unknown: false,
-    };
-    let blocks = blocks(text);
-    for _ in 0..=blocks.len() {
-        match DeTable::parse(&remaining) {
-            Ok(table) => {
-                let mut walk = Walk {
-                    spans: &mut parsed.spans,
-                    errors: &mut parsed.errors,
-                };
-                parsed.value = walk.table(table.get_ref(), "");
-                parsed.spans.0.insert(
-                    String::new(),
-                    SpanPair {
-                        key: 0..0,
-                        value: 0..0,
-                    },
-                );
-                parsed.errors.sort_by_key(|e| (e.span.start, e.span.end));
-                return parsed;
-            }
-            Err(error) => {
-                let span = error.span().unwrap_or(0..0);
-                let block = blocks
-                    .iter()
-                    .rfind(|b| b.start <= span.start)
-                    .or(blocks.first())
-                    .cloned()
-                    .unwrap_or(0..0);
-                let path = header(&text[block.clone()]);
-                let twin = blocks
-                    .iter()
-                    .take_while(|b| b.start < block.start)
-                    .find(|b| path.is_some() && header(&text[(*b).clone()]) == path);
-                let first = twin
-                    .filter(|_| error.message().contains("duplicate"))
-                    .map(|b| {
-                        let line = text[b.clone()].lines().next().unwrap_or_default();
-                        b.start..b.start + line.len()
-                    });
-                match path {
-                    // The first one stands, and may be spoken of.
-                    Some(_) if first.is_some() => {}
-                    Some(path) => parsed.left_out.push(path),
-                    None => {
-                        parsed.names_unknown |=
-                            block.start > 0 || text.trim_start().starts_with('[')
-                    }
-                }
-                parsed.errors.push(SyntaxError {
-                    span,
-                    message: error.message().to_owned(),
-                    first,
-                });
-                blank(&mut remaining, block);
-            }
+    match DeTable::parse(text) {
+        Ok(table) => {
+            let mut parsed = Parsed::new();
+            parsed.spans.insert("", 0..0, 0..0);
+            let mut walk = Walk::new(&mut parsed, 0);
+            let value = walk.table(table.get_ref());
+            parsed.value = Value::Object(value);
+            parsed
+        }
+        Err(error) => recover(text, &error),
+    }
+}
+
+/// Makes JSON of a parsed table, and writes down where everything stands.
+pub(super) struct Walk<'a> {
+    pub(super) parsed: &'a mut Parsed,
+    /// Where the parsed text begins in the file.
+    pub(super) offset: usize,
+    pub(super) pointer: String,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(parsed: &'a mut Parsed, offset: usize) -> Self {
+        Self {
+            parsed,
+            offset,
+            pointer: String::new(),
         }
     }
-    parsed.value = Value::Object(Map::new());
-    parsed
-}
 
-/// The parts of a file: what stands before the first header, then one part a header.
-fn blocks(text: &str) -> Vec<Range<usize>> {
-    let mut starts = vec![0];
-    let mut at = 0;
-    let mut multi_line: Option<&str> = None;
-    for line in text.split_inclusive('\n') {
-        if multi_line.is_none() && at > 0 && line.trim_start().starts_with('[') && is_header(line) {
-            starts.push(at);
-        }
-        for mark in ["\"\"\"", "'''"] {
-            let odd = line.matches(mark).count() % 2 == 1;
-            match multi_line {
-                Some(open) if open == mark && odd => multi_line = None,
-                None if odd => multi_line = Some(mark),
-                _ => {}
-            }
-        }
-        at += line.len();
+    pub(super) fn span(&self, range: Range<usize>) -> Range<usize> {
+        range.start + self.offset..range.end + self.offset
     }
-    let ends = starts.iter().skip(1).copied().chain([text.len()]);
-    starts
-        .iter()
-        .copied()
-        .zip(ends)
-        .map(|(s, e)| s..e)
-        .collect()
-}
 
-/// A line that opens a table, and not an element of a list that goes over several lines.
-fn is_header(line: &str) -> bool {
-    let bare = line.split('#').next().unwrap_or(line).trim();
-    let inner = bare.trim_start_matches('[').trim_end_matches(']');
-    bare.ends_with(']')
-        && inner
-            .chars()
-            .next()
-            .is_some_and(|c| c.is_ascii_alphanumeric() || "_-\"'".contains(c))
-        && !inner.contains(',')
-        || !bare.ends_with(']') && !bare.ends_with(',')
-}
-
-/// The path of a block's header, when the header by itself is TOML.
-fn header(block: &str) -> Option<Vec<String>> {
-    let line = block.lines().find(|l| l.trim_start().starts_with('['))?;
-    let table = DeTable::parse(line).ok()?;
-    let mut path = Vec::new();
-    let mut at = table.get_ref();
-    while let Some((key, value)) = at.iter().next() {
-        path.push(key.get_ref().to_string());
-        match value.get_ref() {
-            DeValue::Table(inner) => at = inner,
-            _ => break,
-        }
+    /// Goes on below the current pointer; the length to give to `up`.
+    pub(super) fn down(&mut self, part: &str) -> usize {
+        let above = self.pointer.len();
+        self.pointer.push('/');
+        self.pointer.push_str(&escape(part));
+        above
     }
-    Some(path)
-}
 
-fn blank(text: &mut String, range: Range<usize>) {
-    let blanked: String = text[range.clone()]
-        .bytes()
-        .map(|b| if b == b'\n' { '\n' } else { ' ' })
-        .collect();
-    text.replace_range(range, &blanked);
-}
+    pub(super) fn up(&mut self, above: usize) {
+        self.pointer.truncate(above);
+    }
 
-struct Walk<'a> {
-    spans: &'a mut Spans,
-    errors: &'a mut Vec<SyntaxError>,
-}
+    fn note(&mut self, key: Range<usize>, value: Range<usize>) {
+        let (key, value) = (self.span(key), self.span(value));
+        self.parsed.spans.insert(&self.pointer, key, value);
+    }
 
-impl Walk<'_> {
-    fn table(&mut self, table: &DeTable<'_>, pointer: &str) -> Value {
+    fn table(&mut self, table: &DeTable<'_>) -> Map<String, Value> {
         let mut out = Map::new();
         for (key, value) in table.iter() {
-            let name = key.get_ref().to_string();
-            let below = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
-            let pair = SpanPair {
-                key: key.span(),
-                value: value.span(),
-            };
-            let json = self.value(value, &below);
-            self.spans.0.insert(below, pair);
-            out.insert(name, json);
+            let above = self.down(key.get_ref());
+            self.note(key.span(), value.span());
+            let json = self.value(value);
+            self.up(above);
+            out.insert(key.get_ref().to_string(), json);
         }
-        Value::Object(out)
+        out
     }
 
-    fn value(&mut self, value: &Spanned<DeValue<'_>>, pointer: &str) -> Value {
+    /// A value at the current pointer, whose own place is known already.
+    pub(super) fn value(&mut self, value: &Spanned<DeValue<'_>>) -> Value {
         match value.get_ref() {
             DeValue::String(text) => Value::String(text.to_string()),
             DeValue::Boolean(b) => Value::Bool(*b),
             DeValue::Datetime(time) => Value::String(time.to_string()),
-            DeValue::Integer(int) => {
+            DeValue::Integer(int) => match i64::from_str_radix(int.as_str(), int.radix()) {
+                Ok(n) => Value::from(n),
                 // The tree's parser leaves integers unchecked.
-                match i64::from_str_radix(int.as_str(), int.radix()) {
-                    Ok(n) => Value::from(n),
-                    Err(error) => {
-                        let message =
-                            format!("`{}` is not an integer of 64 bits: {error}", int.as_str());
-                        self.errors.push(SyntaxError {
-                            span: value.span(),
-                            message,
-                            first: None,
-                        });
-                        Value::from(0)
-                    }
+                Err(_) => {
+                    let shown: String = int.as_str().chars().take(40).collect();
+                    let error = SyntaxError {
+                        kind: SyntaxKind::NotToml,
+                        span: self.span(value.span()),
+                        message: format!("`{shown}` is not a whole number of 64 bits"),
+                        first: None,
+                    };
+                    self.parsed.errors.push(error);
+                    self.parsed.lost.push(self.pointer.clone());
+                    Value::Null
                 }
-            }
+            },
             DeValue::Float(float) => float
                 .as_str()
+                .replace('_', "")
                 .parse::<f64>()
                 .map_or(Value::Null, Value::from),
             DeValue::Array(items) => {
-                let mut out = Vec::new();
+                let mut out = Vec::with_capacity(items.len());
                 for (i, item) in items.iter().enumerate() {
-                    let below = format!("{pointer}/{i}");
-                    let json = self.value(item, &below);
-                    self.spans.0.insert(
-                        below,
-                        SpanPair {
-                            key: item.span(),
-                            value: item.span(),
-                        },
-                    );
-                    out.push(json);
+                    let above = self.down(&i.to_string());
+                    self.note(item.span(), item.span());
+                    out.push(self.value(item));
+                    self.up(above);
                 }
                 Value::Array(out)
             }
-            DeValue::Table(table) => self.table(table, pointer),
+            DeValue::Table(table) => Value::Object(self.table(table)),
         }
     }
 }
@@ -269,15 +171,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broken_block_hides_no_other() {
-        let text = "visor = 1\n[node.a]\nbinary = \"x\n[node.b]\nbinary = \"y\"\n[hook.c]\nrun = [\n  [\"a\"],\n";
-        let mut parsed = parse(text);
-        parsed.left_out.sort();
-        assert_eq!(parsed.errors.len(), 2, "{:?}", parsed.errors);
+    fn a_broken_statement_hides_no_other() {
+        let text = "visor = 1\n[node.a]\nbinary = \"x\nhome = 5\n[node.b\nbinary = \"y\"\n[hook.c]\nrun = [\n  [\"a\"],\nonce = true\n";
+        let parsed = parse(text);
+        assert_eq!(parsed.errors.len(), 3, "{:?}", parsed.errors);
+        assert_eq!(parsed.value["node"]["a"]["home"], 5);
         assert_eq!(parsed.value["node"]["b"]["binary"], "y");
-        assert_eq!(parsed.left_out, [["hook", "c"], ["node", "a"]]);
+        assert_eq!(parsed.value["hook"]["c"]["once"], true);
+        assert_eq!(parsed.lost, ["/node/a/binary", "/hook/c/run"]);
         assert_eq!(&text[parsed.spans.value("/node/b/binary")], "\"y\"");
         assert!(!parsed.names_unknown);
+    }
+
+    #[test]
+    fn names_given_twice_are_said_with_both_places() {
+        let text = "visor = 1\n[node.a]\nhome = \"/a\"\nhome = \"/b\"\n[node.a]\nhome = \"/c\"\n";
+        let parsed = parse(text);
+        let kinds: Vec<_> = parsed.errors.iter().map(|e| e.kind).collect();
+        assert_eq!(kinds, [SyntaxKind::KeyTwice, SyntaxKind::TableTwice]);
+        let first = |i: usize| parsed.errors[i].first.clone().map(|r| &text[r]);
+        assert_eq!((first(0), first(1)), (Some("home"), Some("[node.a]")));
     }
 
     #[test]
@@ -287,5 +200,20 @@ mod tests {
             (parsed.errors.len(), &parsed.value["b"]),
             (1, &Value::from(31))
         );
+    }
+
+    #[test]
+    fn hostile_texts_end() {
+        for text in [
+            "x = [\n".repeat(20_000),
+            "x = \"\"\"\n".repeat(20_001),
+            format!("a = {}", "[".repeat(100_000)),
+            "= = =\n".repeat(20_000),
+            format!("{}[x", "a.".repeat(10_000)),
+            "\u{feff}visor = 1\r\n[node.a]\r\nbinary = \"\0\"\r\n".to_owned(),
+        ] {
+            let parsed = parse(&text);
+            assert!(!parsed.errors.is_empty() && parsed.errors.len() <= 101);
+        }
     }
 }

@@ -1,14 +1,11 @@
-//! The one schema of manifests, derived from the types; the only source of structural findings. The only file that names
-//! jsonschema.
+//! The one schema of manifests, derived from the types; `structure` makes its errors into findings.
 
-use super::parse::Spans;
-use super::{Artifact, Backup, Hook, Node, Upgrade};
-use crate::diag::{Code, Finding, Place};
+use super::{Artifact, Backup, Batch, Hook, Node, Upgrade};
 use jsonschema::Validator;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -42,6 +39,9 @@ pub struct File {
     /// Backup policies by name.
     #[serde(default)]
     backup: BTreeMap<String, Backup>,
+    /// Batches by name.
+    #[serde(default)]
+    batch: BTreeMap<String, Batch>,
 }
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
@@ -52,6 +52,117 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     tidy(&mut value);
     value
 });
+
+/// One thing that the schema says against a value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Flaw {
+    /// JSON pointer of the value, or of the table around a key.
+    pub(super) pointer: String,
+    pub(super) kind: FlawKind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum FlawKind {
+    Missing(String),
+    Unknown(String),
+    /// The JSON type that is wanted.
+    Type(String),
+    /// The values that are allowed.
+    Choice(Vec<String>),
+    Minimum(Value),
+    Maximum(Value),
+    EmptyList,
+    Other(String),
+}
+
+/// Everything that the schema says against a value.
+pub(super) fn flaws(value: &Value) -> Vec<Flaw> {
+    if VALIDATOR.is_valid(value) {
+        return vec![];
+    }
+    let mut out = Vec::new();
+    for error in VALIDATOR.iter_errors(value) {
+        let pointer = error.instance_path().to_string();
+        let kind = match error.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => {
+                let flaw = |key: &String| Flaw {
+                    pointer: pointer.clone(),
+                    kind: FlawKind::Unknown(key.clone()),
+                };
+                out.extend(unexpected.iter().map(flaw));
+                continue;
+            }
+            ValidationErrorKind::Required { property } => {
+                FlawKind::Missing(property.as_str().unwrap_or_default().to_owned())
+            }
+            ValidationErrorKind::Type { kind } => FlawKind::Type(match kind {
+                TypeKind::Single(t) => t.to_string(),
+                TypeKind::Multiple(set) => format!("{set:?}"),
+            }),
+            ValidationErrorKind::Enum { options } => FlawKind::Choice(texts(options)),
+            ValidationErrorKind::OneOfNotValid { .. } | ValidationErrorKind::AnyOf { .. } => {
+                FlawKind::Choice(schema_at(&pointer).map(const_choices).unwrap_or_default())
+            }
+            ValidationErrorKind::Minimum { limit } => FlawKind::Minimum(limit.clone()),
+            ValidationErrorKind::Maximum { limit } => FlawKind::Maximum(limit.clone()),
+            ValidationErrorKind::MinItems { .. } => FlawKind::EmptyList,
+            _ => FlawKind::Other(error.to_string()),
+        };
+        out.push(Flaw { pointer, kind });
+    }
+    out
+}
+
+/// A value that the schema allows: the example, or the least one of its type. It stands in for a value that is broken.
+pub(super) fn placeholder(schema: &Value) -> Value {
+    let resolved = resolve_in(schema);
+    let example = [schema, resolved]
+        .into_iter()
+        .find_map(|s| s.get("examples")?.get(0));
+    if let Some(example) = example {
+        return example.clone();
+    }
+    if let Some(first) = texts(resolved.get("enum").unwrap_or(&Value::Null)).first() {
+        return first.as_str().into();
+    }
+    if let Some(first) = const_choices(resolved).first() {
+        return first.as_str().into();
+    }
+    match resolved.get("type").and_then(Value::as_str) {
+        Some("object") => {
+            let required = texts(resolved.get("required").unwrap_or(&Value::Null));
+            let of = |key: &String| {
+                let schema = resolved.get("properties").and_then(|p| p.get(key));
+                (key.clone(), schema.map_or(Value::Null, placeholder))
+            };
+            Value::Object(required.iter().map(of).collect())
+        }
+        Some("array") => {
+            let least = resolved
+                .get("minItems")
+                .and_then(Value::as_u64)
+                .unwrap_or(0);
+            let item = resolved.get("items").map_or(Value::Null, placeholder);
+            Value::Array((0..least).map(|_| item.clone()).collect())
+        }
+        Some("integer" | "number") => resolved.get("minimum").cloned().unwrap_or(1.into()),
+        Some("boolean") => false.into(),
+        _ => "x".into(),
+    }
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    let items = list.as_array().into_iter().flatten();
+    items
+        .filter_map(|v| v.as_str().map(str::to_owned))
+        .collect()
+}
+
+fn const_choices(schema: &Value) -> Vec<String> {
+    let one_of = schema.get("oneOf").and_then(Value::as_array);
+    let of = |s: &Value| s.get("const")?.as_str().map(str::to_owned);
+    one_of.into_iter().flatten().filter_map(of).collect()
+}
 
 static VALIDATOR: LazyLock<Validator> =
     LazyLock::new(|| jsonschema::validator_for(&SCHEMA).expect("the derived schema is a schema"));
@@ -100,247 +211,8 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-/// All structural findings of one file's value; and the pointers that they make unusable.
-pub(super) fn validate(file: usize, value: &Value, spans: &Spans) -> (Vec<Finding>, Vec<String>) {
-    let mut found: Vec<(String, Finding)> = Vec::new();
-    let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut unknown: Vec<(String, String)> = Vec::new();
-    for error in VALIDATOR.iter_errors(value) {
-        let pointer = error.instance_path().to_string();
-        let place = || Place::new(file, spans.value(&pointer));
-        let mut push = |code, message: String, help: String| {
-            found.push((
-                pointer.clone(),
-                Finding::error(code, place(), message, help),
-            ));
-        };
-        let name = pointer.rsplit('/').next().unwrap_or_default();
-        match error.kind() {
-            ValidationErrorKind::Required { property } => {
-                missing
-                    .entry(pointer.clone())
-                    .or_default()
-                    .push(property.as_str().unwrap_or_default().to_owned());
-            }
-            ValidationErrorKind::AdditionalProperties { unexpected } => {
-                unknown.extend(unexpected.iter().map(|key| (pointer.clone(), key.clone())));
-            }
-            ValidationErrorKind::Type { kind } => {
-                let want = match kind {
-                    TypeKind::Single(t) => type_word(&t.to_string()).to_owned(),
-                    TypeKind::Multiple(set) => format!("{set:?}"),
-                };
-                let is = type_word(json_type(error.instance()));
-                push(
-                    Code::WrongType,
-                    format!("`{name}` wants {want}, this is {is}"),
-                    format!("Write {want}{}.", example(value, &pointer)),
-                );
-            }
-            ValidationErrorKind::Enum { options } => {
-                push_choice(&mut push, name, error.instance(), &choices(options))
-            }
-            ValidationErrorKind::OneOfNotValid { .. } | ValidationErrorKind::AnyOf { .. } => {
-                let consts = schema_at(&pointer).map(const_choices).unwrap_or_default();
-                push_choice(&mut push, name, error.instance(), &consts);
-            }
-            ValidationErrorKind::Minimum { .. } | ValidationErrorKind::Maximum { .. }
-                if pointer == "/visor" =>
-            {
-                push(
-                    Code::Version,
-                    format!("manifest format {} is not known", error.instance()),
-                    "This visor reads `visor = 1`; a newer one may read more.".into(),
-                );
-            }
-            ValidationErrorKind::Minimum { limit } => {
-                push(
-                    Code::BadValue,
-                    format!("`{name}` is at least {limit}, this is {}", error.instance()),
-                    format!("Write {limit} or more."),
-                );
-            }
-            ValidationErrorKind::Maximum { limit } => {
-                push(
-                    Code::BadValue,
-                    format!("`{name}` is at most {limit}, this is {}", error.instance()),
-                    format!("Write {limit} or less."),
-                );
-            }
-            ValidationErrorKind::MinItems { .. } => {
-                push(
-                    Code::BadValue,
-                    format!("`{name}` is an empty list"),
-                    "Write at least one element.".into(),
-                );
-            }
-            _ => push(
-                Code::BadValue,
-                format!("`{name}` is not allowed: {error}"),
-                "See `visor schema`.".into(),
-            ),
-        }
-    }
-    for (pointer, key) in unknown {
-        let here = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
-        found.push((
-            here.clone(),
-            unknown_key(
-                value,
-                file,
-                spans,
-                &pointer,
-                &here,
-                &key,
-                missing.get_mut(&pointer),
-            ),
-        ));
-    }
-    for (pointer, keys) in missing {
-        for key in keys {
-            found.push((pointer.clone(), missing_key(file, spans, &pointer, &key)));
-        }
-    }
-    let broken: Vec<String> = found.iter().map(|(p, _)| p.clone()).collect();
-    (found.into_iter().map(|(_, f)| f).collect(), broken)
-}
-
-fn missing_key(file: usize, spans: &Spans, pointer: &str, key: &str) -> Finding {
-    let place = Place::new(
-        file,
-        if pointer.is_empty() {
-            0..0
-        } else {
-            spans.key(pointer)
-        },
-    );
-    if pointer.is_empty() && key == "visor" {
-        let help = "Write `visor = 1` at the top of the file.";
-        return Finding::error(
-            Code::Version,
-            place,
-            "the file does not say which manifest format it has",
-            help,
-        );
-    }
-    let path = pointer.trim_start_matches('/').replace('/', ".");
-    let example = schema_at(&format!("{pointer}/{key}"))
-        .and_then(|s| s.get("examples")?.get(0))
-        .map(|e| format!(", for example `{key} = {e}`"));
-    let help = format!("Add `{key}`{}.", example.unwrap_or_default());
-    Finding::error(
-        Code::MissingKey,
-        place,
-        format!("`{path}` has no `{key}`, which is required"),
-        help,
-    )
-}
-
-/// The entry of a table that has but one, whose key is digits.
-fn only_entry(value: &Value) -> Option<(&String, &Value)> {
-    let object = value.as_object()?;
-    let mut entries = object
-        .iter()
-        .filter(|(k, v)| v.is_object() && k.chars().all(|c| c.is_ascii_digit()));
-    entries.next()
-}
-
-/// An unknown key that is much like a missing one is one mistake, not two.
-fn unknown_key(
-    value: &Value,
-    file: usize,
-    spans: &Spans,
-    pointer: &str,
-    here: &str,
-    key: &str,
-    missing: Option<&mut Vec<String>>,
-) -> Finding {
-    let place = Place::new(file, spans.key(here));
-    let parent: Vec<&str> = pointer.trim_start_matches('/').split('/').collect();
-    if let ["upgrade" | "node" | "artifact" | "hook" | "backup", name] = parent[..]
-        && key.chars().all(|c| c.is_ascii_digit())
-    {
-        let kind = parent[0];
-        if let Some(missing) = missing {
-            missing.clear();
-        }
-        let mut whole = format!("{name}.{key}");
-        let mut at = value.pointer(here);
-        // The rest of a name such as v2.0.1: tables with one key of digits each.
-        while let Some((next, below)) = at.and_then(only_entry) {
-            whole.push('.');
-            whole.push_str(next);
-            at = Some(below);
-        }
-        let message =
-            format!("the name \"{whole}\" has dots and no quotes, so it is read as several names");
-        let help = format!("Write [{kind}.\"{whole}\"].");
-        return Finding::error(Code::UnquotedName, place, message, help);
-    }
-    let known: Vec<String> = schema_at(pointer)
-        .and_then(|s| {
-            s.get("properties")?
-                .as_object()
-                .map(|p| p.keys().cloned().collect())
-        })
-        .unwrap_or_default();
-    let wanted = missing.as_ref().map(|m| m.to_vec()).unwrap_or_default();
-    let guess = closest(key, wanted.iter().map(String::as_str))
-        .or_else(|| closest(key, known.iter().map(String::as_str)));
-    let help = match guess {
-        Some(guess) => {
-            if let Some(missing) = missing {
-                missing.retain(|m| m != guess);
-            }
-            format!("Did you mean `{guess}`?")
-        }
-        None => format!("The keys here are {}.", list(&known)),
-    };
-    Finding::error(
-        Code::UnknownKey,
-        place,
-        format!("there is no key `{key}` here"),
-        help,
-    )
-}
-
-fn push_choice(
-    push: &mut impl FnMut(Code, String, String),
-    name: &str,
-    found: &Value,
-    choices: &[String],
-) {
-    let text = found.as_str().unwrap_or_default();
-    let help = match closest(text, choices.iter().map(String::as_str)) {
-        Some(guess) => format!("Did you mean \"{guess}\"? It is one of {}.", list(choices)),
-        None => format!("Write one of {}.", list(choices)),
-    };
-    push(Code::BadValue, format!("`{name}` cannot be {found}"), help);
-}
-
-fn choices(options: &Value) -> Vec<String> {
-    options
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|v| v.as_str().map(str::to_owned))
-        .collect()
-}
-
-fn const_choices(schema: &Value) -> Vec<String> {
-    let one_of = schema
-        .get("oneOf")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    one_of
-        .iter()
-        .filter_map(|s| s.get("const")?.as_str().map(str::to_owned))
-        .collect()
-}
-
 /// The schema of the value at a pointer, references followed.
-fn schema_at(pointer: &str) -> Option<&'static Value> {
+pub(super) fn schema_at(pointer: &str) -> Option<&'static Value> {
     let mut at: &'static Value = &SCHEMA;
     for part in pointer.split('/').skip(1) {
         at = resolve(at)?;
@@ -355,6 +227,16 @@ fn schema_at(pointer: &str) -> Option<&'static Value> {
     resolve(at)
 }
 
+fn resolve_in(schema: &Value) -> &Value {
+    let reference = schema
+        .get("$ref")
+        .or_else(|| schema.pointer("/allOf/0/$ref"));
+    let found = reference
+        .and_then(Value::as_str)
+        .and_then(|r| SCHEMA.pointer(r.strip_prefix('#')?));
+    found.unwrap_or(schema)
+}
+
 fn resolve(schema: &'static Value) -> Option<&'static Value> {
     // Draft 7 allows no neighbours beside a reference, so one with a description is wrapped.
     let reference = schema
@@ -364,67 +246,4 @@ fn resolve(schema: &'static Value) -> Option<&'static Value> {
         Some(reference) => SCHEMA.pointer(reference.strip_prefix('#')?),
         None => Some(schema),
     }
-}
-
-fn example(_: &Value, pointer: &str) -> String {
-    let found = schema_at(pointer).and_then(|s| s.get("examples")?.get(0));
-    found.map(|e| format!(", such as {e}")).unwrap_or_default()
-}
-
-fn json_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(n) if n.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
-fn type_word(json: &str) -> &str {
-    match json {
-        "string" => "a text in quotes",
-        "integer" => "a whole number",
-        "number" => "a number",
-        "boolean" => "true or false",
-        "array" => "a list",
-        "object" => "a table",
-        other => other,
-    }
-}
-
-/// The known word nearest to a misspelt one, if it is near enough.
-pub(crate) fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (word.chars().count() / 3).max(1);
-    let scored = known
-        .map(|k| (strsim::damerau_levenshtein(word, k), k))
-        .filter(|(d, _)| *d <= most);
-    scored.min().map(|(_, k)| k)
-}
-
-/// `"a", "b" and "c"`
-pub(crate) fn list(words: &[String]) -> String {
-    let quoted: Vec<String> = words.iter().map(|w| format!("`{w}`")).collect();
-    match quoted.as_slice() {
-        [] => "none".into(),
-        [one] => one.clone(),
-        [init @ .., last] => format!("{} and {last}", init.join(", ")),
-    }
-}
-
-/// True when the pointer is one of these or below one.
-pub(super) fn is_below(pointer: &str, roots: &[String]) -> bool {
-    roots.iter().any(|r| {
-        pointer == r
-            || pointer
-                .strip_prefix(r.as_str())
-                .is_some_and(|rest| rest.starts_with('/'))
-    })
-}
-
-/// An empty object, for files of which nothing could be read.
-pub(super) fn empty() -> Value {
-    Value::Object(Map::new())
 }

@@ -268,6 +268,79 @@ fn first_release(d: &mut Diff, node: &DesiredNode, observed: &Observed, platform
     }
 }
 
+/// What is known of an upgrade of a node, whatever the chain says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// A run committed it.
+    Applied,
+    /// Its height, or a later member of its batch, is behind the current release.
+    Passed,
+    /// It failed, and is not tried again.
+    Failed,
+    Open,
+}
+
+/// Where an upgrade stands.
+pub fn standing(
+    node: &DesiredNode,
+    upgrade: &DesiredUpgrade,
+    observed: &Observed,
+    platform: &str,
+) -> Standing {
+    let applied = |name: &Name| observed.applied.iter().any(|a| a.name == *name);
+    let current = observed.current.known().cloned().flatten();
+    let is_current = |name: &Name| current == Some(Release::Upgrade(name.clone()));
+    if applied(&upgrade.name) || is_current(&upgrade.name) {
+        return Standing::Applied;
+    }
+    let at_current = node
+        .upgrades
+        .iter()
+        .find(|u| is_current(&u.name))
+        .and_then(height_of);
+    let is_behind = height_of(upgrade)
+        .zip(at_current)
+        .is_some_and(|(h, now)| h <= now);
+    let later = upgrade.batch.iter().flat_map(|b| &b.after);
+    if is_behind || later.into_iter().any(|n| applied(n) || is_current(n)) {
+        return Standing::Passed;
+    }
+    let digest = upgrade
+        .artifact
+        .file(platform)
+        .map(|f| upgrade_digest(upgrade, f));
+    let is_denied = |x: &super::observed::Denied| {
+        x.upgrade == upgrade.name && Some(&x.digest) == digest.as_ref()
+    };
+    if observed.denied.iter().any(is_denied) {
+        Standing::Failed
+    } else {
+        Standing::Open
+    }
+}
+
+fn height_of(upgrade: &DesiredUpgrade) -> Option<u64> {
+    if let Trigger::Height(h) = upgrade.trigger {
+        Some(h)
+    } else {
+        None
+    }
+}
+
+/// The member of the batch that holds an upgrade back: the first before it that is neither applied nor passed.
+fn holder<'a>(
+    node: &'a DesiredNode,
+    upgrade: &DesiredUpgrade,
+    observed: &Observed,
+    platform: &str,
+) -> Option<(&'a Name, Standing)> {
+    let before = upgrade.batch.iter().flat_map(|b| &b.before);
+    let members = before.filter_map(|name| node.upgrades.iter().find(|u| u.name == *name));
+    members
+        .map(|u| (&u.name, standing(node, u, observed, platform)))
+        .find(|(_, s)| matches!(s, Standing::Failed | Standing::Open))
+}
+
 fn upgrades(
     d: &mut Diff,
     node: &DesiredNode,
@@ -275,18 +348,6 @@ fn upgrades(
     current: &Release,
     platform: &str,
 ) {
-    let height_of = |u: &DesiredUpgrade| {
-        if let Trigger::Height(h) = u.trigger {
-            Some(h)
-        } else {
-            None
-        }
-    };
-    let current_height = node
-        .upgrades
-        .iter()
-        .find(|u| *current == Release::Upgrade(u.name.clone()))
-        .and_then(height_of);
     let mut first = true;
     for upgrade in &node.upgrades {
         let name = &upgrade.name;
@@ -305,10 +366,10 @@ fn upgrades(
             }
             continue;
         }
-        let passed = height_of(upgrade)
-            .zip(current_height)
-            .is_some_and(|(h, now)| h <= now);
-        if passed || *current == Release::Upgrade(name.clone()) {
+        if matches!(
+            standing(node, upgrade, observed, platform),
+            Standing::Applied | Standing::Passed
+        ) {
             continue;
         }
         let Some((file, digest)) = file.zip(digest) else {
@@ -337,9 +398,8 @@ fn upgrades(
             );
             continue;
         }
-        if in_the_way(d, upgrade, observed) {
-            continue;
-        }
+        let is_hindered = in_the_way(d, upgrade, observed);
+        let held_by = holder(node, upgrade, observed, platform);
         let gate = trigger(&upgrade.trigger, name, &observed.chain, &observed.overrides);
         let head = d.head;
         let scheduled = |note: Option<String>| Scheduled {
@@ -359,6 +419,31 @@ fn upgrades(
                 "This is a fault of visor's; please report it.",
             ),
         };
+        let batch = upgrade
+            .batch
+            .as_ref()
+            .map(|b| b.batch.to_string())
+            .unwrap_or_default();
+        if is_hindered {
+            // The batch stops here: what stands behind it finds it open.
+            continue;
+        }
+        if let Some((holder, how)) = held_by {
+            let (is_due, failed) = (matches!(gate, Gate::Open(_)), how == Standing::Failed);
+            let why = if failed { "failed" } else { "comes first" };
+            if is_due && failed {
+                d.block(
+                    format!("upgrade {name} is held: {holder}, before it in batch {batch}, failed"),
+                    &format!(
+                        "Say `visor upgrade retry {holder}`, or take one of them out of the batch."
+                    ),
+                );
+            } else {
+                let entry = scheduled(Some(format!("held: {holder} of batch {batch} {why}")));
+                d.scheduled.push(entry);
+            }
+            continue;
+        }
         match gate {
             Gate::Open(_) if !first => {
                 let entry = scheduled(Some("due, after the one before".into()));

@@ -17,7 +17,7 @@ mod render;
 mod step;
 
 pub use compile::{compile_install, compile_upgrade, expand_launch};
-pub use diff::{Change, ChangeKind, Diff, Remark, Scheduled, diff};
+pub use diff::{Change, ChangeKind, Diff, Remark, Scheduled, Standing, diff, standing};
 pub use gate::{Gate, chain_safe, trigger};
 pub use graph::{Cycle, order};
 pub use observed::{

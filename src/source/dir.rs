@@ -3,6 +3,7 @@
 use crate::diag::SourceText;
 use crate::durable::{AtPath as _, PathError, read_bounded};
 use crate::manifest::{BesideFile, ManifestSet};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
 const MAX_FILES: usize = 200_000;
 const MAX_DEPTH: usize = 16;
+const MAX_BYTES: usize = 512 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -21,6 +23,8 @@ pub enum SourceError {
     Missing(PathBuf),
     #[error("{} holds more than {MAX_FILES} files; is it a manifest set?", .0.display())]
     TooMany(PathBuf),
+    #[error("the manifests of {} are larger than {} MiB together", .0.display(), MAX_BYTES >> 20)]
+    TooLarge(PathBuf),
 }
 
 /// Reads the set of a directory; of a file, the set of its directory. Hidden files and directories are left out.
@@ -41,57 +45,66 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
         beside: BTreeMap::new(),
     };
     let mut dirs = vec![(dir.clone(), 0)];
+    let mut manifests = Vec::new();
     while let Some((at, depth)) = dirs.pop() {
         for entry in fs::read_dir(&at).at("list", &at)? {
             let entry = entry.at("list", &at)?;
             let path = entry.path();
-            let name = entry.file_name();
-            if name.to_string_lossy().starts_with('.') {
+            if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
             }
-            let Ok(meta) = fs::metadata(&path) else {
-                continue;
-            };
+            let kind = entry.file_type().at("look at", &path)?;
             let relative = path
                 .strip_prefix(&dir)
                 .unwrap_or(&path)
                 .to_string_lossy()
                 .into_owned();
-            if meta.is_dir() {
-                if depth < MAX_DEPTH && !fs::symlink_metadata(&path).is_ok_and(|m| m.is_symlink()) {
+            let is_manifest = path.extension().is_some_and(|e| e == "toml");
+            if kind.is_dir() {
+                if depth < MAX_DEPTH {
                     dirs.push((path, depth + 1));
                 }
-            } else if path.extension().is_some_and(|e| e == "toml") {
-                let text = match text(&path) {
-                    Ok(text) => text,
-                    Err(why) => {
-                        set.unreadable.push((relative.clone(), why));
-                        String::from("visor = 1\n")
-                    }
-                };
-                set.files.push(SourceText {
-                    path: relative,
-                    text,
-                });
-            } else if meta.is_file() {
-                set.beside.insert(
-                    relative,
-                    BesideFile {
-                        mode: meta.mode() & 0o7777,
-                    },
-                );
+            } else if is_manifest {
+                manifests.push((path, relative));
+            } else if let Ok(meta) = fs::metadata(&path)
+                && meta.is_file()
+            {
+                let mode = meta.mode() & 0o7777;
+                set.beside.insert(relative, BesideFile { mode });
             }
-            if set.files.len() + set.beside.len() > MAX_FILES {
+            if manifests.len() + set.beside.len() > MAX_FILES {
                 return Err(SourceError::TooMany(dir));
             }
         }
     }
-    set.files.sort_by(|a, b| a.path.cmp(&b.path));
+    manifests.sort_by(|a, b| a.1.cmp(&b.1));
+    let read: Vec<(String, Result<String, String>)> = manifests
+        .into_par_iter()
+        .map(|(path, relative)| (relative, text(&path)))
+        .collect();
+    let mut bytes = 0;
+    for (path, text) in read {
+        let text = text.unwrap_or_else(|why| {
+            set.unreadable.push((path.clone(), why));
+            String::from("visor = 1\n")
+        });
+        bytes += text.len();
+        set.files.push(SourceText { path, text });
+    }
+    if bytes > MAX_BYTES {
+        return Err(SourceError::TooLarge(dir));
+    }
     set.unreadable.sort();
     Ok(set)
 }
 
 fn text(path: &Path) -> Result<String, String> {
+    // A FIFO would never end, a directory of that name is none of ours.
+    match fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => return Err("it is not a file".into()),
+        Ok(_) => {}
+        Err(error) => return Err(error.to_string()),
+    }
     let bytes = read_bounded(path, MAX_MANIFEST).map_err(|e| {
         std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string)
     })?;

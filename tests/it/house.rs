@@ -63,12 +63,23 @@ fn generated_files_are_true() {
     );
     golden("book/src/steps.md", &steps);
     let mut codes = String::from(
-        "# Findings\n\nThe codes of `visor plan check`. A code is never given to another rule.\n\n| code | what it is about |\n|---|---|\n",
+        "# Findings\n\nThe codes of `visor plan check`. A code is never given to another rule. `visor explain CODE` prints its page.\n\n| code | what it is about |\n|---|---|\n",
     );
     for code in visor::diag::Code::ALL {
-        codes.push_str(&format!("| {} | {} |\n", code.as_str(), code.title()));
+        let page = format!("findings/{}.md", code.as_str());
+        codes.push_str(&format!(
+            "| [{}]({page}) | {} |\n",
+            code.as_str(),
+            code.title()
+        ));
+        golden(&format!("book/src/{page}"), &visor::diag::code_page(*code));
     }
     golden("book/src/findings.md", &codes);
+    let summary = fs::read_to_string(repo().join("book/src/SUMMARY.md")).unwrap();
+    let missing = visor::diag::Code::ALL
+        .iter()
+        .filter(|c| !summary.contains(&format!("findings/{}.md", c.as_str())));
+    assert_eq!(missing.count(), 0, "the book's summary lists every finding");
 }
 
 #[test]

@@ -97,6 +97,7 @@ pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure)
             alive: Duration::ZERO,
         },
         on_failure,
+        batch: None,
         place: String::new(),
     };
     compile_upgrade(&node, &upgrade, &artifact(), &Release::Genesis).unwrap()

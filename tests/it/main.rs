@@ -8,6 +8,8 @@
 )]
 
 mod anvil;
+mod batch;
+mod check;
 mod data;
 mod env;
 mod house;

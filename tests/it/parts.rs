@@ -325,7 +325,7 @@ fn retention_keeps_the_last_and_never_the_wrong_one() {
     let names = ["v2", "v3", "v4"];
     for (i, name) in names.into_iter().enumerate() {
         let upgrades = names[..=i].iter().enumerate();
-        let height = |i: usize| ["{ height = 5 }", "{ height = 6 }", "{ height = 7 }"][i];
+        let height = |i: usize| ["{ height = 5 }", "{ height = 15 }", "{ height = 25 }"][i];
         env.write_set(&Set {
             upgrades: upgrades
                 .map(|(i, n)| (*n, height(i), "", "backup = \"two\"".to_owned()))

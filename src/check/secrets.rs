@@ -1,0 +1,110 @@
+//! Secrets that are written as values. What they are is never repeated.
+
+use super::run::Rules;
+use crate::diag::{Code, Finding, Place};
+use crate::manifest::{Hook, Node, Object};
+use std::collections::BTreeMap;
+
+/// Words in a name that say that its value is secret.
+const WORDS: &[&str] = &[
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "SECRET",
+    "TOKEN",
+    "APIKEY",
+    "PRIVATEKEY",
+    "PRIVKEY",
+    "MNEMONIC",
+    "CREDENTIAL",
+];
+/// Endings that say that the value is where the secret is, or something about it.
+const PLACES: &[&str] = &[
+    "FILE", "PATH", "DIR", "URL", "ADDRESS", "ID", "NAME", "TTL", "TIMEOUT",
+];
+
+impl Rules<'_> {
+    pub(super) fn secrets(&mut self, node: &Object<Node>) {
+        self.secret_env(node, &node.value.env);
+        self.secret_args(node, "args", &node.value.args);
+    }
+
+    pub(super) fn hook_secrets(&mut self, hook: &Object<Hook>) {
+        self.secret_env(hook, &hook.value.env);
+        self.secret_args(hook, "run", &hook.value.run);
+    }
+
+    fn secret_env<T>(&mut self, object: &Object<T>, env: &BTreeMap<String, String>) {
+        for (key, value) in env {
+            if says_secret(key) && is_value(value) {
+                let below = format!("/env/{}", crate::manifest::escape(key));
+                let place = self.loaded.key_of(object, &below);
+                let value = self.loaded.at(object, &below);
+                self.secret(place, value, format!("`{key}` holds a secret as a value"));
+            }
+        }
+    }
+
+    fn secret_args<T>(&mut self, object: &Object<T>, list: &str, args: &[String]) {
+        for (i, arg) in args.iter().enumerate() {
+            let Some(flag) = arg.strip_prefix("--") else {
+                continue;
+            };
+            let (name, value, at) = match flag.split_once('=') {
+                Some((name, value)) => (name, value, i),
+                None => (flag, args.get(i + 1).map_or("", String::as_str), i + 1),
+            };
+            if says_secret(name) && is_value(value) && !value.starts_with('-') {
+                let value = self.loaded.at(object, &format!("/{list}/{at}"));
+                let place = self.loaded.at(object, &format!("/{list}/{i}"));
+                self.secret(
+                    place,
+                    value,
+                    format!("`--{name}` is given a secret as a value"),
+                );
+            }
+        }
+    }
+
+    fn secret(&mut self, place: Place, value: Place, message: String) {
+        let help = "Manifests are kept in Git, where a secret stays for ever: replace it, and name a file that only the node's user can read.";
+        let mut finding = Finding::warning(Code::Secret, place, message, help);
+        finding.secret = Some(value);
+        self.push(finding);
+    }
+}
+
+fn says_secret(name: &str) -> bool {
+    let bare: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_uppercase())
+        .collect();
+    WORDS.iter().any(|w| bare.contains(w)) && !PLACES.iter().any(|p| bare.ends_with(p))
+}
+
+/// Something that could be the secret itself: no path, no variable, no switch.
+fn is_value(value: &str) -> bool {
+    let is_switch = ["", "true", "false", "0", "1"].contains(&value);
+    !is_switch && !value.starts_with(['/', '.']) && !value.contains("${")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_told_from_where_they_are() {
+        for (name, value, is_secret) in [
+            ("DB_PASSWORD", "hunter2", true),
+            ("api-token", "abc", true),
+            ("PRIVATE_KEY", "0xabc", true),
+            ("PASSWORD_FILE", "hunter2", false),
+            ("jwtsecret", "/etc/jwt", false),
+            ("KEY", "x", false),
+            ("TOKEN", "${node.home}/t", false),
+        ] {
+            assert_eq!(says_secret(name) && is_value(value), is_secret, "{name}");
+        }
+    }
+}

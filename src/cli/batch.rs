@@ -1,0 +1,360 @@
+//! `visor batch list|show|status|validate|import`.
+
+use super::args::{BatchCommand, Format, Global};
+use super::context::{Context, set_dir};
+use super::error::{CliError, Exit};
+use super::out;
+use crate::check::{DesiredBatch, DesiredUpgrade, platform};
+use crate::host::{RealHost, wall_clock};
+use crate::model::{Release, Trigger, UnixMs, human_ms, rfc3339};
+use crate::observe::observe;
+use crate::plan::{Gate, Observed, Standing, standing, trigger};
+use crate::release::is_staged;
+use serde::Serialize;
+
+pub(super) fn batch(global: &Global, command: &BatchCommand) -> Result<Exit, CliError> {
+    match command {
+        BatchCommand::List { format } => list(global, *format),
+        BatchCommand::Show { name, format } | BatchCommand::Status { name, format } => {
+            status(global, name, *format)
+        }
+        BatchCommand::Validate { name } => validate(global, name.as_deref()),
+        BatchCommand::Import { file } => super::import::batch_plan(&set_dir(global), file),
+    }
+}
+
+fn find<'a>(cx: &'a Context, name: &str) -> Result<&'a DesiredBatch, CliError> {
+    let batches = &cx.wish.batches;
+    batches
+        .iter()
+        .find(|b| b.name.as_str() == name)
+        .ok_or_else(|| {
+            let names: Vec<String> = batches.iter().map(|b| b.name.to_string()).collect();
+            let help = if names.is_empty() {
+                "The set has none with an upgrade for this node.".to_owned()
+            } else {
+                format!("There are: {}.", names.join(", "))
+            };
+            CliError::usage(
+                format!(
+                    "there is no batch \"{name}\" for node {}",
+                    cx.node().spec.name
+                ),
+                help,
+            )
+        })
+}
+
+/// The JSON form. 1: first.
+#[derive(Serialize)]
+struct BatchStatus {
+    version: u32,
+    name: String,
+    description: Option<String>,
+    node: String,
+    place: String,
+    total_upgrades: usize,
+    /// Applied or passed.
+    completed: usize,
+    pending: usize,
+    failed: usize,
+    /// The member whose run is open, or that is due.
+    active: Option<String>,
+    current_height: Option<u64>,
+    /// Of the members, how many percent are completed.
+    progress: u32,
+    /// Measured over the last blocks.
+    block_time_ms: Option<u64>,
+    upgrades: Vec<Member>,
+}
+
+#[derive(Serialize)]
+struct Member {
+    name: String,
+    trigger: String,
+    height: Option<u64>,
+    /// applied, passed, failed, running, stuck, due or pending.
+    state: &'static str,
+    /// Blocks to go.
+    remaining: Option<u64>,
+    /// When the height is reached at the measured block time.
+    due_at: Option<UnixMs>,
+    ready: Vec<String>,
+    missing: Vec<String>,
+    place: String,
+}
+
+fn gather(
+    cx: &Context,
+    host: &RealHost,
+    observed: &Observed,
+    batch: &DesiredBatch,
+) -> Result<BatchStatus, CliError> {
+    let head = observed.chain.head.known().copied();
+    let block_time = host.block_time(&cx.node().spec.chain).ok();
+    let block_ms = block_time.and_then(|t| u64::try_from(t.as_millis()).ok());
+    let mut upgrades = Vec::new();
+    // In the batch's order, those that are for this node.
+    let members = batch
+        .upgrades
+        .iter()
+        .filter_map(|n| cx.node().upgrades.iter().find(|u| u.name == *n));
+    for upgrade in members {
+        upgrades.push(member(cx, observed, upgrade, head, block_ms)?);
+    }
+    let count = |states: &[&str]| {
+        upgrades
+            .iter()
+            .filter(|m| states.contains(&m.state))
+            .count()
+    };
+    let total = upgrades.len();
+    let completed = count(&["applied", "passed"]);
+    let active = ["stuck", "running", "due"]
+        .iter()
+        .find_map(|s| upgrades.iter().find(|m| m.state == *s));
+    Ok(BatchStatus {
+        version: 1,
+        name: batch.name.to_string(),
+        description: batch.description.clone(),
+        node: cx.node().spec.name.to_string(),
+        place: batch.place.clone(),
+        total_upgrades: total,
+        completed,
+        pending: count(&["pending", "due"]),
+        failed: count(&["failed"]),
+        active: active.map(|m| m.name.clone()),
+        current_height: head,
+        progress: u32::try_from(100 * completed / total.max(1)).unwrap_or(100),
+        block_time_ms: block_ms,
+        upgrades,
+    })
+}
+
+fn member(
+    cx: &Context,
+    observed: &Observed,
+    upgrade: &DesiredUpgrade,
+    head: Option<u64>,
+    block_ms: Option<u64>,
+) -> Result<Member, CliError> {
+    let open = observed
+        .open_run
+        .as_ref()
+        .filter(|o| o.upgrade.as_ref() == Some(&upgrade.name));
+    let gate = trigger(
+        &upgrade.trigger,
+        &upgrade.name,
+        &observed.chain,
+        &observed.overrides,
+    );
+    let state = match (open, standing(cx.node(), upgrade, observed, &platform())) {
+        (Some(open), _) if open.stuck.is_some() => "stuck",
+        (Some(_), _) => "running",
+        (None, Standing::Applied) => "applied",
+        (None, Standing::Passed) => "passed",
+        (None, Standing::Failed) => "failed",
+        (None, Standing::Open) if matches!(gate, Gate::Open(_)) => "due",
+        (None, Standing::Open) => "pending",
+    };
+    let height = if let Trigger::Height(h) = upgrade.trigger {
+        Some(h)
+    } else {
+        None
+    };
+    let is_ahead = !matches!(state, "applied" | "passed");
+    let remaining = height
+        .zip(head)
+        .filter(|_| is_ahead)
+        .map(|(h, head)| h.saturating_sub(head));
+    let due_at = remaining
+        .zip(block_ms)
+        .map(|(n, ms)| wall_clock().saturating_add(n.saturating_mul(ms)));
+    let (mut ready, mut missing) = (Vec::new(), Vec::new());
+    if is_ahead {
+        let release = Release::Upgrade(upgrade.name.clone());
+        match upgrade.artifact.file(&platform()) {
+            None => missing.push(format!(
+                "artifact {} has no file for {}",
+                upgrade.artifact.name,
+                platform()
+            )),
+            Some(file) => {
+                if is_staged(&cx.layout, file, &release, &cx.node().spec.launch.binary)? {
+                    ready.push("the release is staged".to_owned());
+                } else {
+                    missing.push("the release is not fetched yet".to_owned());
+                }
+            }
+        }
+        for hook in &upgrade.hooks {
+            let program = hook.spec.run.first().map_or("", String::as_str);
+            let found = observed
+                .hook_files
+                .iter()
+                .find(|f| f.path.as_os_str() == program);
+            match found.and_then(|f| f.problem.clone()) {
+                Some(problem) => missing.push(format!("hook {}: {problem}", hook.spec.name)),
+                None => ready.push(format!("hook {} can be run", hook.spec.name)),
+            }
+        }
+        if upgrade.backup.is_some() {
+            match &observed.data_problem {
+                Some(problem) => missing.push(format!("no backup can be made: {problem}")),
+                None => ready.push("a backup can be made".to_owned()),
+            }
+        }
+        if upgrade.trigger == Trigger::Manual && matches!(gate, Gate::Closed(_)) {
+            missing.push(format!("`visor upgrade approve {}`", upgrade.name));
+        }
+    }
+    Ok(Member {
+        name: upgrade.name.to_string(),
+        trigger: upgrade.trigger.to_string(),
+        height,
+        state,
+        remaining,
+        due_at,
+        ready,
+        missing,
+        place: upgrade.place.clone(),
+    })
+}
+
+fn status(global: &Global, name: &str, format: Format) -> Result<Exit, CliError> {
+    let cx = Context::open(global)?;
+    let batch = find(&cx, name)?;
+    let host = cx.host();
+    let observed = observe(cx.node(), &host)?;
+    let status = gather(&cx, &host, &observed, batch)?;
+    match format {
+        Format::Json => out::json(&status),
+        Format::Human => out::data(&text(&status)),
+    }
+    Ok(if status.upgrades.iter().any(|m| m.state == "stuck") {
+        Exit::Stuck
+    } else {
+        Exit::Done
+    })
+}
+
+fn text(s: &BatchStatus) -> String {
+    let mut out = format!(
+        "batch {} of node {} · {} of {} done, {} %\n",
+        s.name, s.node, s.completed, s.total_upgrades, s.progress
+    );
+    if let Some(description) = &s.description {
+        out.push_str(&format!("  {description}\n"));
+    }
+    let head = s
+        .current_height
+        .map_or("head unknown".to_owned(), |h| format!("head {h}"));
+    let pace = s
+        .block_time_ms
+        .map_or("block time unknown".to_owned(), |ms| {
+            format!("a block every {}", human_ms(ms))
+        });
+    out.push_str(&format!("  {head}, {pace}\n\n"));
+    for m in &s.upgrades {
+        out.push_str(&format!("  {:<8} {:<20} {}\n", m.state, m.name, m.trigger));
+        if let Some(n) = m.remaining.filter(|n| *n > 0) {
+            let due = m
+                .due_at
+                .map(|at| format!(", about {}", minute(at)))
+                .unwrap_or_default();
+            out.push_str(&format!("           {n} blocks to go{due}\n"));
+        }
+        for text in &m.missing {
+            out.push_str(&format!("           missing: {text}\n"));
+        }
+        if !m.ready.is_empty() {
+            out.push_str(&format!("           ready:   {}\n", m.ready.join(", ")));
+        }
+    }
+    out
+}
+
+/// An estimate is no better than its minute.
+fn minute(at: UnixMs) -> String {
+    let text = rfc3339(at);
+    text.get(..16)
+        .map_or(text.clone(), |t| format!("{}Z", t.replace('T', " ")))
+}
+
+#[derive(Serialize)]
+struct BatchList {
+    version: u32,
+    node: String,
+    batches: Vec<BatchStatus>,
+}
+
+fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
+    let cx = Context::open(global)?;
+    let host = cx.host();
+    let observed = observe(cx.node(), &host)?;
+    let mut batches = Vec::new();
+    for batch in &cx.wish.batches {
+        batches.push(gather(&cx, &host, &observed, batch)?);
+    }
+    let node = cx.node().spec.name.to_string();
+    let list = BatchList {
+        version: 1,
+        node,
+        batches,
+    };
+    match format {
+        Format::Json => out::json(&list),
+        Format::Human if list.batches.is_empty() => out::data("no batch for this node\n"),
+        Format::Human => {
+            for b in &list.batches {
+                let active = b
+                    .active
+                    .as_ref()
+                    .map(|a| format!(", now {a}"))
+                    .unwrap_or_default();
+                out::data(&format!(
+                    "{:<20} {} of {} done, {} %{active}  ({})\n",
+                    b.name, b.completed, b.total_upgrades, b.progress, b.place
+                ));
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// The whole set must be right for a batch to be.
+fn validate(global: &Global, name: Option<&str>) -> Result<Exit, CliError> {
+    let set = crate::source::read_set(&set_dir(global))?;
+    let checked = crate::check::check(&set);
+    let Some(desired) = checked.desired else {
+        out::data(&crate::diag::human(
+            &checked.findings,
+            &set.files,
+            out::style(),
+        ));
+        return Ok(Exit::Findings);
+    };
+    if let Some(name) = name
+        && !desired.batches.iter().any(|b| b.name.as_str() == name)
+    {
+        let names: Vec<String> = desired.batches.iter().map(|b| b.name.to_string()).collect();
+        let message = format!("there is no batch \"{name}\" in the set");
+        return Err(CliError::usage(
+            message,
+            format!("There are: {}.", names.join(", ")),
+        ));
+    }
+    for batch in desired
+        .batches
+        .iter()
+        .filter(|b| name.is_none_or(|n| n == b.name.as_str()))
+    {
+        let names: Vec<String> = batch.upgrades.iter().map(ToString::to_string).collect();
+        out::data(&format!(
+            "batch {} is valid: {}\n",
+            batch.name,
+            names.join(" → ")
+        ));
+    }
+    Ok(Exit::Done)
+}

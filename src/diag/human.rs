@@ -1,0 +1,224 @@
+//! Findings for people. The only file that names annotate-snippets.
+
+use super::lines::{Lines, boundary};
+use super::{Finding, Place, Severity, SourceText};
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Lines apart from which two places are shown in a snippet each.
+const NEAR: usize = 8;
+/// Longer lines are shown in part.
+const LONG_LINE: usize = 400;
+/// As much of a long line is shown on either side of a place.
+const AROUND: usize = 60;
+
+/// How findings are shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    pub colour: bool,
+    /// Columns of the terminal.
+    pub width: usize,
+    /// So many are shown, and the rest counted.
+    pub most: usize,
+}
+
+impl Style {
+    /// No colour, this width, all findings.
+    pub fn plain(width: usize) -> Self {
+        Self {
+            colour: false,
+            width,
+            most: usize::MAX,
+        }
+    }
+}
+
+/// Findings with their snippets, and a last line that counts them.
+pub fn human(findings: &[Finding], files: &[SourceText], style: Style) -> String {
+    let renderer = if style.colour {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
+    let renderer = renderer
+        .term_width(style.width)
+        .decor_style(DecorStyle::Ascii);
+    let mut snippets = Snippets::new(findings, files);
+    let mut out = String::new();
+    // Errors first, where not all are shown.
+    let mut shown: Vec<&Finding> = findings.iter().collect();
+    if shown.len() > style.most {
+        shown.sort_by_key(|f| f.severity);
+        shown.truncate(style.most);
+    }
+    for finding in &shown {
+        let level = match finding.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = level
+            .primary_title(&finding.message)
+            .id(finding.code.as_str());
+        let mut group = annotate_snippets::Group::with_title(title);
+        for snippet in snippets.of(finding) {
+            group = group.element(snippet.build(files));
+        }
+        group = group.element(Level::HELP.message(&finding.help));
+        out.push_str(&renderer.render(&[group]));
+        out.push_str("\n\n");
+    }
+    if shown.len() < findings.len() {
+        let rest = findings.len() - shown.len();
+        out.push_str(&format!("{rest} more are not shown; --most 0 shows all\n"));
+    }
+    out.push_str(&summary(findings, files));
+    out
+}
+
+/// `3 errors, 1 warning in 2 files`
+fn summary(findings: &[Finding], files: &[SourceText]) -> String {
+    let n = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    let word = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    let (errors, warnings) = (n(Severity::Error), n(Severity::Warning));
+    let files = word(files.len(), "file");
+    if errors + warnings == 0 {
+        format!("{files} checked, nothing found\n")
+    } else {
+        let (errors, warnings) = (word(errors, "error"), word(warnings, "warning"));
+        format!("{errors}, {warnings} in {files}\n")
+    }
+}
+
+/// Some lines of one file, and what is marked in them.
+struct Window {
+    file: usize,
+    lines: Range<usize>,
+    bytes: Range<usize>,
+    text: String,
+    marks: Vec<(Range<usize>, Option<String>)>,
+}
+
+impl Window {
+    fn build<'a>(self, files: &'a [SourceText]) -> Snippet<'a, Annotation<'a>> {
+        let mut snippet = Snippet::source(self.text)
+            .path(files[self.file].path.as_str())
+            .line_start(self.lines.start + 1);
+        for (i, (span, label)) in self.marks.into_iter().enumerate() {
+            let kind = if i == 0 && label.is_none() {
+                AnnotationKind::Primary
+            } else {
+                AnnotationKind::Context
+            };
+            snippet = snippet.annotation(kind.span(span).label(label));
+        }
+        snippet
+    }
+}
+
+struct Snippets<'a> {
+    files: &'a [SourceText],
+    lines: Lines<'a>,
+    secrets: HashMap<usize, Vec<Range<usize>>>,
+}
+
+impl<'a> Snippets<'a> {
+    fn new(findings: &[Finding], files: &'a [SourceText]) -> Self {
+        let mut secrets: HashMap<usize, Vec<Range<usize>>> = HashMap::new();
+        for place in findings.iter().filter_map(|f| f.secret.as_ref()) {
+            secrets
+                .entry(place.file)
+                .or_default()
+                .push(place.start..place.end);
+        }
+        Self {
+            files,
+            lines: Lines::new(files),
+            secrets,
+        }
+    }
+
+    fn of(&mut self, finding: &Finding) -> Vec<Window> {
+        let mut out: Vec<Window> = Vec::new();
+        let related = finding
+            .related
+            .iter()
+            .map(|r| (&r.place, Some(r.message.clone())));
+        for (place, label) in std::iter::once((&finding.place, None)).chain(related) {
+            if self.files.get(place.file).is_none() {
+                continue;
+            }
+            let window = self.window(place, label);
+            let near = out.iter_mut().find(|w| {
+                w.file == window.file
+                    && w.lines.start.abs_diff(window.lines.start) <= NEAR
+                    && w.text.len() + window.text.len() < 2 * LONG_LINE
+                    && self.files[w.file]
+                        .text
+                        .get(w.bytes.clone())
+                        .is_some_and(|t| t.len() == w.text.len())
+            });
+            match near {
+                Some(near) => self.join(near, place, window),
+                None => out.push(window),
+            }
+        }
+        out
+    }
+
+    /// The lines of one place.
+    fn window(&mut self, place: &Place, label: Option<String>) -> Window {
+        let text = &self.files[place.file].text;
+        let start = boundary(text, place.start);
+        let (first, line) = self.lines.line(place.file, start);
+        // A place of many lines is shown by its first.
+        let end = boundary(text, place.end.clamp(start, line.end.max(start)));
+        let mut bytes = line.start..line.end.max(start);
+        if bytes.len() > LONG_LINE {
+            bytes.start = boundary(text, start.saturating_sub(AROUND).max(bytes.start));
+            bytes.end = boundary(text, (end.min(start + AROUND) + AROUND).min(bytes.end));
+        }
+        let end = end.min(bytes.end);
+        Window {
+            file: place.file,
+            lines: first..first + 1,
+            text: self.masked(place.file, bytes.clone()),
+            marks: vec![(start - bytes.start..end - bytes.start, label)],
+            bytes,
+        }
+    }
+
+    /// Two windows of one file as one.
+    fn join(&mut self, near: &mut Window, place: &Place, mut other: Window) {
+        let bytes = near.bytes.start.min(other.bytes.start)..near.bytes.end.max(other.bytes.end);
+        for (span, _) in &mut near.marks {
+            let shift = near.bytes.start - bytes.start;
+            *span = span.start + shift..span.end + shift;
+        }
+        let shift = other.bytes.start - bytes.start;
+        near.marks.extend(
+            other
+                .marks
+                .drain(..)
+                .map(|(s, l)| (s.start + shift..s.end + shift, l)),
+        );
+        near.lines = near.lines.start.min(other.lines.start)..near.lines.end.max(other.lines.end);
+        near.text = self.masked(place.file, bytes.clone());
+        near.bytes = bytes;
+    }
+
+    /// A part of a file with its secrets made unreadable.
+    fn masked(&self, file: usize, bytes: Range<usize>) -> String {
+        let mut text = self.files[file].text[bytes.clone()].to_owned();
+        for secret in self.secrets.get(&file).into_iter().flatten() {
+            let from = secret.start.clamp(bytes.start, bytes.end) - bytes.start;
+            let to = secret.end.clamp(bytes.start, bytes.end) - bytes.start;
+            // Byte for byte, so that places stay true.
+            if text.is_char_boundary(from) && text.is_char_boundary(to) {
+                text.replace_range(from..to, &"*".repeat(to - from));
+            }
+        }
+        text
+    }
+}

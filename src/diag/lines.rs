@@ -1,0 +1,70 @@
+//! Lines and columns, counted once a file, and only in files that have findings.
+
+use super::{Place, SourceText};
+use std::collections::HashMap;
+
+/// Line and column, both from 1, the column in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+/// The line starts of the files that were asked for.
+pub(super) struct Lines<'a> {
+    files: &'a [SourceText],
+    starts: HashMap<usize, Vec<usize>>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(files: &'a [SourceText]) -> Self {
+        Self {
+            files,
+            starts: HashMap::new(),
+        }
+    }
+
+    fn starts(&mut self, file: usize) -> &[usize] {
+        let files = self.files;
+        self.starts.entry(file).or_insert_with(|| {
+            let newlines = files[file].text.bytes().enumerate();
+            let behind = newlines.filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1);
+            std::iter::once(0).chain(behind).collect()
+        })
+    }
+
+    /// Number of the line that holds a byte, from 0, and the line's bytes without its end.
+    pub(super) fn line(&mut self, file: usize, at: usize) -> (usize, std::ops::Range<usize>) {
+        let text = &self.files[file].text;
+        let starts = self.starts(file);
+        let number = starts.partition_point(|s| *s <= at).saturating_sub(1);
+        let end = starts.get(number + 1).map_or(text.len(), |next| next - 1);
+        (number, starts[number]..end)
+    }
+
+    pub(super) fn position(&mut self, file: usize, at: usize) -> Position {
+        let text = &self.files[file].text;
+        let at = boundary(text, at);
+        let (number, line) = self.line(file, at);
+        let column = text[line.start..at.max(line.start)].chars().count() + 1;
+        Position {
+            line: number + 1,
+            column,
+        }
+    }
+
+    /// Where a place begins and ends.
+    pub(super) fn span(&mut self, place: &Place) -> (Position, Position) {
+        let start = self.position(place.file, place.start);
+        (start, self.position(place.file, place.end.max(place.start)))
+    }
+}
+
+/// The nearest character's start at or before a byte.
+pub(super) fn boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}

@@ -1,0 +1,96 @@
+//! Where the values of a file stand, by JSON pointer.
+
+use std::ops::Range;
+
+/// Where a value stands, and its key if it has one. Manifests are limited to a few MiB, far below four GiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    /// Of the pointer. Two that collide would show a wrong place, and nothing else.
+    hash: u64,
+    key: (u32, u32),
+    value: (u32, u32),
+}
+
+/// Places by JSON pointer (`/node/a/binary`), made small: a set has hundreds of thousands of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spans {
+    entries: Vec<Entry>,
+    is_sorted: bool,
+}
+
+impl Spans {
+    /// Where a value stands; the nearest value above it that is known otherwise.
+    pub fn value(&self, pointer: &str) -> Range<usize> {
+        self.nearest(pointer).map_or(0..0, |e| wide(e.value))
+    }
+
+    /// Where a value's key stands; for a list element the element itself.
+    pub fn key(&self, pointer: &str) -> Range<usize> {
+        self.nearest(pointer).map_or(0..0, |e| wide(e.key))
+    }
+
+    pub(super) fn insert(&mut self, pointer: &str, key: Range<usize>, value: Range<usize>) {
+        self.is_sorted = false;
+        self.entries.push(Entry {
+            hash: hash(pointer),
+            key: narrow(&key),
+            value: narrow(&value),
+        });
+    }
+
+    /// Makes lookups fast, and takes no more room than needed. The last insertion of a pointer holds.
+    pub(super) fn settle(&mut self) {
+        self.entries.reverse();
+        self.entries.sort_by_key(|e| e.hash);
+        self.entries.dedup_by_key(|e| e.hash);
+        self.entries.shrink_to_fit();
+        self.is_sorted = true;
+    }
+
+    fn nearest(&self, pointer: &str) -> Option<Entry> {
+        let mut at = pointer;
+        loop {
+            let wanted = hash(at);
+            let found = if self.is_sorted {
+                let i = self.entries.binary_search_by_key(&wanted, |e| e.hash);
+                i.ok().map(|i| self.entries[i])
+            } else {
+                self.entries.iter().rfind(|e| e.hash == wanted).copied()
+            };
+            if found.is_some() {
+                return found;
+            }
+            at = at.rsplit_once('/')?.0;
+        }
+    }
+}
+
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// A key as one part of a JSON pointer.
+pub(crate) fn escape(key: &str) -> std::borrow::Cow<'_, str> {
+    if key.contains(['~', '/']) {
+        key.replace('~', "~0").replace('/', "~1").into()
+    } else {
+        key.into()
+    }
+}
+
+/// One part of a JSON pointer as the key it stands for.
+pub(crate) fn unescape(part: &str) -> String {
+    part.replace("~1", "/").replace("~0", "~")
+}
+
+fn narrow(range: &Range<usize>) -> (u32, u32) {
+    let n = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    (n(range.start), n(range.end))
+}
+
+fn wide((start, end): (u32, u32)) -> Range<usize> {
+    start as usize..end as usize
+}

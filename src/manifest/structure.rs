@@ -1,0 +1,395 @@
+//! From the schema's flaws to findings, and a value on which the other rules can still be tried.
+//!
+//! A broken value is replaced by a placeholder and its pointer becomes *poisoned*: no rule may speak of it, all rules may
+//! speak of what stands beside it.
+
+use super::parse::Parsed;
+use super::schema::{Flaw, FlawKind, flaws, placeholder, schema_at};
+use super::spans::{Spans, escape, unescape};
+use super::words::{closest, json_type, list, type_word};
+use crate::diag::{Code, Finding, Fix, Place};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// What is known of a file after its structure was judged.
+pub(super) struct Judged {
+    pub(super) findings: Vec<Finding>,
+    /// Pointers of which nothing more may be said.
+    pub(super) poisoned: Vec<String>,
+    /// Texts that stood where nothing is read: what they name counts as named.
+    pub(super) mentioned: Vec<String>,
+    /// Kinds and names of objects whose names were cut at a dot.
+    pub(super) meant: Vec<(String, String)>,
+    /// A table of objects was no table: names may be missing.
+    pub(super) names_unknown: bool,
+}
+
+/// Judges a file, and repairs its value.
+pub(super) fn judge(file: usize, parsed: &mut Parsed) -> Judged {
+    let mut judge = Judge {
+        file,
+        spans: &parsed.spans,
+        lost: &parsed.lost,
+        out: Judged {
+            findings: vec![],
+            poisoned: parsed.lost.clone(),
+            mentioned: vec![],
+            meant: vec![],
+            names_unknown: false,
+        },
+    };
+    let found = flaws(&parsed.value);
+    if found.is_empty() {
+        return judge.out;
+    }
+    let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut unknown = Vec::new();
+    let mut wrong = Vec::new();
+    for Flaw { pointer, kind } in found {
+        match kind {
+            FlawKind::Missing(key) => missing.entry(pointer).or_default().push(key),
+            FlawKind::Unknown(key) => unknown.push((pointer, key)),
+            other => wrong.push((pointer, other)),
+        }
+    }
+    for (pointer, kind) in wrong {
+        if !judge.is_lost(&pointer) {
+            let value = parsed.value.pointer(&pointer).unwrap_or(&Value::Null);
+            judge.wrong(&pointer, &kind, value);
+        }
+        let stand_in = schema_at(&pointer).map(placeholder);
+        mention(parsed.value.pointer(&pointer), &mut judge.out.mentioned);
+        replace(&mut parsed.value, &pointer, stand_in);
+        // `/node` or `/node/a` cannot be stood in for.
+        if pointer.matches('/').count() < 3 && !pointer.is_empty() {
+            judge.out.names_unknown |= pointer.matches('/').count() == 1;
+            replace(&mut parsed.value, &pointer, None);
+        }
+        judge.out.poisoned.push(pointer);
+    }
+    for (pointer, key) in unknown {
+        let here = format!("{pointer}/{}", escape(&key));
+        let wanted = missing.entry(pointer.clone()).or_default();
+        judge.unknown(&parsed.value, &pointer, &here, &key, wanted);
+        mention(parsed.value.pointer(&here), &mut judge.out.mentioned);
+        replace(&mut parsed.value, &here, None);
+    }
+    for (pointer, keys) in missing {
+        let is_whole = !parsed.holes.contains(&pointer) && !judge.is_lost(&pointer);
+        for key in keys {
+            let here = format!("{pointer}/{key}");
+            let known = judge.out.poisoned.contains(&here);
+            if is_whole && !known {
+                judge.missing(&pointer, &key);
+            }
+            replace(&mut parsed.value, &here, schema_at(&here).map(placeholder));
+            judge.out.poisoned.push(here);
+        }
+    }
+    judge.out
+}
+
+struct Judge<'a> {
+    file: usize,
+    spans: &'a Spans,
+    lost: &'a [String],
+    out: Judged,
+}
+
+impl Judge<'_> {
+    fn is_lost(&self, pointer: &str) -> bool {
+        self.lost.iter().any(|l| is_below(pointer, l))
+    }
+
+    fn push(&mut self, code: Code, span: Range<usize>, message: String, help: String) {
+        let place = Place::new(self.file, span);
+        self.out
+            .findings
+            .push(Finding::error(code, place, message, help));
+    }
+
+    /// The one edit that is certainly right for the last finding.
+    fn fix(&mut self, span: Range<usize>, text: String) {
+        let fix = Fix::new(Place::new(self.file, span), text);
+        if let Some(last) = self.out.findings.last_mut() {
+            last.fixes.push(fix);
+        }
+    }
+
+    fn wrong(&mut self, pointer: &str, kind: &FlawKind, value: &Value) {
+        let span = self.spans.value(pointer);
+        let name = called(pointer);
+        let shown = shown(value);
+        match kind {
+            FlawKind::Minimum(_) | FlawKind::Maximum(_) if pointer == "/visor" => self.push(
+                Code::Version,
+                span,
+                format!("manifest format {shown} is not known"),
+                "This visor reads `visor = 1`; a newer one may read more.".into(),
+            ),
+            FlawKind::Type(want) => {
+                let (want_word, is) = (type_word(want), type_word(json_type(value)));
+                let example = schema_at(pointer)
+                    .and_then(|s| s.get("examples")?.get(0))
+                    .map(|e| format!(", such as {}", as_toml(e)))
+                    .unwrap_or_default();
+                self.push(
+                    Code::WrongType,
+                    span.clone(),
+                    format!("`{name}` wants {want_word}; this is {is}"),
+                    format!("Write {want_word}{example}."),
+                );
+                if let Some(text) = unquoted(want, value) {
+                    self.fix(span, text);
+                }
+            }
+            FlawKind::Choice(choices) => {
+                let guess = value
+                    .as_str()
+                    .and_then(|text| closest(text, choices.iter().map(String::as_str)));
+                let help = match guess {
+                    Some(guess) => {
+                        format!("Did you mean \"{guess}\"? It is one of {}.", list(choices))
+                    }
+                    None => format!("Write one of {}.", list(choices)),
+                };
+                self.push(
+                    Code::BadValue,
+                    span.clone(),
+                    format!("`{name}` cannot be {shown}"),
+                    help,
+                );
+                if let Some(guess) = guess {
+                    self.fix(span, format!("\"{guess}\""));
+                }
+            }
+            FlawKind::Minimum(limit) => self.push(
+                Code::BadValue,
+                span,
+                format!("`{name}` is at least {limit}; this is {shown}"),
+                format!("Write {limit} or more."),
+            ),
+            FlawKind::Maximum(limit) => self.push(
+                Code::BadValue,
+                span,
+                format!("`{name}` is at most {limit}; this is {shown}"),
+                format!("Write {limit} or less."),
+            ),
+            FlawKind::EmptyList => self.push(
+                Code::BadValue,
+                span,
+                format!("`{name}` is an empty list"),
+                "Write at least one element.".into(),
+            ),
+            FlawKind::Other(_) | FlawKind::Missing(_) | FlawKind::Unknown(_) => self.push(
+                Code::BadValue,
+                span,
+                format!("`{name}` cannot be {shown}"),
+                "See `visor schema` for what it can be.".into(),
+            ),
+        }
+    }
+
+    fn missing(&mut self, pointer: &str, key: &str) {
+        if pointer.is_empty() && key == "visor" {
+            self.push(
+                Code::Version,
+                0..0,
+                "the file does not say which manifest format it has".into(),
+                "Write `visor = 1` at the top of the file.".into(),
+            );
+            self.fix(0..0, "visor = 1\n".into());
+            return;
+        }
+        let path: Vec<String> = pointer.split('/').skip(1).map(unescape).collect();
+        let example = schema_at(&format!("{pointer}/{key}"))
+            .map(|s| format!(", for example `{key} = {}`", as_toml(&placeholder(s))))
+            .unwrap_or_default();
+        self.push(
+            Code::MissingKey,
+            self.spans.key(pointer),
+            format!("`{}` has no `{key}`, which is required", path.join(".")),
+            format!("Add `{key}`{example}."),
+        );
+    }
+
+    /// An unknown key that is much like a missing one is one mistake, not two.
+    fn unknown(
+        &mut self,
+        value: &Value,
+        pointer: &str,
+        here: &str,
+        key: &str,
+        missing: &mut Vec<String>,
+    ) {
+        let place = self.spans.key(here);
+        if let Some(whole) = unquoted_name(value, pointer, here, key) {
+            let kind = pointer.split('/').nth(1).unwrap_or_default();
+            missing.clear();
+            self.out.poisoned.push(pointer.to_owned());
+            self.out.meant.push((kind.to_owned(), whole.clone()));
+            self.push(
+                Code::UnquotedName,
+                place.clone(),
+                format!(
+                    "the name \"{whole}\" has dots and no quotes, so it is read as several names"
+                ),
+                format!("Write [{kind}.\"{whole}\"]."),
+            );
+            let start = self.spans.key(pointer).start;
+            let end = start + whole.len();
+            if start < place.start && place.start < end {
+                self.fix(start..end, format!("\"{whole}\""));
+            }
+            return;
+        }
+        let known: Vec<String> = schema_at(pointer)
+            .and_then(|s| Some(s.get("properties")?.as_object()?.keys().cloned().collect()))
+            .unwrap_or_default();
+        let present = value.pointer(pointer).and_then(Value::as_object);
+        let absent = known
+            .iter()
+            .filter(|k| present.is_none_or(|p| !p.contains_key(*k)));
+        let guess = closest(key, missing.iter().map(String::as_str))
+            .or_else(|| closest(key, absent.map(String::as_str)))
+            .map(str::to_owned);
+        let help = match &guess {
+            Some(guess) => format!("Did you mean `{guess}`?"),
+            None => format!("The keys here are {}.", list(&known)),
+        };
+        if let Some(guess) = &guess {
+            // What was meant may stand here: nothing is said about it being absent.
+            self.out.poisoned.push(format!("{pointer}/{guess}"));
+        }
+        if self.is_lost(here) {
+            return;
+        }
+        self.push(
+            Code::UnknownKey,
+            place.clone(),
+            format!("there is no key `{key}` here"),
+            help,
+        );
+        if let Some(guess) = guess {
+            self.fix(place, guess);
+        }
+    }
+}
+
+/// The name that was meant by a header such as `[upgrade.v2.0.1]`.
+fn unquoted_name(value: &Value, pointer: &str, here: &str, key: &str) -> Option<String> {
+    let digits = |k: &str| k.chars().all(|c| c.is_ascii_digit());
+    let parent: Vec<&str> = pointer.split('/').skip(1).collect();
+    let [_, name] = parent[..] else { return None };
+    if !digits(key) {
+        return None;
+    }
+    let mut whole = format!("{}.{key}", unescape(name));
+    let mut at = value.pointer(here);
+    // The rest of the name: tables with one key of digits each.
+    while let Some((next, below)) = at
+        .and_then(Value::as_object)
+        .and_then(|o| o.iter().find(|(k, v)| v.is_object() && digits(k)))
+    {
+        whole.push('.');
+        whole.push_str(next);
+        at = Some(below);
+    }
+    Some(whole)
+}
+
+/// A number or a truth value that was put into quotes.
+fn unquoted(want: &str, value: &Value) -> Option<String> {
+    let text = value.as_str()?.trim();
+    let fits = match want {
+        "integer" => text.parse::<i64>().is_ok(),
+        "boolean" => matches!(text, "true" | "false"),
+        _ => false,
+    };
+    fits.then(|| text.to_owned())
+}
+
+/// The last part of a pointer, as people call it: `file.0` is an element of `file`.
+fn called(pointer: &str) -> String {
+    let mut parts = pointer.rsplit('/').map(unescape);
+    let last = parts.next().unwrap_or_default();
+    match parts.next() {
+        Some(above) if last.parse::<usize>().is_ok() => format!("{above}[{last}]"),
+        _ => last,
+    }
+}
+
+/// A value in a message; long ones are cut.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "a table".into(),
+        other => {
+            let text = other.to_string();
+            if text.chars().count() > 60 {
+                text.chars().take(57).collect::<String>() + "…"
+            } else {
+                text
+            }
+        }
+    }
+}
+
+/// A value of the schema as it is written in a manifest.
+pub(super) fn as_toml(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(as_toml).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(map) => {
+            let pairs: Vec<String> = map
+                .iter()
+                .map(|(k, v)| format!("{k} = {}", as_toml(v)))
+                .collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Puts a value into the place of another, or takes it out.
+fn replace(root: &mut Value, pointer: &str, with: Option<Value>) {
+    let Some((above, key)) = pointer.rsplit_once('/') else {
+        return;
+    };
+    let key = unescape(key);
+    match root.pointer_mut(above) {
+        Some(Value::Object(map)) => {
+            match with {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
+        Some(Value::Array(items)) => {
+            if let (Some(slot), Some(value)) = (
+                key.parse::<usize>().ok().and_then(|i| items.get_mut(i)),
+                with,
+            ) {
+                *slot = value;
+            }
+        }
+        _ => {}
+    }
+}
+
+fn mention(value: Option<&Value>, into: &mut Vec<String>) {
+    match value {
+        Some(Value::String(text)) => into.push(text.clone()),
+        Some(Value::Array(items)) => items.iter().for_each(|v| mention(Some(v), into)),
+        Some(Value::Object(map)) => map.values().for_each(|v| mention(Some(v), into)),
+        _ => {}
+    }
+}
+
+/// True when a pointer is another one, or below it.
+pub(super) fn is_below(pointer: &str, root: &str) -> bool {
+    let rest = pointer.strip_prefix(root);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
