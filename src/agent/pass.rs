@@ -8,7 +8,7 @@ use crate::host::{Clock as _, HostError, NodeState, Nodes as _, RealHost, Reques
 use crate::journal::{Outcome, Stage};
 use crate::model::{Answer, RunId, UnixMs};
 use crate::observe::{ObserveError, observe};
-use crate::plan::{Diff, Fact, Liveness, Observed, OpenRun, diff};
+use crate::plan::{Diff, Fact, Liveness, Observed, OpenRun, Plan, diff};
 use crate::step::{Notice, Report};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,6 +72,8 @@ pub struct Pass<'a> {
     pub report: &'a mut dyn Report,
     /// What was last said about a set that cannot be used.
     pub complaint: String,
+    /// A saved plan: only the run of this digest is opened, once; `Some(None)` opens none.
+    pub only: Option<Option<String>>,
 }
 
 /// How the work on one run ended.
@@ -101,8 +103,12 @@ impl Pass<'_> {
                 .next
                 .as_ref()
                 .filter(|_| self.patience != Patience::OnePass && free && !d.wants_start());
-            if let Some(plan) = d.due().or(ahead) {
+            let wanted = d.due().or(ahead).filter(|p| self.allows(p));
+            if let Some(plan) = wanted {
                 let run = create(self.host, plan)?;
+                if let Some(only) = &mut self.only {
+                    *only = None;
+                }
                 match self.drive(run)? {
                     Driven::Next => continue,
                     Driven::End(end) => return Ok(end),
@@ -154,6 +160,12 @@ impl Pass<'_> {
                 Err(other) => return Err(other.into()),
             }
         }
+    }
+
+    fn allows(&self, plan: &Plan) -> bool {
+        self.only
+            .as_ref()
+            .is_none_or(|only| only.as_ref() == Some(&plan.digest))
     }
 
     /// A run that waits at its gates needs a node that answers; true unless interrupted.

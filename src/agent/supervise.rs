@@ -84,6 +84,7 @@ fn reconcile_forever(
     let mut complaint = String::new();
     loop {
         let mut pass = Pass {
+            only: None,
             host,
             wish: &mut wish,
             patience: Patience::Forever,

@@ -1,5 +1,6 @@
 //! Arguments. The first line of each text is the short help, all of it the long one.
 
+use super::init::NodeKind;
 use crate::devnode::Fault;
 use crate::model::StartId;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 
 /// Keep a blockchain node at the release its manifests ask for
 ///
-/// Exit codes: 0 done or nothing to do · 1 findings · 2 changes or drift (diff, --dry-run) · 3 blocked, try again · 5 failed and rolled
+/// Exit codes: 0 done or nothing to do · 1 findings · 2 changes or drift (diff, --dry-run) · 3 blocked, try again · 4 saved plan stale · 5 failed and rolled
 /// back · 6 stuck, a person is needed · 7 interrupted, resumable · 64 usage · 70 an error of the machine or of visor.
 #[derive(Debug, Parser)]
 #[command(name = "visor", version, max_term_width = 100)]
@@ -44,10 +45,24 @@ pub(super) enum Format {
 pub(super) enum ShowFormat {
     Tree,
     Json,
+    /// Graphviz
+    Dot,
+    Mermaid,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Write a commented manifest set that passes the check
+    ///
+    /// It writes `visor.toml` and the schema for editors, replaces nothing and installs nothing.
+    Init {
+        /// What the node is
+        #[arg(value_enum)]
+        kind: NodeKind,
+        /// Where to
+        #[arg(default_value = "manifests")]
+        dir: PathBuf,
+    },
     /// Check manifests, compare them with the machine, show what would be done
     #[command(subcommand)]
     Plan(PlanCommand),
@@ -93,6 +108,15 @@ pub(super) enum Command {
     /// Approve, retry and list upgrades
     #[command(subcommand)]
     Upgrade(UpgradeCommand),
+    /// Show past runs: when, what, how they ended, who started them
+    #[command(args_conflicts_with_subcommands = true)]
+    History {
+        #[command(subcommand)]
+        command: Option<HistoryCommand>,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
     /// Follow, check and import batches of upgrades
     ///
     /// A batch is a list of upgrades in the order of their heights. Each becomes a run of its own; one that failed holds those
@@ -151,6 +175,9 @@ pub(super) enum PlanCommand {
         /// For people or for programs
         #[arg(long, value_enum, default_value = "human")]
         format: Format,
+        /// Save what would be done, and the facts that it rests on, for `visor reconcile --plan`
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Show the step graphs of the set's upgrades
     Show {
@@ -206,6 +233,18 @@ pub(super) enum UpgradeCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum HistoryCommand {
+    /// Show one run with its timeline
+    Show {
+        /// Its id, the end of it, or `last`
+        run: String,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum BatchCommand {
     /// List the node's batches
     List {
@@ -241,6 +280,9 @@ pub(super) struct ReconcileOptions {
     /// Wait at closed gates until everything is done, or for this long, such as "10m"
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "forever")]
     pub(super) wait: Option<String>,
+    /// Do what a saved plan says and nothing else; refuse it (exit 4) when a fact that it rests on has moved
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["wait", "dry_run", "abort"])]
+    pub(super) plan: Option<PathBuf>,
     /// Show which steps would run and what their gates say; change nothing
     #[arg(long, conflicts_with_all = ["wait", "abort"])]
     pub(super) dry_run: bool,

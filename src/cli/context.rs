@@ -110,9 +110,12 @@ pub(super) fn ambient() -> Ambient {
     }
 }
 
-/// The same, with TERM and INT setting its interrupt.
-pub(super) fn ambient_with_signals() -> Result<Ambient, CliError> {
-    let ambient = ambient();
+/// The same for a command that may open runs, with TERM and INT setting its interrupt.
+pub(super) fn ambient_with_signals(command: &str) -> Result<Ambient, CliError> {
+    let ambient = Ambient {
+        actor: format!("visor {command}, {}", person()),
+        ..ambient()
+    };
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&ambient.interrupt))
             .map_err(|e| CliError::Machine(format!("signals cannot be caught: {e}")))?;

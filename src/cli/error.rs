@@ -17,6 +17,7 @@ pub(super) enum Exit {
     Findings = 1,
     Changes = 2,
     Blocked = 3,
+    Stale = 4,
     RolledBack = 5,
     Stuck = 6,
     Interrupted = 7,

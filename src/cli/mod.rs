@@ -7,7 +7,9 @@ mod batch;
 mod check;
 mod context;
 mod error;
+mod history;
 mod import;
+mod init;
 mod node;
 mod out;
 mod plan;
@@ -15,10 +17,12 @@ mod reconcile;
 mod rehearse;
 mod report;
 mod resolve;
+mod saved;
 mod status;
+mod timeline;
 mod upgrade;
 
-use args::{Args, Command, PlanCommand, UpgradeCommand};
+use args::{Args, Command, HistoryCommand, PlanCommand, UpgradeCommand};
 use clap::Parser as _;
 use error::{CliError, Exit};
 use std::process::ExitCode;
@@ -57,7 +61,9 @@ fn run(args: Args) -> Result<Done, CliError> {
     let global = args.global;
     let exit = match args.command {
         Command::Plan(PlanCommand::Check(options)) => check::check(&global, &options)?,
-        Command::Plan(PlanCommand::Diff { format }) => plan::diff(&global, format)?,
+        Command::Plan(PlanCommand::Diff { format, out }) => {
+            plan::diff(&global, format, out.as_deref())?
+        }
         Command::Plan(PlanCommand::Show { upgrade, format }) => {
             plan::show(&global, upgrade.as_deref(), format)?
         }
@@ -71,9 +77,18 @@ fn run(args: Args) -> Result<Done, CliError> {
         Command::Upgrade(UpgradeCommand::Approve { name }) => upgrade::approve(&global, &name)?,
         Command::Upgrade(UpgradeCommand::Retry { name }) => upgrade::retry(&global, &name)?,
         Command::Upgrade(UpgradeCommand::List { format }) => upgrade::list(&global, format)?,
+        Command::History {
+            command: None,
+            format,
+        } => history::list(&global, format)?,
+        Command::History {
+            command: Some(HistoryCommand::Show { run, format }),
+            ..
+        } => history::show(&global, &run, format)?,
         Command::Batch(command) => batch::batch(&global, &command)?,
         Command::Resolve { answer, reason } => resolve::resolve(&global, answer, &reason)?,
         Command::Rehearse(options) => rehearse::rehearse(&global, &options)?,
+        Command::Init { kind, dir } => init::init(&dir, kind)?,
         Command::Explain { code } => check::explain(code.as_deref())?,
         Command::Schema => {
             out::data(&crate::manifest::schema_text());

@@ -7,15 +7,21 @@ use super::out;
 use crate::check::platform;
 use crate::model::Release;
 use crate::observe::observe;
-use crate::plan::{Diff, Plan, compile_upgrade, diff as compare, diff_text, plan_tree};
+use crate::plan::{
+    Diff, Plan, compile_upgrade, diff as compare, diff_text, plan_dot, plan_mermaid, plan_tree,
+};
+use std::path::Path;
 
-pub(super) fn diff(global: &Global, format: Format) -> Result<Exit, CliError> {
+pub(super) fn diff(global: &Global, format: Format, save: Option<&Path>) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
     let observed = observe(cx.node(), &cx.host())?;
     let d = compare(cx.node(), &observed, &platform());
     match format {
         Format::Human => out::data(&diff_text(&d)),
         Format::Json => out::json(&d),
+    }
+    if let Some(path) = save {
+        super::saved::write(path, &d, &observed)?;
     }
     Ok(exit_of(&d))
 }
@@ -67,6 +73,8 @@ pub(super) fn show(
         ShowFormat::Tree if plans.is_empty() => out::data("the set has no upgrade for this node\n"),
         ShowFormat::Tree => plans.iter().for_each(|p| out::data(&plan_tree(p))),
         ShowFormat::Json => out::json(&plans),
+        ShowFormat::Dot => out::data(&plan_dot(&plans)),
+        ShowFormat::Mermaid => out::data(&plan_mermaid(&plans)),
     }
     Ok(Exit::Done)
 }

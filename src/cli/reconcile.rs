@@ -44,9 +44,23 @@ pub(super) fn reconcile(global: &Global, options: &ReconcileOptions) -> Result<E
             ))
         }
     };
+    let saved = options
+        .plan
+        .as_deref()
+        .map(|path| super::saved::read(&cx, path))
+        .transpose()?;
     let _lock = cx.lock("reconcile")?;
-    let ambient = ambient_with_signals()?;
+    let ambient = ambient_with_signals("reconcile")?;
     let host = RealHost::new(&cx.node().spec, ambient, Baton::default());
+    if let Some(saved) = &saved {
+        let observed = observe(cx.node(), &host)?;
+        let d = compare(cx.node(), &observed, &platform());
+        let moved = saved.moved(&d, &observed);
+        if !moved.is_empty() {
+            super::saved::tell_stale(&moved);
+            return Ok(Exit::Stale);
+        }
+    }
     let mut report = Lines::new();
     let end = Pass {
         host: &host,
@@ -56,6 +70,7 @@ pub(super) fn reconcile(global: &Global, options: &ReconcileOptions) -> Result<E
         stuck: Arc::default(),
         report: &mut report,
         complaint: String::new(),
+        only: saved.map(|s| s.plan.map(|p| p.digest)),
     }
     .run()?;
     drop(report);
@@ -215,7 +230,11 @@ fn abort(cx: Context) -> Result<Exit, CliError> {
 
 /// One pass by a command that holds the lock, for a run that is open.
 pub(super) fn one_pass(mut cx: Context) -> Result<Exit, CliError> {
-    let host = RealHost::new(&cx.node().spec, ambient_with_signals()?, Baton::default());
+    let host = RealHost::new(
+        &cx.node().spec,
+        ambient_with_signals("reconcile")?,
+        Baton::default(),
+    );
     let mut report = Lines::new();
     let end = Pass {
         host: &host,
@@ -225,6 +244,7 @@ pub(super) fn one_pass(mut cx: Context) -> Result<Exit, CliError> {
         stuck: Arc::default(),
         report: &mut report,
         complaint: String::new(),
+        only: None,
     }
     .run()?;
     drop(report);
@@ -251,7 +271,7 @@ fn lock_of_run(cx: &Context) -> Result<StateLock, CliError> {
 pub(super) fn run(global: &Global) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
     let _lock = lock_of_run(&cx)?;
-    let ambient = ambient_with_signals()?;
+    let ambient = ambient_with_signals("run")?;
     let began = wall_clock();
     out::line(&format!(
         "visor: run of node {} below {}",

@@ -6,6 +6,7 @@ use super::error::{CliError, Exit};
 use super::out;
 use super::reconcile::tell;
 use super::report::Lines;
+use super::timeline::{LEGEND, timeline_text};
 use crate::agent::{Pass, PassEnd, Patience, Wish, stop_node};
 use crate::devnode::check_data;
 use crate::durable::PathError;
@@ -95,7 +96,7 @@ fn perform(staged: Staged, format: Format) -> Result<Exit, CliError> {
         let change = OverrideChange::new(wall_clock(), "the rehearsal", format!("approve {name}"));
         edit_overrides(&layout, change, |now| now.approvals.push(approval))?;
     }
-    let ambient = ambient_with_signals()?;
+    let ambient = ambient_with_signals("rehearse")?;
     let host = RealHost::new(&node.spec, ambient, Baton::default());
     let probe = Probe::start(&node.spec.chain);
     let mut wish = Wish::fixed(node);
@@ -105,6 +106,7 @@ fn perform(staged: Staged, format: Format) -> Result<Exit, CliError> {
     // A failed upgrade does not end the rehearsal: the ones after it are rehearsed too.
     for _ in 0..=wish.node.upgrades.len() {
         let mut pass = Pass {
+            only: None,
             host: &host,
             wish: &mut wish,
             patience: Patience::Until(Some(deadline)),
@@ -207,36 +209,10 @@ fn rehearsed_runs(host: &RealHost, silences: &[Silence]) -> Result<Vec<Rehearsed
 }
 
 fn text(r: &Rehearsal) -> String {
-    let mut out = String::from("\n█ the node is down or not yet healthy   ░ it serves\n");
+    let mut out = format!("\n{LEGEND}\n");
     for run in &r.runs {
         let _ = writeln!(out, "\n{} · {}", run.what, run.outcome);
-        let zero = run.timeline.rows.first().map_or(0, |row| row.began);
-        for row in &run.timeline.rows {
-            let bar = if row.inside_outage { '█' } else { '░' };
-            let note = row
-                .note
-                .as_deref()
-                .and_then(|n| n.lines().next())
-                .map(|n| format!("  {n}"))
-                .unwrap_or_default();
-            let _ = writeln!(
-                out,
-                "  {bar} {:>9}  {:<24} {:>8}{note}",
-                format!("+{}", human_ms(row.began.saturating_sub(zero))),
-                row.step,
-                human_ms(row.ms)
-            );
-        }
-        let t = &run.timeline;
-        if let (Some(stop), Some(start), Some(between)) = (t.stop_ms, t.start_ms, t.between_ms) {
-            let _ = writeln!(
-                out,
-                "  the node's own stop {} and start {}; visor between them {}",
-                human_ms(stop),
-                human_ms(start),
-                human_ms(between)
-            );
-        }
+        out.push_str(&timeline_text(&run.timeline));
         if let Some(s) = &run.silence {
             let _ = writeln!(out, "  outage as a client saw it: {}", human_ms(s.ms));
         }

@@ -100,6 +100,7 @@ impl<'h, H: Host> Run<'h, H> {
                     version: JOURNAL_VERSION,
                     plan: run.plan.digest.clone(),
                     generation,
+                    by: host.actor(),
                 },
                 true,
             )?;

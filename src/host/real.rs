@@ -29,6 +29,8 @@ pub struct Ambient {
     pub env: BTreeMap<String, String>,
     /// Set when visor is told to end.
     pub interrupt: Arc<AtomicBool>,
+    /// The command, and who gave it.
+    pub actor: String,
 }
 
 /// Who may start and stop the node: the supervisor, or the engine while it claims it.
@@ -168,6 +170,10 @@ impl Journals for RealHost {
 
     fn read(&self, run: RunId) -> Result<(Vec<u8>, Vec<u8>)> {
         self.journals.borrow().read(run).map_err(failed)
+    }
+
+    fn actor(&self) -> String {
+        self.ambient.actor.clone()
     }
 
     fn truncate(&self, run: RunId, len: u64) -> Result<()> {

@@ -59,6 +59,8 @@ pub trait Journals {
     /// Frees the ballast, so that a full disk cannot block an undo.
     fn drop_ballast(&self, run: RunId) -> Result<()>;
     fn deny(&self, entry: &Denied) -> Result<()>;
+    /// Who works here, for the record of a new run: the command, and for whom.
+    fn actor(&self) -> String;
 }
 
 /// What operators asked for while the run goes on.

@@ -56,6 +56,9 @@ pub enum Event {
         version: u32,
         plan: String,
         generation: GenId,
+        /// The command that opened the run, and for whom.
+        #[serde(default)]
+        by: String,
     },
     /// A step is about to have its effect.
     Began {
@@ -218,6 +221,7 @@ mod tests {
                 version: 1,
                 plan: "9f".into(),
                 generation: GenId(ulid::Ulid::from_parts(1, 2)),
+                by: "visor run".into(),
             },
             Event::Began {
                 step: step.clone(),
@@ -292,6 +296,7 @@ mod tests {
             version: 2,
             plan: String::new(),
             generation: GenId(ulid::Ulid::nil()),
+            by: String::new(),
         };
         let line = encode(&Record {
             seq: 0,

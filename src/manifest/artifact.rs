@@ -1,7 +1,9 @@
 //! `[artifact.<name>]`: a file to fetch.
 
+use super::schema::EXAMPLE_SHA256;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 /// One program in one version, as files for platforms.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -11,7 +13,7 @@ pub struct Artifact {
     #[schemars(example = &"v2.0.0")]
     pub version: Option<String>,
     /// The files, at most one a platform.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), example = json!([{ "urls": ["releases/gethd-v2"], "sha256": EXAMPLE_SHA256 }]))]
     pub file: Vec<ArtifactFile>,
 }
 
@@ -25,10 +27,10 @@ pub struct ArtifactFile {
     /// Where the file is: `https://`, `http://`, `file://`, or a path relative to the manifest set; tried in order.
     #[schemars(example = ["https://releases.example/gethd-v2"], length(min = 1))]
     pub urls: Vec<String>,
-    /// SHA-256 of the file: 64 hex digits. Exactly one digest is required.
+    /// SHA-256 of the file: 64 hex digits. Exactly one digest is required. Default: none.
     #[schemars(example = &"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")]
     pub sha256: Option<String>,
-    /// SHA-512 of the file: 128 hex digits.
+    /// SHA-512 of the file: 128 hex digits. Default: none.
     #[schemars(example = &"cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e")]
     pub sha512: Option<String>,
     /// A larger file is refused. A size. Default: `"1GiB"`.

@@ -2,13 +2,15 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 /// How long copies of the data are kept. Data are copied while the node runs and sealed after its exit.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Backup {
-    /// Which generations are kept.
+    /// Which generations are kept. Default: the last 3.
     #[serde(default)]
+    #[schemars(example = json!({ "last": 3 }))]
     pub keep: BackupKeep,
 }
 

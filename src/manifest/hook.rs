@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// A program and its contract: exit status 0 goes on, anything else is tried again and then fails.
@@ -19,8 +20,9 @@ pub struct Hook {
     /// How long one attempt may take; then its process group is killed. A duration. Default: `"60s"`.
     #[schemars(example = &"60s")]
     pub timeout: Option<String>,
-    /// Further attempts after a failed one.
+    /// Further attempts after a failed one. Default: none.
     #[serde(default)]
+    #[schemars(example = json!({ "times": 3, "delay": "1s" }))]
     pub retry: Retry,
     /// It must not run twice: a crash of visor inside it needs a person. Default: false.
     #[serde(default)]

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// One long-running process with a home, a data directory and a release.
@@ -28,22 +29,26 @@ pub struct Node {
     #[schemars(example = BTreeMap::from([("GOGC", "50")]))]
     pub env: BTreeMap<String, String>,
     /// The data directory.
+    #[schemars(example = json!({ "path": "data" }))]
     pub data: Data,
     /// The chain the node follows. Default: `{ kind = "none" }`.
     #[serde(default)]
+    #[schemars(example = json!({ "kind": "evm", "rpc": "http://127.0.0.1:8545" }))]
     pub chain: Chain,
-    /// How the process is stopped.
+    /// How the process is stopped. Default: TERM, and 5 minutes to end.
     #[serde(default)]
+    #[schemars(example = json!({ "grace": "5m" }))]
     pub stop: Stop,
-    /// What `visor run` does after a crash.
+    /// What `visor run` does after a crash. Default: it starts the node again after 5 seconds.
     #[serde(default)]
+    #[schemars(example = json!({ "delay": "5s" }))]
     pub restart: Restart,
     /// Labels that upgrades select by. Default: none.
     #[serde(default)]
     #[schemars(example = BTreeMap::from([("network", "mainnet")]))]
     pub labels: BTreeMap<String, String>,
     /// The artifact that a node without data starts from. Without it the first release is given by hand:
-    /// `visor start --release`.
+    /// `visor start --release`. Default: none.
     #[schemars(example = &"gethd-v1")]
     pub genesis: Option<String>,
     /// The program of this node may run as it is in `visor rehearse`; otherwise devnode takes its place. Default: false.
@@ -78,7 +83,7 @@ pub struct Chain {
     /// The chain's family.
     #[schemars(example = &"evm")]
     pub kind: ChainKind,
-    /// The node's HTTP RPC; required unless the kind is `none`.
+    /// The node's HTTP RPC; required unless the kind is `none`. Default: none.
     #[schemars(example = &"http://127.0.0.1:8545")]
     pub rpc: Option<String>,
     /// A head older than this closes the chain's gate. A duration. Default: `"2m"`.

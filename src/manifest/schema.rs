@@ -5,9 +5,13 @@ use jsonschema::Validator;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+
+/// The digest of the examples: that of an empty file.
+pub(super) const EXAMPLE_SHA256: &str =
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// A manifest file: any number of named objects. Their directory is the set; how it is cut into files is free.
 #[derive(Debug, JsonSchema)]
@@ -24,23 +28,29 @@ pub struct File {
     /// The format of manifests; required once a file.
     #[schemars(range(min = 1, max = 1), example = 1)]
     visor: u32,
-    /// Nodes by name.
+    /// Nodes by name. Default: none.
     #[serde(default)]
+    #[schemars(example = json!({ "node-1": { "binary": "gethd", "home": "/var/lib/geth", "data": { "path": "data" } } }))]
     node: BTreeMap<String, Node>,
-    /// Artifacts by name.
+    /// Artifacts by name. Default: none.
     #[serde(default)]
+    #[schemars(example = json!({ "gethd-v2": { "file": [{ "urls": ["releases/gethd-v2"], "sha256": EXAMPLE_SHA256 }] } }))]
     artifact: BTreeMap<String, Artifact>,
-    /// Upgrades by name.
+    /// Upgrades by name. Default: none.
     #[serde(default)]
+    #[schemars(example = json!({ "v2.0.0": { "trigger": { "height": 1_000_000 }, "artifact": "gethd-v2" } }))]
     upgrade: BTreeMap<String, Upgrade>,
-    /// Hooks by name.
+    /// Hooks by name. Default: none.
     #[serde(default)]
+    #[schemars(example = json!({ "check-disk": { "run": ["hooks/check-disk.sh"] } }))]
     hook: BTreeMap<String, Hook>,
-    /// Backup policies by name.
+    /// Backup policies by name. Default: none.
     #[serde(default)]
+    #[schemars(example = json!({ "pre-upgrade": { "keep": { "last": 3 } } }))]
     backup: BTreeMap<String, Backup>,
-    /// Batches by name.
+    /// Batches by name. Default: none.
     #[serde(default)]
+    #[schemars(example = json!({ "q4-2026": { "upgrades": ["v2.0.0", "v2.1.0"] } }))]
     batch: BTreeMap<String, Batch>,
 }
 

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Be at this release from this trigger on.
@@ -9,20 +10,24 @@ use std::collections::BTreeMap;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Upgrade {
     /// When it may begin: exactly one kind.
+    #[schemars(example = json!({ "height": 1_000_000 }))]
     pub trigger: Trigger,
     /// The artifact of the release.
     #[schemars(example = &"gethd-v2")]
     pub artifact: String,
     /// Which nodes it is for. Default: all of the set.
+    #[schemars(example = json!({ "labels": { "network": "mainnet" } }))]
     pub nodes: Option<Selector>,
     /// The backup policy, or `"none"`. Default: a backup, of which the last 3 are kept.
     #[schemars(example = &"pre-upgrade")]
     pub backup: Option<String>,
-    /// Hooks by phase.
+    /// Hooks by phase. Default: none.
     #[serde(default)]
+    #[schemars(example = json!({ "pre-stop": ["check-disk"] }))]
     pub hooks: Hooks,
-    /// When the new release counts as healthy.
+    /// When the new release counts as healthy. Default: within 3 minutes, 2 blocks.
     #[serde(default)]
+    #[schemars(example = json!({ "within": "3m", "blocks": 5 }))]
     pub health: Health,
     /// What happens when it does not become healthy. Default: `"roll-back"`.
     #[serde(default)]
@@ -34,10 +39,10 @@ pub struct Upgrade {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Trigger {
-    /// With the first head at or above this height.
+    /// With the first head at or above this height. Default: none.
     #[schemars(example = 1_000_000, range(min = 1))]
     pub height: Option<u64>,
-    /// `true`: with `visor upgrade approve`.
+    /// `true`: with `visor upgrade approve`. Default: none.
     #[schemars(example = true)]
     pub manual: Option<bool>,
 }

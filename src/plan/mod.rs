@@ -10,14 +10,17 @@
 
 mod compile;
 mod diff;
+mod draw;
 mod gate;
 mod graph;
 mod observed;
 mod render;
+mod saved;
 mod step;
 
 pub use compile::{compile_install, compile_upgrade, expand_launch};
 pub use diff::{Change, ChangeKind, Diff, Remark, Scheduled, Standing, diff, standing};
+pub use draw::{plan_dot, plan_mermaid};
 pub use gate::{Gate, chain_safe, trigger};
 pub use graph::{Cycle, order};
 pub use observed::{
@@ -25,4 +28,5 @@ pub use observed::{
     OpenRun, Overrides, Resolution, StopOverride,
 };
 pub use render::{diff_text, plan_tree};
+pub use saved::{Moved, SavedError, SavedPlan};
 pub use step::{Action, PLAN_VERSION, Phase, Plan, PlanError, Step, StepId, StepKind};

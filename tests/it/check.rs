@@ -412,3 +412,81 @@ fn forms_for_programs() {
         "a%2Cb.toml"
     );
 }
+
+#[test]
+fn a_set_that_init_writes_passes_as_it_is_and_with_its_comments_taken_off() {
+    use std::os::unix::fs::PermissionsExt as _;
+    for kind in ["evm", "generic"] {
+        let dir = tempfile::tempdir().unwrap();
+        let visor = |args: &[&str]| {
+            let out = std::process::Command::new(env!("CARGO_BIN_EXE_visor"))
+                .current_dir(dir.path())
+                .args(args)
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&out.stdout).into_owned()
+                + &String::from_utf8_lossy(&out.stderr);
+            (out.status.code(), text)
+        };
+        assert_eq!(visor(&["init", kind]).0, Some(0));
+        assert_eq!(
+            visor(&["plan", "check"]),
+            (Some(0), "1 file checked, nothing found\n".into())
+        );
+        // Nothing is replaced.
+        assert_eq!(visor(&["init", kind]).0, Some(64));
+        let path = dir.path().join("manifests/visor.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let bare = text.lines().map(|line| {
+            let inner = line.strip_prefix("# ").unwrap_or(line);
+            let is_toml = inner.starts_with('[')
+                || inner
+                    .split_once(" = ")
+                    .is_some_and(|(k, _)| !k.contains(' '));
+            if is_toml && !inner.starts_with("genesis") {
+                inner
+            } else {
+                line
+            }
+        });
+        let bare: Vec<&str> = bare.collect();
+        std::fs::write(&path, bare.join("\n").replace("64 hex digits", HEX)).unwrap();
+        let hook = dir.path().join("manifests/hooks/check-disk.sh");
+        std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+        std::fs::write(&hook, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(
+            visor(&["plan", "check", "--deny", "warnings"]),
+            (Some(0), "1 file checked, nothing found\n".into())
+        );
+        assert!(bare.join("\n").contains("\n[upgrade."));
+    }
+}
+
+#[test]
+fn edits_mend_what_has_one_cure_and_keep_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.toml");
+    let bad = format!(
+        "# kept\n[node.a]\nbinry   = \"geth\" # kept too\nhome = \"/a\"\ndata = {{ path = \"data\" }}\nchain = {{ kind = \"evmm\", rpc = \"http://127.0.0.1:1\" }}\n[artifact.g]\n[[artifact.g.file]]\nurls = [\"https://x.example/g\"]\nsha256 = \"{HEX}\"\n[upgrade.v2.0.1]\ntrigger = {{ height = \"500\" }}\nartifact = \"g\"\n"
+    );
+    std::fs::write(&path, &bad).unwrap();
+    let visor = |args: &[&str]| {
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_visor"))
+            .args(args)
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        out.status.code()
+    };
+    assert_eq!(visor(&["plan", "check"]), Some(1));
+    assert_eq!(visor(&["plan", "check", "--fix"]), Some(0));
+    let want = bad
+        .replacen("# kept\n", "visor = 1\n# kept\n", 1)
+        .replace("binry", "binary")
+        .replace("evmm", "evm")
+        .replace("[upgrade.v2.0.1]", "[upgrade.\"v2.0.1\"]")
+        .replace("\"500\"", "500");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), want);
+    assert_eq!(visor(&["plan", "check", "--deny", "V9999"]), Some(64));
+}

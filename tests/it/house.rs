@@ -96,8 +96,29 @@ fn every_property_of_the_schema_is_explained() {
     );
     for (name, table) in tables {
         for (key, property) in table["properties"].as_object().into_iter().flatten() {
-            if property["description"].as_str().is_none_or(str::is_empty) {
-                missing.push(format!("{name}.{key}"));
+            let description = property["description"].as_str().unwrap_or_default();
+            let required = table["required"]
+                .as_array()
+                .is_some_and(|r| r.contains(&key.as_str().into()));
+            if description.is_empty() {
+                missing.push(format!("{name}.{key}: description"));
+            }
+            if property["examples"].as_array().is_none_or(Vec::is_empty) {
+                missing.push(format!("{name}.{key}: example"));
+            }
+            if !required && !description.contains("Default") {
+                missing.push(format!("{name}.{key}: default"));
+            }
+            // A text that holds a length of time or a size says so.
+            let text = property["examples"][0].as_str().unwrap_or_default();
+            let unit = [
+                ("A duration", text.parse::<jiff::SignedDuration>().is_ok()),
+                ("A size", text.ends_with("iB")),
+            ];
+            for (words, is_one) in unit {
+                if is_one && !description.contains(words) {
+                    missing.push(format!("{name}.{key}: {words}"));
+                }
             }
         }
     }

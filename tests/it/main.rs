@@ -18,6 +18,7 @@ mod layers;
 mod machine;
 mod parts;
 mod plans;
+mod saved;
 mod sim;
 mod supervise;
 mod upgrade;

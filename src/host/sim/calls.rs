@@ -34,6 +34,10 @@ impl Clock for Sim {
 }
 
 impl Journals for Sim {
+    fn actor(&self) -> String {
+        "the simulation".into()
+    }
+
     fn create(&self, run: RunId, plan: &[u8]) -> Result<()> {
         self.op("create", 0, |w, _| {
             w.journals.insert(run, (plan.to_vec(), vec![], 0));

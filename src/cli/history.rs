@@ -1,0 +1,200 @@
+//! `visor history` and `history show`: past runs, from the journals alone.
+
+use super::args::{Format, Global};
+use super::context::Context;
+use super::error::{CliError, Exit};
+use super::out;
+use super::timeline::{LEGEND, timeline_text};
+use crate::agent::AgentError;
+use crate::engine::{Timeline, status_of, timeline};
+use crate::host::Journals as _;
+use crate::journal::{Event, Record};
+use crate::model::{UnixMs, human_ms, rfc3339};
+use crate::observe::{ObserveError, RunSummary, run_summaries};
+use serde::Serialize;
+
+/// The JSON form. 1: first.
+#[derive(Serialize)]
+struct History {
+    version: u32,
+    node: String,
+    /// Oldest first.
+    runs: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    run: String,
+    what: String,
+    /// committed, rolled-back, abandoned, cancelled or given-up; of an open run its stage.
+    outcome: String,
+    detail: String,
+    by: String,
+    began: UnixMs,
+    ended: UnixMs,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    version: u32,
+    node: String,
+    #[serde(flatten)]
+    entry: Entry,
+    plan: String,
+    visor: String,
+    timeline: Timeline,
+    /// What people said and did to the run.
+    words: Vec<Word>,
+}
+
+#[derive(Serialize)]
+struct Word {
+    at: UnixMs,
+    what: String,
+}
+
+fn entry(run: &RunSummary, records: &[Record]) -> Entry {
+    let by = match records.first().map(|r| &r.event) {
+        Some(Event::Opened { by, .. }) if !by.is_empty() => by.clone(),
+        _ => "not on record".to_owned(),
+    };
+    let word = |outcome| {
+        serde_json::to_value(outcome)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+    };
+    let (outcome, detail) = match run.outcome() {
+        Some((outcome, detail)) => (word(outcome).unwrap_or_default(), detail.to_owned()),
+        None => (format!("open: {}", run.status.stage.word()), String::new()),
+    };
+    Entry {
+        run: run.run.to_string(),
+        what: run.plan.action.describe(),
+        outcome,
+        detail,
+        by,
+        began: records.first().map_or(0, |r| r.at),
+        ended: run.ended_at,
+    }
+}
+
+fn words(records: &[Record]) -> Vec<Word> {
+    let said = |record: &Record| {
+        let what = match &record.event {
+            Event::Stuck { reason, .. } => format!("stuck: {reason}"),
+            Event::Resolved { answer, by, reason } => {
+                let answer = serde_json::to_value(answer).ok()?;
+                format!("{by} said {}: {reason}", answer.as_str()?)
+            }
+            Event::Paused { why } => format!("paused: {why}"),
+            Event::Restart { why, .. } => format!("started once more: {why}"),
+            Event::Undo(undo) => format!("turned back: {}", undo.cause),
+            _ => return None,
+        };
+        Some(Word {
+            at: record.at,
+            what,
+        })
+    };
+    records.iter().filter_map(said).collect()
+}
+
+pub(super) fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
+    let cx = Context::open_node(global)?;
+    let host = cx.host();
+    let mut runs = Vec::new();
+    for run in run_summaries(&host).map_err(ObserveError::from)? {
+        let (plan, journal) = host.read(run.run)?;
+        let (_, _, records, _) = status_of(run.run, &plan, &journal).map_err(AgentError::from)?;
+        runs.push(entry(&run, &records));
+    }
+    let node = cx.node().spec.name.to_string();
+    let history = History {
+        version: 1,
+        node,
+        runs,
+    };
+    match format {
+        Format::Json => out::json(&history),
+        Format::Human if history.runs.is_empty() => out::data("no run yet\n"),
+        Format::Human => {
+            for r in &history.runs {
+                let took = human_ms(r.ended.saturating_sub(r.began));
+                out::data(&format!(
+                    "{}  {}  {:<20} {} after {took}\n      {}\n",
+                    r.run,
+                    rfc3339(r.began).get(..19).unwrap_or_default(),
+                    r.what,
+                    r.outcome,
+                    r.by
+                ));
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) fn show(global: &Global, wanted: &str, format: Format) -> Result<Exit, CliError> {
+    let cx = Context::open_node(global)?;
+    let host = cx.host();
+    let runs = run_summaries(&host).map_err(ObserveError::from)?;
+    // The end of an id is what tells runs apart.
+    let fits = |r: &&RunSummary| {
+        let id = r.run.to_string();
+        id.eq_ignore_ascii_case(wanted)
+            || wanted.len() >= 4 && id.ends_with(&wanted.to_ascii_uppercase())
+    };
+    let run = match (
+        wanted,
+        runs.iter().filter(fits).collect::<Vec<_>>().as_slice(),
+    ) {
+        ("last", _) => runs.last(),
+        (_, [one]) => Some(*one),
+        _ => None,
+    };
+    let Some(run) = run else {
+        let message = format!("there is no run \"{wanted}\"");
+        return Err(CliError::usage(
+            message,
+            "`visor history` lists them; `last` is the last one.",
+        ));
+    };
+    let (plan, journal) = host.read(run.run)?;
+    let (plan, _, records, _) = status_of(run.run, &plan, &journal).map_err(AgentError::from)?;
+    let shown = Shown {
+        version: 1,
+        node: plan.node.name.to_string(),
+        entry: entry(run, &records),
+        timeline: timeline(&plan, &records),
+        words: words(&records),
+        visor: plan.visor.clone(),
+        plan: plan.digest,
+    };
+    match format {
+        Format::Json => out::json(&shown),
+        Format::Human => out::data(&text(&shown)),
+    }
+    Ok(Exit::Done)
+}
+
+fn text(s: &Shown) -> String {
+    let e = &s.entry;
+    let mut out = format!("{} · {} · {}\n", e.run, e.what, e.outcome);
+    for line in e.detail.lines() {
+        out.push_str(&format!("  {line}\n"));
+    }
+    out.push_str(&format!("  node     {}\n  by       {}\n", s.node, e.by));
+    let (began, took) = (rfc3339(e.began), human_ms(e.ended.saturating_sub(e.began)));
+    out.push_str(&format!("  began    {began}, took {took}\n"));
+    out.push_str(&format!(
+        "  plan     {}, made by visor {}\n\n",
+        s.plan.get(..16).unwrap_or(&s.plan),
+        s.visor
+    ));
+    out.push_str(&timeline_text(&s.timeline));
+    out.push_str(&format!("  {LEGEND}\n"));
+    for word in &s.words {
+        out.push_str(&format!("  {}  {}\n", rfc3339(word.at), word.what));
+    }
+    out
+}
