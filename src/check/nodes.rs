@@ -227,7 +227,16 @@ impl<'a> Rules<'a> {
                 ChainSpec::None
             }
             (ChainKind::Evm, Some(rpc)) => {
-                if split_rpc(rpc).is_none() {
+                let has_password = super::releases::holds_password(rpc);
+                if has_password {
+                    let place = loaded.at(object, "/chain/rpc");
+                    self.secret(
+                        place.clone(),
+                        place,
+                        "`rpc` holds a user or a password".into(),
+                    );
+                }
+                if !has_password && split_rpc(rpc).is_none() {
                     let message =
                         format!("`rpc` wants an http:// or https:// address; this is \"{rpc}\"");
                     self.push(Finding::error(

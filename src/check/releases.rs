@@ -148,8 +148,12 @@ impl Rules<'_> {
                 }
                 Err(why) => {
                     let help = "Write an https://, http:// or file:/// address, or a path relative to the set.";
-                    let finding =
+                    let mut finding =
                         Finding::error(Code::BadSource, place(), format!("`{url}` {why}"), help);
+                    if holds_password(url) {
+                        finding.message = format!("the address {why}");
+                        finding.secret = Some(place());
+                    }
                     self.push(finding);
                     good = false;
                 }
@@ -171,6 +175,14 @@ impl Rules<'_> {
     }
 }
 
+/// True for an address with a user or a password before its host.
+pub(super) fn holds_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split(['/', '?', '#'])
+        .next()
+        .is_some_and(|a| a.contains('@'))
+}
+
 enum Source {
     Web,
     Absolute(String),
@@ -183,7 +195,7 @@ fn source(url: &str) -> Result<Source, &'static str> {
             let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
             if authority.is_empty() {
                 Err("has no host")
-            } else if authority.contains('@') {
+            } else if holds_password(url) {
                 Err("holds a user or password, which do not belong into a manifest")
             } else {
                 Ok(Source::Web)

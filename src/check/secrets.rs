@@ -66,7 +66,7 @@ impl Rules<'_> {
         }
     }
 
-    fn secret(&mut self, place: Place, value: Place, message: String) {
+    pub(super) fn secret(&mut self, place: Place, value: Place, message: String) {
         let help = "Manifests are kept in Git, where a secret stays for ever: replace it, and name a file that only the node's user can read.";
         let mut finding = Finding::warning(Code::Secret, place, message, help);
         finding.secret = Some(value);

@@ -126,11 +126,21 @@ impl Loaded {
 
 /// Reads all files of a set.
 pub fn load(set: &ManifestSet) -> Loaded {
+    let unread: BTreeSet<&str> = set.unreadable.iter().map(|(p, _)| p.as_str()).collect();
     let parts: Vec<FileParts> = set
         .files
         .par_iter()
         .enumerate()
-        .map(|(index, file)| read_file(index, &file.text))
+        .map(|(index, file)| {
+            if unread.contains(file.path.as_str()) {
+                // What is in it nobody knows; that it cannot be read is said elsewhere.
+                return FileParts {
+                    names_unknown: true,
+                    ..FileParts::default()
+                };
+            }
+            read_file(index, &file.text)
+        })
         .collect();
     let mut out = Loaded::default();
     for part in parts {

@@ -3,7 +3,7 @@
 
 use super::recover::recover;
 use super::spans::{Spans, escape};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -129,7 +129,7 @@ impl<'a> Walk<'a> {
         match value.get_ref() {
             DeValue::String(text) => Value::String(text.to_string()),
             DeValue::Boolean(b) => Value::Bool(*b),
-            DeValue::Datetime(time) => Value::String(time.to_string()),
+            DeValue::Datetime(time) => json!({ super::words::DATE: time.to_string() }),
             DeValue::Integer(int) => match i64::from_str_radix(int.as_str(), int.radix()) {
                 Ok(n) => Value::from(n),
                 // The tree's parser leaves integers unchecked.

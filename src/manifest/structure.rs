@@ -43,6 +43,17 @@ pub(super) fn judge(file: usize, parsed: &mut Parsed) -> Judged {
     if found.is_empty() {
         return judge.out;
     }
+    let is_other_format = |f: &&Flaw| {
+        f.pointer == "/visor" && matches!(f.kind, FlawKind::Minimum(_) | FlawKind::Maximum(_))
+    };
+    if let Some(flaw) = found.iter().find(is_other_format) {
+        // What the rest of the file means is not known here.
+        let value = parsed.value.pointer(&flaw.pointer).unwrap_or(&Value::Null);
+        judge.wrong(&flaw.pointer, &flaw.kind, value);
+        judge.out.names_unknown = true;
+        parsed.value = Value::Null;
+        return judge.out;
+    }
     let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut unknown = Vec::new();
     let mut wrong = Vec::new();

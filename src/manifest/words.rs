@@ -3,6 +3,9 @@
 use serde_json::Value;
 use std::collections::HashMap;
 
+/// JSON has no dates: one is a table with this only key, which no text of TOML can spell by accident.
+pub(super) const DATE: &str = "\u{0}date";
+
 /// What a value is, in JSON's terms.
 pub(super) fn json_type(value: &Value) -> &'static str {
     match value {
@@ -12,6 +15,7 @@ pub(super) fn json_type(value: &Value) -> &'static str {
         Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",
+        Value::Object(o) if o.contains_key(DATE) => "a date or time without quotes",
         Value::Object(_) => "object",
     }
 }

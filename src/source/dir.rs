@@ -86,7 +86,7 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
     for (path, text) in read {
         let text = text.unwrap_or_else(|why| {
             set.unreadable.push((path.clone(), why));
-            String::from("visor = 1\n")
+            String::new()
         });
         bytes += text.len();
         set.files.push(SourceText { path, text });

@@ -360,12 +360,12 @@ fn the_order_of_files_and_the_number_of_threads_change_nothing() {
 
 #[test]
 fn a_secret_is_shown_in_no_form() {
-    let text = "visor = 1\n[node.a]\nbinary = \"b\"\nhome = \"/a\"\ndata = { path = \"d\" }\nargs = [\"--password=hunter2\", \"--api-token\", \"hunter2\"]\nenv = { MY_TOKEN = \"hunter2\", X = \"${nothing}\" }\n";
+    let text = "visor = 1\n[node.a]\nbinary = \"b\"\nhome = \"/a\"\ndata = { path = \"d\" }\nargs = [\"--password=hunter2\", \"--api-token\", \"hunter2\"]\nchain = { kind = \"evm\", rpc = \"http://me:hunter2@127.0.0.1:1\" }\n[artifact.g]\n[[artifact.g.file]]\nurls = [\"https://me:hunter2@x.example/g\"]\nsha256 = \"e3b0\"\n[node.b]\nbinary = \"b\"\nhome = \"/b\"\ndata = { path = \"d\" }\nenv = { MY_TOKEN = \"hunter2\", X = \"${nothing}\" }\n";
     let set = set(&[("a.toml", text)]);
     let findings = check(&set).findings;
     assert_eq!(
         findings.iter().filter(|f| f.code == Code::Secret).count(),
-        3
+        4
     );
     for form in [
         human(&findings, &set.files, Style::plain(80)),

@@ -19,6 +19,7 @@ mod machine;
 mod parts;
 mod plans;
 mod saved;
+mod sets;
 mod sim;
 mod supervise;
 mod upgrade;
