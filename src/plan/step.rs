@@ -15,6 +15,7 @@ use crate::model::{
     StopPolicy, Trigger, sha256_hex,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::fmt;
 
 /// The format of `plan.json`. 1: first.
@@ -290,7 +291,8 @@ impl Plan {
 
 fn ordered(steps: Vec<Step>) -> Result<Vec<Step>, PlanError> {
     let names: Vec<&str> = steps.iter().map(|s| s.name.as_str()).collect();
-    let place = |id: &StepId| steps.iter().position(|s| s.id == *id);
+    let places: HashMap<&StepId, usize> = steps.iter().zip(0..).map(|(s, i)| (&s.id, i)).collect();
+    let place = |id: &StepId| places.get(id).copied();
     let edges: Vec<(usize, usize)> = steps
         .iter()
         .enumerate()
