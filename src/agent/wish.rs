@@ -1,7 +1,7 @@
 //! What is wanted of one node, read again while visor waits.
 
 use crate::check::{DesiredBatch, DesiredNode, check};
-use crate::diag::{Finding, Severity, SourceText};
+use crate::diag::{Finding, Severity, SourceText, mask};
 use crate::manifest::ManifestSet;
 use crate::observe::{RootError, find_root};
 use crate::source::{SourceError, read_set};
@@ -40,7 +40,8 @@ pub enum WishError {
 }
 
 impl WishError {
-    fn findings(set: ManifestSet, findings: Vec<Finding>) -> Self {
+    fn findings(mut set: ManifestSet, findings: Vec<Finding>) -> Self {
+        mask(&findings, &mut set.files);
         let errors = findings
             .into_iter()
             .filter(|f| f.severity == Severity::Error)

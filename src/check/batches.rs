@@ -43,7 +43,8 @@ impl Rules<'_> {
                     continue;
                 };
                 let at_height = loaded.at(upgrade, "/trigger/height");
-                let Some(height) = upgrade.value.trigger.height else {
+                let height = upgrade.value.trigger.height;
+                let Some(height) = height.filter(|_| !at_height.is_nowhere()) else {
                     continue;
                 };
                 if let Some((before, name, there)) = &last

@@ -146,6 +146,8 @@ impl<'a> Rules<'a> {
             }
             let twin = [&root, &data]
                 .into_iter()
+                // A home that is stood in for is nobody's.
+                .filter(|_| !at("/home").is_nowhere())
                 .filter_map(|dir| dirs.insert(dir.clone(), object))
                 .find(|twin| twin.name != object.name);
             if let Some(twin) = twin {

@@ -12,19 +12,17 @@ impl Rules<'_> {
         if loaded.names_unknown {
             return;
         }
-        let mentioned: HashSet<&str> = loaded.mentioned.iter().map(String::as_str).collect();
-        let texts: Vec<&str> = loaded
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+        let mentioned: HashSet<&str> = loaded
             .mentioned
             .iter()
-            .map(String::as_str)
-            .filter(|t| t.contains(['=', '\n', ' ']))
+            .flat_map(|text| text.split(|c| !is_of_name(c)))
             .collect();
         for kind in [ObjectKind::Artifact, ObjectKind::Hook, ObjectKind::Backup] {
             for (name, places) in loaded.named.get(&kind).into_iter().flatten() {
                 let is_used = self.used.contains(&(kind, name.clone()))
                     || mentioned.contains(name.as_str())
-                    || self.is_broken(kind, name)
-                    || texts.iter().any(|t| t.contains(name.as_str()));
+                    || self.is_broken(kind, name);
                 let Some(place) = places.first().filter(|_| !is_used) else {
                     continue;
                 };

@@ -75,12 +75,14 @@ impl Rules<'_> {
                         let finding = Finding::error(Code::BadChain, place.clone(), message, help);
                         self.push(finding.with(loaded.name_of(node.object), "this node"));
                     }
-                    node.heights.push(AtHeight {
-                        height,
-                        blocks: parts.object.value.health.blocks.unwrap_or(DEFAULT_BLOCKS),
-                        upgrade: object.name.clone(),
-                        place,
-                    });
+                    if !place.is_nowhere() {
+                        node.heights.push(AtHeight {
+                            height,
+                            blocks: parts.object.value.health.blocks.unwrap_or(DEFAULT_BLOCKS),
+                            upgrade: object.name.clone(),
+                            place,
+                        });
+                    }
                 }
                 let evm = *chain != ChainSpec::None;
                 if let Some((artifact, trigger)) = parts.artifact.clone().zip(parts.trigger.clone())

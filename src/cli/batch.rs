@@ -324,9 +324,10 @@ fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
 
 /// The whole set must be right for a batch to be.
 fn validate(global: &Global, name: Option<&str>) -> Result<Exit, CliError> {
-    let set = crate::source::read_set(&set_dir(global))?;
+    let mut set = crate::source::read_set(&set_dir(global))?;
     let checked = crate::check::check(&set);
     let Some(desired) = checked.desired else {
+        crate::diag::mask(&checked.findings, &mut set.files);
         out::data(&crate::diag::human(
             &checked.findings,
             &set.files,

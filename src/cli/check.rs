@@ -6,7 +6,8 @@ use super::error::{CliError, Exit};
 use super::out;
 use crate::check;
 use crate::diag::{
-    Code, Finding, Fix, Place, Severity, SourceText, Style, code_page, github, human, json, sarif,
+    Code, Finding, Fix, Place, Severity, SourceText, Style, code_page, github, human, json, mask,
+    sarif,
 };
 use crate::durable::{AtPath as _, replace_text};
 use crate::manifest::ManifestSet;
@@ -118,6 +119,8 @@ impl Levels {
 struct Report {
     findings: Vec<Finding>,
     files: Vec<SourceText>,
+    /// The texts of files that hold secrets, as they are on disk.
+    unmasked: BTreeMap<usize, String>,
     /// Where each file is on disk.
     on_disk: Vec<PathBuf>,
     /// The directory of the only set, as it was named.
@@ -142,10 +145,11 @@ impl Report {
         let mut report = Self {
             findings: vec![],
             files: vec![],
+            unmasked: BTreeMap::new(),
             on_disk: vec![],
             base: String::new(),
         };
-        for (dir, set) in sets {
+        for (dir, mut set) in sets {
             let offset = report.files.len();
             if !several {
                 report.base = dir.display().to_string();
@@ -167,7 +171,16 @@ impl Report {
                 ));
                 continue;
             }
-            for finding in check::check(&set).findings {
+            let findings = check::check(&set).findings;
+            for secret in findings.iter().filter_map(|f| f.secret.as_ref()) {
+                let text = || set.files[secret.file].text.clone();
+                report
+                    .unmasked
+                    .entry(offset + secret.file)
+                    .or_insert_with(text);
+            }
+            mask(&findings, &mut set.files);
+            for finding in findings {
                 report
                     .findings
                     .extend(levels.judge(shifted(finding, offset))?);
@@ -198,7 +211,7 @@ impl Report {
         for (file, mut fixes) in by_file {
             fixes.sort();
             fixes.dedup();
-            let text = &self.files[file].text;
+            let text = self.unmasked.get(&file).unwrap_or(&self.files[file].text);
             let (mut out, mut at) = (String::with_capacity(text.len()), 0);
             for fix in fixes {
                 let Some(between) = text.get(at..fix.place.start) else {

@@ -159,6 +159,26 @@ impl SourceText {
     }
 }
 
+/// The 64-bit hash FNV-1a of a text.
+pub(crate) fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Makes the secrets that findings know of unreadable, byte for byte, so that places stay true. Before any finding is left out.
+pub fn mask(findings: &[Finding], files: &mut [SourceText]) {
+    for secret in findings.iter().filter_map(|f| f.secret.as_ref()) {
+        let text = files.get_mut(secret.file).map(|f| &mut f.text);
+        if let Some(text) = text.filter(|t| t.get(secret.start..secret.end).is_some()) {
+            text.replace_range(
+                secret.start..secret.end,
+                &"*".repeat(secret.end - secret.start),
+            );
+        }
+    }
+}
+
 /// Brings findings into their one order: by path, place and code. Equal ones are said once.
 pub fn sort(findings: &mut Vec<Finding>, files: &[SourceText]) {
     let path = |f: &Finding| files.get(f.place.file).map(|s| s.path.as_str());

@@ -4,7 +4,6 @@ use super::lines::{Lines, boundary};
 use super::{Finding, Place, Severity, SourceText};
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
-use std::collections::HashMap;
 use std::ops::Range;
 
 /// Lines apart from which two places are shown in a snippet each.
@@ -45,7 +44,7 @@ pub fn human(findings: &[Finding], files: &[SourceText], style: Style) -> String
     let renderer = renderer
         .term_width(style.width)
         .decor_style(DecorStyle::Ascii);
-    let mut snippets = Snippets::new(findings, files);
+    let mut snippets = Snippets::new(files);
     let mut out = String::new();
     // Errors first, where not all are shown.
     let mut shown: Vec<&Finding> = findings.iter().collect();
@@ -120,22 +119,13 @@ impl Window {
 struct Snippets<'a> {
     files: &'a [SourceText],
     lines: Lines<'a>,
-    secrets: HashMap<usize, Vec<Range<usize>>>,
 }
 
 impl<'a> Snippets<'a> {
-    fn new(findings: &[Finding], files: &'a [SourceText]) -> Self {
-        let mut secrets: HashMap<usize, Vec<Range<usize>>> = HashMap::new();
-        for place in findings.iter().filter_map(|f| f.secret.as_ref()) {
-            secrets
-                .entry(place.file)
-                .or_default()
-                .push(place.start..place.end);
-        }
+    fn new(files: &'a [SourceText]) -> Self {
         Self {
             files,
             lines: Lines::new(files),
-            secrets,
         }
     }
 
@@ -154,10 +144,6 @@ impl<'a> Snippets<'a> {
                 w.file == window.file
                     && w.lines.start.abs_diff(window.lines.start) <= NEAR
                     && w.text.len() + window.text.len() < 2 * LONG_LINE
-                    && self.files[w.file]
-                        .text
-                        .get(w.bytes.clone())
-                        .is_some_and(|t| t.len() == w.text.len())
             });
             match near {
                 Some(near) => self.join(near, place, window),
@@ -183,7 +169,7 @@ impl<'a> Snippets<'a> {
         Window {
             file: place.file,
             lines: first..first + 1,
-            text: self.masked(place.file, bytes.clone()),
+            text: self.files[place.file].text[bytes.clone()].to_owned(),
             marks: vec![(start - bytes.start..end - bytes.start, label)],
             bytes,
         }
@@ -204,21 +190,7 @@ impl<'a> Snippets<'a> {
                 .map(|(s, l)| (s.start + shift..s.end + shift, l)),
         );
         near.lines = near.lines.start.min(other.lines.start)..near.lines.end.max(other.lines.end);
-        near.text = self.masked(place.file, bytes.clone());
+        near.text = self.files[place.file].text[bytes.clone()].to_owned();
         near.bytes = bytes;
-    }
-
-    /// A part of a file with its secrets made unreadable.
-    fn masked(&self, file: usize, bytes: Range<usize>) -> String {
-        let mut text = self.files[file].text[bytes.clone()].to_owned();
-        for secret in self.secrets.get(&file).into_iter().flatten() {
-            let from = secret.start.clamp(bytes.start, bytes.end) - bytes.start;
-            let to = secret.end.clamp(bytes.start, bytes.end) - bytes.start;
-            // Byte for byte, so that places stay true.
-            if text.is_char_boundary(from) && text.is_char_boundary(to) {
-                text.replace_range(from..to, &"*".repeat(to - from));
-            }
-        }
-        text
     }
 }

@@ -177,7 +177,7 @@ pub fn sarif(findings: &[Finding], files: &[SourceText]) -> String {
             "level": word(f.severity),
             "message": { "text": format!("{}. {}", sentence(&f.message).trim_end_matches('.'), f.help) },
             "locations": [location(&f.place, None)],
-            "partialFingerprints": { "visor/v1": format!("{}:{}:{n}", f.code.as_str(), fnv(&format!("{}\0{}", files[f.place.file].path, f.message))) },
+            "partialFingerprints": { "visor/v1": format!("{}:{}:{n}", f.code.as_str(), fnv_hex(&format!("{}\0{}", files[f.place.file].path, f.message))) },
         });
         if !related.is_empty() {
             result["relatedLocations"] = related.into();
@@ -277,11 +277,7 @@ fn sentence(text: &str) -> String {
     format!("{}{}.", first.unwrap_or_default(), chars.as_str())
 }
 
-/// FNV-1a: a short name for a text, the same in every version.
-fn fnv(text: &str) -> String {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in text.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    format!("{hash:016x}")
+/// A short name for a text, the same in every version.
+fn fnv_hex(text: &str) -> String {
+    format!("{:016x}", super::fnv1a(text))
 }

@@ -1,5 +1,6 @@
 //! Where the values of a file stand, by JSON pointer.
 
+use crate::diag::fnv1a;
 use std::ops::Range;
 
 /// Where a value stands, and its key if it has one. Manifests are limited to a few MiB, far below four GiB.
@@ -32,7 +33,7 @@ impl Spans {
     pub(super) fn insert(&mut self, pointer: &str, key: Range<usize>, value: Range<usize>) {
         self.is_sorted = false;
         self.entries.push(Entry {
-            hash: hash(pointer),
+            hash: fnv1a(pointer),
             key: narrow(&key),
             value: narrow(&value),
         });
@@ -50,7 +51,7 @@ impl Spans {
     fn nearest(&self, pointer: &str) -> Option<Entry> {
         let mut at = pointer;
         loop {
-            let wanted = hash(at);
+            let wanted = fnv1a(at);
             let found = if self.is_sorted {
                 let i = self.entries.binary_search_by_key(&wanted, |e| e.hash);
                 i.ok().map(|i| self.entries[i])
@@ -63,13 +64,6 @@ impl Spans {
             at = at.rsplit_once('/')?.0;
         }
     }
-}
-
-/// FNV-1a.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// A key as one part of a JSON pointer.

@@ -5,14 +5,7 @@ use std::fmt::Write as _;
 
 /// The steps of a plan in groups: its phases, then the way back.
 fn groups(plan: &Plan) -> Vec<(&'static str, Vec<&Step>)> {
-    let phases = [
-        Phase::Prepare,
-        Phase::Gate,
-        Phase::Critical,
-        Phase::Confirm,
-        Phase::After,
-    ];
-    let mut out: Vec<(&str, Vec<&Step>)> = phases
+    let mut out: Vec<(&str, Vec<&Step>)> = Phase::FORWARD
         .into_iter()
         .map(|p| (p.as_str(), plan.phase(p).collect()))
         .collect();

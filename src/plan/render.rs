@@ -8,14 +8,7 @@ use std::fmt::Write as _;
 pub fn plan_tree(plan: &Plan) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{} · {}", plan.node.name, plan.action.describe());
-    let phases = [
-        Phase::Prepare,
-        Phase::Gate,
-        Phase::Critical,
-        Phase::Confirm,
-        Phase::After,
-    ];
-    let used: Vec<Phase> = phases
+    let used: Vec<Phase> = Phase::FORWARD
         .into_iter()
         .filter(|p| plan.phase(*p).next().is_some())
         .collect();

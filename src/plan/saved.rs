@@ -3,7 +3,7 @@
 //! A saved plan on disk, shortened:
 //!
 //! ```json
-//! {"version":1,"visor":"0.1.0","digest":"4b…","node":"demo","root":"/var/lib/demo/visor",
+//! {"version":1,"visor":"0.1.0","digest":"4b…","node":"demo",
 //!  "changes":["upgrade from genesis to v2"],"facts":{"current release":"genesis", …},"plan":{"version":1, …}}
 //! ```
 

@@ -44,6 +44,15 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// The way forward, in order.
+    pub(super) const FORWARD: [Self; 5] = [
+        Self::Prepare,
+        Self::Gate,
+        Self::Critical,
+        Self::Confirm,
+        Self::After,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Prepare => "prepare",

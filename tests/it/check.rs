@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use visor::check::check;
 use visor::diag::{
-    Code, EXAMPLE_BASE, Finding, Severity, SourceText, Style, github, human, json, sarif,
+    Code, EXAMPLE_BASE, Finding, Severity, SourceText, Style, github, human, json, mask, sarif,
 };
 use visor::manifest::ManifestSet;
 
@@ -361,8 +361,9 @@ fn the_order_of_files_and_the_number_of_threads_change_nothing() {
 #[test]
 fn a_secret_is_shown_in_no_form() {
     let text = "visor = 1\n[node.a]\nbinary = \"b\"\nhome = \"/a\"\ndata = { path = \"d\" }\nargs = [\"--password=hunter2\", \"--api-token\", \"hunter2\"]\nchain = { kind = \"evm\", rpc = \"http://me:hunter2@127.0.0.1:1\" }\n[artifact.g]\n[[artifact.g.file]]\nurls = [\"https://me:hunter2@x.example/g\"]\nsha256 = \"e3b0\"\n[node.b]\nbinary = \"b\"\nhome = \"/b\"\ndata = { path = \"d\" }\nenv = { MY_TOKEN = \"hunter2\", X = \"${nothing}\" }\n";
-    let set = set(&[("a.toml", text)]);
+    let mut set = set(&[("a.toml", text)]);
     let findings = check(&set).findings;
+    mask(&findings, &mut set.files);
     assert_eq!(
         findings.iter().filter(|f| f.code == Code::Secret).count(),
         4
@@ -374,6 +375,31 @@ fn a_secret_is_shown_in_no_form() {
         github(&findings, &set.files, ""),
     ] {
         assert!(!form.contains("hunter2"), "{form}");
+    }
+}
+
+#[test]
+fn a_secret_stays_masked_when_its_warning_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "visor = 1\n[node.a]\nbinary = \"b\"\nhome = \"/a\"\ndata = { path = \"d\" }\nenv = { MY_TOKEN = \"hunter2\", X = \"${nothing}\" }\n";
+    std::fs::write(dir.path().join("a.toml"), text).unwrap();
+    for args in [
+        &["plan", "check", "--allow", "V0303", "--manifests"][..],
+        &["plan", "diff", "--manifests"],
+        &["batch", "validate", "--manifests"],
+    ] {
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_visor"))
+            .args(args)
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned()
+            + &String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{text}");
+        assert!(
+            text.contains("V0211") && !text.contains("hunter2"),
+            "{args:?}: {text}"
+        );
     }
 }
 
