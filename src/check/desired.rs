@@ -52,7 +52,9 @@ pub struct DesiredUpgrade {
     pub on_failure: OnFailure,
     /// The batch that it is a member of.
     pub batch: Option<Membership>,
+    /// `file:line` of its header, and of its trigger.
     pub place: String,
+    pub trigger_place: String,
 }
 
 /// A place in a batch, as one node sees it.

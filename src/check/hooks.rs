@@ -1,9 +1,10 @@
 //! Hooks: a program of the set or an absolute one, durations, variables.
 
+use super::local::Local;
 use super::releases::inside;
-use super::run::Rules;
 use super::vars::{NODE_VARS, UPGRADE_VARS, expand};
 use crate::diag::{Code, Finding, Place};
+use crate::manifest::escape;
 use crate::model::{HookPhase, HookSpec, Name};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,33 +37,19 @@ impl HookParts {
     }
 }
 
-impl Rules<'_> {
-    pub(super) fn hooks(&mut self) -> BTreeMap<String, HookParts> {
-        let loaded = self.loaded;
-        let mut out = BTreeMap::new();
+impl Local<'_> {
+    pub(super) fn hooks(&mut self) {
+        let loaded = self.file;
         for object in &loaded.hooks {
-            let Ok(name) = object.name.parse::<Name>() else {
-                continue;
-            };
             let hook = &object.value;
             let at = |below: &str| loaded.at(object, below);
-            let mut run = hook.run.clone();
-            if let Some(program) = self.program(&hook.run[0], at("/run/0")) {
-                run[0] = program;
-            }
+            let program = self.program(&hook.run[0], || at("/run/0"));
+            let known: &[&[&str]] = &[NODE_VARS, UPGRADE_VARS];
             for (i, text) in hook.run.iter().enumerate() {
-                self.variables(
-                    text,
-                    || at(&format!("/run/{i}")),
-                    &[NODE_VARS, UPGRADE_VARS],
-                );
+                self.variables(text, || at(&format!("/run/{i}")), known);
             }
             for (key, text) in &hook.env {
-                self.variables(
-                    text,
-                    || at(&format!("/env/{key}")),
-                    &[NODE_VARS, UPGRADE_VARS],
-                );
+                self.variables(text, || at(&format!("/env/{}", escape(key))), known);
             }
             self.hook_secrets(object);
             let timeout =
@@ -70,25 +57,28 @@ impl Rules<'_> {
             let retry_delay = self.duration("delay", hook.retry.delay.as_deref(), "1s", || {
                 at("/retry/delay")
             });
-            out.insert(
-                object.name.clone(),
-                HookParts {
-                    name,
-                    run,
-                    env: hook.env.clone(),
-                    timeout,
-                    retries: hook.retry.times,
-                    retry_delay,
-                    once: hook.once,
-                    rehearse: hook.rehearse,
-                },
-            );
+            let name = object.name.parse::<Name>().ok().filter(|_| self.keep);
+            let Some(name) = name else { continue };
+            let mut run = hook.run.clone();
+            if let Some(program) = program {
+                run[0] = program;
+            }
+            let parts = HookParts {
+                name,
+                run,
+                env: hook.env.clone(),
+                timeout,
+                retries: hook.retry.times,
+                retry_delay,
+                once: hook.once,
+                rehearse: hook.rehearse,
+            };
+            self.facts.hooks.push((object.name.clone(), parts));
         }
-        out
     }
 
     /// The absolute path of a hook's program.
-    fn program(&mut self, program: &str, place: Place) -> Option<String> {
+    fn program(&mut self, program: &str, place: impl FnOnce() -> Place) -> Option<String> {
         if program.starts_with('/') {
             return Some(program.to_owned());
         }
@@ -96,7 +86,7 @@ impl Rules<'_> {
             let help = "Write a file of the set, such as \"hooks/check.sh\", or an absolute path.";
             self.push(Finding::error(
                 Code::BadHook,
-                place,
+                place(),
                 format!("the program `{program}` leads out of the set"),
                 help,
             ));
@@ -114,7 +104,7 @@ impl Rules<'_> {
                 };
                 self.push(Finding::error(
                     Code::BadHook,
-                    place,
+                    place(),
                     format!("there is no program \"{path}\" in the set"),
                     help,
                 ));
@@ -124,7 +114,7 @@ impl Rules<'_> {
                 let help = format!("Run `chmod +x {path}`, and commit the mode.");
                 self.push(Finding::error(
                     Code::BadHook,
-                    place,
+                    place(),
                     format!("the program \"{path}\" is not executable"),
                     help,
                 ));
@@ -134,7 +124,7 @@ impl Rules<'_> {
                 let help = format!("Run `chmod o-w {path}`: visor runs it with its own rights.");
                 self.push(Finding::error(
                     Code::BadHook,
-                    place,
+                    place(),
                     format!("the program \"{path}\" can be changed by everybody"),
                     help,
                 ));

@@ -1,26 +1,32 @@
 //! The rules across objects, and the way from manifests to what is desired.
 //!
 //! ```text
-//!  Loaded ─▶ names ─▶ one rule family a file, each for the objects that are whole ─▶ Desired
+//!  file ─▶ manifest ─▶ its own rules ─▶ Facts ┐
+//!  file ─▶ manifest ─▶ its own rules ─▶ Facts ┼─▶ rules of the whole set ─▶ findings, Desired
+//!  file ─▶ manifest ─▶ its own rules ─▶ Facts ┘
 //! ```
 //!
-//! A broken object is the subject of no further finding; others still are.
+//! Files are read beside each other, and of each only its facts are kept. A broken object is the subject of no further finding; others
+//! still are.
 
 mod batches;
 mod desired;
+mod facts;
 mod hooks;
+mod local;
 mod names;
 mod nodes;
 mod releases;
 mod run;
 mod secrets;
+mod select;
+mod table;
 mod units;
-mod unused;
 mod upgrades;
 pub mod vars;
 
 pub use desired::{
     Artifact, Desired, DesiredBatch, DesiredHook, DesiredNode, DesiredUpgrade, Membership, platform,
 };
-pub use run::{Checked, check};
+pub use run::{Checked, check, findings};
 pub use units::{duration, duration_text};

@@ -1,62 +1,173 @@
-//! Names: one path segment each, each given once, none that would collide where case does not count.
+//! Names: one path segment each, each given once, none that would collide where case does not count; what is named exists, and
+//! what exists is named.
 
-use super::run::Rules;
+use super::facts::{Facts, Reference};
+use super::table::Table;
 use crate::diag::{Code, Finding};
 use crate::manifest::ObjectKind;
 use crate::model::Name;
-use std::collections::BTreeMap;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, HashSet};
 
-impl Rules<'_> {
-    pub(super) fn names(&mut self) {
-        let mut folded: BTreeMap<(ObjectKind, String), &str> = BTreeMap::new();
-        let all = self.loaded.named.iter();
-        for (kind, name, places) in
-            all.flat_map(|(k, names)| names.iter().map(move |(n, p)| (k, n, p)))
-        {
+/// The rules about the names themselves.
+pub(super) fn names(table: &Table<'_>) -> Vec<Finding> {
+    let of = |kind: &ObjectKind| {
+        let mut findings = Vec::new();
+        let mut folded: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for (name, entry) in table.names(*kind) {
+            let Some(first) = &entry.first else {
+                continue;
+            };
             let word = kind.word();
-            if let [first, rest @ ..] = places.as_slice() {
-                for again in rest {
-                    let finding = Finding::error(
-                        Code::Duplicate,
-                        again.clone(),
-                        format!("{word} \"{name}\" is defined twice in the set"),
-                        "Rename one of them, or take one out.",
-                    );
-                    self.findings
-                        .push(finding.with(first.clone(), "first defined here"));
-                }
-                if let Err(error) = name.parse::<Name>() {
-                    let help = "Use 1 to 128 of the letters A-Z and a-z, digits, `.`, `_`, `+` and `-`, not `.` or `-` first.";
-                    self.findings.push(Finding::error(
-                        Code::BadName,
-                        first.clone(),
-                        error.to_string(),
-                        help,
-                    ));
-                }
-                if let Some(other) = folded.insert((*kind, name.to_lowercase()), name)
-                    && other != name
-                {
-                    let message =
-                        format!("{word} \"{name}\" and {word} \"{other}\" differ only in case");
-                    let there = self
-                        .loaded
-                        .named
-                        .get(kind)
-                        .and_then(|names| names.get(other)?.first())
-                        .cloned();
-                    let mut finding = Finding::error(
-                        Code::Duplicate,
-                        first.clone(),
-                        message,
-                        "Rename one: they become directories, and case does not count everywhere.",
-                    );
-                    if let Some(there) = there {
-                        finding = finding.with(there, "the other one");
-                    }
-                    self.findings.push(finding);
-                }
+            for again in &entry.again {
+                let finding = Finding::error(
+                    Code::Duplicate,
+                    again.clone(),
+                    format!("{word} \"{name}\" is defined twice in the set"),
+                    "Rename one of them, or take one out.",
+                );
+                findings.push(finding.with(first.clone(), "first defined here"));
+            }
+            if let Some(error) = name.parse::<Name>().err() {
+                let help = "Use 1 to 128 of the letters A-Z and a-z, digits, `.`, `_`, `+` and `-`, not `.` or `-` first.";
+                findings.push(Finding::error(
+                    Code::BadName,
+                    first.clone(),
+                    error.to_string(),
+                    help,
+                ));
+            }
+            let lower = name.to_lowercase();
+            if lower != name {
+                folded.entry(lower).or_default().push(name);
             }
         }
+        for (lower, mut alike) in folded {
+            let defined = table.entry(*kind, &lower);
+            if defined.is_some_and(|e| e.first.is_some()) {
+                alike.push(&lower);
+            }
+            alike.sort_unstable();
+            findings.extend(
+                alike
+                    .windows(2)
+                    .filter_map(|pair| same_but_for_case(table, *kind, pair)),
+            );
+        }
+        findings
+    };
+    ObjectKind::ALL.par_iter().flat_map_iter(of).collect()
+}
+
+fn same_but_for_case(table: &Table<'_>, kind: ObjectKind, pair: &[&str]) -> Option<Finding> {
+    let [other, name] = pair else { return None };
+    let place = |name: &str| table.entry(kind, name)?.first.clone();
+    let word = kind.word();
+    let finding = Finding::error(
+        Code::Duplicate,
+        place(name)?,
+        format!("{word} \"{name}\" and {word} \"{other}\" differ only in case"),
+        "Rename one: they become directories, and case does not count everywhere.",
+    );
+    Some(finding.with(place(other)?, "the other one"))
+}
+
+/// A node: its file, and its number in it.
+pub(super) type NodeAt = (usize, usize);
+
+/// Follows all references: those to nothing are findings, and what they name is in use. Second, the nodes that need something that is
+/// not there.
+pub(super) fn follow(facts: &[Facts], table: &Table<'_>) -> (Vec<Finding>, HashSet<NodeAt>) {
+    let of = |(file, facts): (usize, &Facts)| {
+        let references = facts.references.iter();
+        let lost = references.filter_map(|r| Some((dangling(table, r)?, r.node)));
+        lost.map(|(finding, node)| (finding, node.map(|n| (file, n))))
+            .collect::<Vec<_>>()
+    };
+    let lost: Vec<_> = facts.par_iter().enumerate().flat_map_iter(of).collect();
+    let nodes = lost.iter().filter_map(|(_, node)| *node).collect();
+    (
+        lost.into_iter().map(|(finding, _)| finding).collect(),
+        nodes,
+    )
+}
+
+/// A reference to an object that does not exist.
+fn dangling(table: &Table<'_>, reference: &Reference) -> Option<Finding> {
+    let Reference {
+        kind, name, place, ..
+    } = reference;
+    if let Some(entry) = table.entry(*kind, name) {
+        entry.mark_used();
+        return None;
     }
+    if table.names_unknown || place.is_nowhere() {
+        return None;
+    }
+    let word = kind.word();
+    let help = match table.near(*kind, name) {
+        Some(guess) => {
+            // What was meant is in use, however it is spelt.
+            if let Some(entry) = table.entry(*kind, guess) {
+                entry.mark_used();
+            }
+            format!("Did you mean \"{guess}\"?")
+        }
+        None => format!(
+            "Define [{word}.{}] in a file of the set, or name one that is there.",
+            quoted(name)
+        ),
+    };
+    Some(Finding::error(
+        Code::Dangling,
+        place.clone(),
+        format!("there is no {word} \"{name}\" in the set"),
+        help,
+    ))
+}
+
+fn quoted(name: &str) -> String {
+    let bare = name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    if bare {
+        name.to_owned()
+    } else {
+        format!("\"{name}\"")
+    }
+}
+
+/// Objects that nothing names, once all references are followed.
+pub(super) fn unused(facts: &[Facts], table: &Table<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if table.names_unknown {
+        return findings;
+    }
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    let mentioned: HashSet<&str> = facts
+        .iter()
+        .flat_map(|f| &f.mentioned)
+        .flat_map(|text| text.split(|c| !is_of_name(c)))
+        .collect();
+    for kind in [ObjectKind::Artifact, ObjectKind::Hook, ObjectKind::Backup] {
+        for (name, entry) in table.names(kind) {
+            let is_used = entry.is_used() || entry.is_broken || mentioned.contains(name);
+            let Some(place) = entry.first.as_ref().filter(|_| !is_used) else {
+                continue;
+            };
+            let word = kind.word();
+            let users = match kind {
+                ObjectKind::Artifact => "an upgrade's `artifact` or a node's `genesis`",
+                ObjectKind::Hook => "an upgrade's `hooks`",
+                _ => "an upgrade's `backup`",
+            };
+            findings.push(Finding::warning(
+                Code::Unused,
+                place.clone(),
+                format!("nothing names {word} \"{name}\""),
+                format!("Name it in {users}, or take it out."),
+            ));
+        }
+    }
+    findings
 }

@@ -1,36 +1,19 @@
 //! Nodes: paths, globs, durations, the chain.
 
 use super::desired::DesiredNode;
-use super::run::Rules;
-use super::upgrades::AtHeight;
+use super::facts::{NodeFacts, Reference};
+use super::local::Local;
 use super::vars::{NODE_VARS, split_rpc};
-use crate::diag::{Code, Finding, Place};
-use crate::manifest::{ChainKind, Node, Object, ObjectKind};
-use crate::model::{ChainSpec, DataSpec, Launch, Name, NodeSpec, RestartPolicy, StopPolicy};
-use std::collections::HashMap;
+use crate::diag::{Code, Finding};
+use crate::manifest::{ChainKind, Node, Object, ObjectKind, escape};
+use crate::model::{ChainSpec, DataSpec, Launch, NodeSpec, RestartPolicy, StopPolicy};
 use std::path::{Path, PathBuf};
 
-/// A node with what upgrades select it by.
-pub(super) struct NodeParts<'a> {
-    pub(super) object: &'a Object<Node>,
-    pub(super) desired: DesiredNode,
-    /// The upgrades that wait for a height.
-    pub(super) heights: Vec<AtHeight>,
-    /// Nothing was wrong with its `chain`, or with its `labels`.
-    pub(super) chain_is_sound: bool,
-    pub(super) labels_are_sound: bool,
-}
-
-impl<'a> Rules<'a> {
-    pub(super) fn nodes(&mut self) -> Vec<NodeParts<'a>> {
-        let loaded = self.loaded;
-        let mut out = Vec::new();
-        let mut dirs: HashMap<PathBuf, &Object<Node>> = HashMap::new();
+impl Local<'_> {
+    pub(super) fn nodes(&mut self) {
+        let loaded = self.file;
         for object in &loaded.nodes {
-            let Ok(name) = object.name.parse::<Name>() else {
-                continue;
-            };
-            let said_before = self.findings.len();
+            let said_before = self.facts.findings.len();
             let node = &object.value;
             let at = |below: &str| loaded.at(object, below);
             let mut error = |code, below: &str, message: String, help: &str| {
@@ -111,12 +94,12 @@ impl<'a> Rules<'a> {
                 self.variables(text, || at(&format!("/args/{i}")), &[NODE_VARS]);
             }
             for (key, text) in &node.env {
-                self.variables(text, || at(&format!("/env/{key}")), &[NODE_VARS]);
+                self.variables(text, || at(&format!("/env/{}", escape(key))), &[NODE_VARS]);
             }
-            let said = self.findings.len();
+            let said = self.facts.findings.len();
             let chain = self.chain(object);
             let chain_is_sound =
-                said == self.findings.len() && !loaded.at(object, "/chain/kind").is_nowhere();
+                said == self.facts.findings.len() && !loaded.at(object, "/chain/kind").is_nowhere();
             let uses_chain = |text: &String| text.contains("${chain.");
             if chain == ChainSpec::None
                 && chain_is_sound
@@ -142,67 +125,64 @@ impl<'a> Rules<'a> {
                 }),
             };
             if let Some(genesis) = &node.genesis {
-                self.dangling(ObjectKind::Artifact, genesis, at("/genesis"));
-            }
-            let twin = [&root, &data]
-                .into_iter()
-                // A home that is stood in for is nobody's.
-                .filter(|_| !at("/home").is_nowhere())
-                .filter_map(|dir| dirs.insert(dir.clone(), object))
-                .find(|twin| twin.name != object.name);
-            if let Some(twin) = twin {
-                let message = format!(
-                    "nodes \"{}\" and \"{}\" share a root or a data directory",
-                    twin.name, object.name
-                );
-                let help = "Give each node a home of its own.";
-                let there = loaded.at(twin, "/home");
-                let finding = Finding::error(Code::BadPath, at("/home"), message, help);
-                self.push(finding.with(there, "the other one"));
+                self.facts.references.push(Reference {
+                    kind: ObjectKind::Artifact,
+                    name: genesis.clone(),
+                    place: at("/genesis"),
+                    node: Some(self.facts.nodes.len()),
+                });
             }
             self.secrets(object);
-            if self.findings.len() > said_before || loaded.is_patched(object) {
-                self.unsound.insert(object.name.clone());
-            }
+            let is_unsound = self.facts.findings.len() > said_before || loaded.is_patched(object);
+            let has_chain = chain != ChainSpec::None;
             let place = loaded.name_of(object);
-            let labels_are_sound = !loaded.at(object, "/labels").is_nowhere();
-            out.push(NodeParts {
-                object,
-                heights: vec![],
-                chain_is_sound,
-                labels_are_sound,
-                desired: DesiredNode {
-                    spec: NodeSpec {
-                        name,
-                        home,
-                        root,
-                        data: DataSpec {
-                            path: data,
-                            exclude: node.data.exclude.clone(),
-                            keep: node.data.keep.clone(),
-                        },
-                        launch: Launch {
-                            binary: node.binary.clone(),
-                            args: node.args.clone(),
-                            env: node.env.clone(),
-                        },
-                        stop,
-                        restart,
-                        chain,
+            let name = object.name.parse().ok().filter(|_| self.keep);
+            let parts = name.map(|name| {
+                let spec = NodeSpec {
+                    name,
+                    home,
+                    root: root.clone(),
+                    data: DataSpec {
+                        path: data.clone(),
+                        exclude: node.data.exclude.clone(),
+                        keep: node.data.keep.clone(),
                     },
+                    launch: Launch {
+                        binary: node.binary.clone(),
+                        args: node.args.clone(),
+                        env: node.env.clone(),
+                    },
+                    stop,
+                    restart,
+                    chain,
+                };
+                Box::new(DesiredNode {
+                    spec,
                     root_given: node.root.is_some(),
                     genesis: None,
                     upgrades: vec![],
                     rehearse: node.rehearse,
                     place: self.place_text(&place),
-                },
+                })
+            });
+            self.facts.nodes.push(NodeFacts {
+                name: object.name.clone(),
+                place,
+                home: at("/home"),
+                dirs: [root, data],
+                labels: node.labels.clone(),
+                has_chain,
+                chain_is_sound,
+                labels_are_sound: !at("/labels").is_nowhere(),
+                is_unsound,
+                genesis: node.genesis.clone(),
+                parts,
             });
         }
-        out
     }
 
     fn chain(&mut self, object: &Object<Node>) -> ChainSpec {
-        let loaded = self.loaded;
+        let loaded = self.file;
         let chain = &object.value.chain;
         if loaded.at(object, "/chain/kind").is_nowhere() {
             // Of the rest nothing can be said without it.
@@ -257,14 +237,6 @@ impl<'a> Rules<'a> {
                     max_head_age,
                 }
             }
-        }
-    }
-
-    /// `file:line` of a place.
-    pub(super) fn place_text(&self, place: &Place) -> String {
-        match self.set.files.get(place.file) {
-            Some(file) => format!("{}:{}", file.path, file.position(place.start).0),
-            None => String::new(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Artifacts and backup policies.
 
 use super::desired::Artifact;
-use super::run::Rules;
+use super::local::Local;
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{self, ArtifactFile, Object};
 use crate::model::{ArtifactSpec, BackupSpec, Digest, DigestError, Name};
@@ -10,17 +10,14 @@ use std::collections::BTreeMap;
 const DEFAULT_SIZE_LIMIT: &str = "1GiB";
 pub(super) const DEFAULT_KEEP_LAST: u32 = 3;
 
-impl Rules<'_> {
-    pub(super) fn artifacts(&mut self) -> BTreeMap<String, Artifact> {
-        let loaded = self.loaded;
-        let mut out = BTreeMap::new();
-        for object in &loaded.artifacts {
-            let Ok(name) = object.name.parse::<Name>() else {
-                continue;
-            };
+impl Local<'_> {
+    pub(super) fn artifacts(&mut self) {
+        for object in &self.file.artifacts {
+            let name = object.name.parse::<Name>().ok().filter(|_| self.keep);
             let mut files = Vec::new();
             let mut platforms: BTreeMap<Option<&str>, usize> = BTreeMap::new();
             for (i, file) in object.value.file.iter().enumerate() {
+                let loaded = self.file;
                 let at = |below: &str| loaded.at(object, &format!("/file/{i}{below}"));
                 if let Some(first) = platforms.insert(file.platform.as_deref(), i) {
                     let of = file
@@ -46,7 +43,7 @@ impl Rules<'_> {
                     DEFAULT_SIZE_LIMIT,
                     || at("/size-limit"),
                 );
-                let (Some(digest), Some(sources)) = (digest, sources) else {
+                let (Some(name), Some(digest), Some(sources)) = (&name, digest, sources) else {
                     continue;
                 };
                 let spec = ArtifactSpec {
@@ -58,9 +55,11 @@ impl Rules<'_> {
                 };
                 files.push((file.platform.clone(), spec));
             }
-            out.insert(object.name.clone(), Artifact { name, files });
+            if let Some(name) = name {
+                let artifact = Artifact { name, files };
+                self.facts.artifacts.push((object.name.clone(), artifact));
+            }
         }
-        out
     }
 
     fn digest(&mut self, file: &ArtifactFile, at: &dyn Fn(&str) -> Place) -> Option<Digest> {
@@ -120,7 +119,7 @@ impl Rules<'_> {
         let mut out = Vec::new();
         let mut good = true;
         for (j, url) in file.urls.iter().enumerate() {
-            let place = || self.loaded.at(object, &format!("/file/{i}/urls/{j}"));
+            let place = || self.file.at(object, &format!("/file/{i}/urls/{j}"));
             match source(url) {
                 Ok(Source::Web) => out.push(url.clone()),
                 Ok(Source::Absolute(path)) => out.push(path),
@@ -162,16 +161,15 @@ impl Rules<'_> {
         good.then_some(out)
     }
 
-    pub(super) fn backups(&mut self) -> BTreeMap<String, BackupSpec> {
+    pub(super) fn backups(&mut self) {
         let spec = |o: &Object<manifest::Backup>| BackupSpec {
             name: o.name.clone(),
             keep_last: o.value.keep.last.unwrap_or(DEFAULT_KEEP_LAST),
         };
-        self.loaded
+        let all = self.file.backups.iter().filter(|_| self.keep);
+        self.facts
             .backups
-            .iter()
-            .map(|o| (o.name.clone(), spec(o)))
-            .collect()
+            .extend(all.map(|o| (o.name.clone(), spec(o))));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Secrets that are written as values. What they are is never repeated.
 
-use super::run::Rules;
+use super::local::Local;
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{Hook, Node, Object};
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ const PLACES: &[&str] = &[
     "FILE", "PATH", "DIR", "URL", "ADDRESS", "ID", "NAME", "TTL", "TIMEOUT",
 ];
 
-impl Rules<'_> {
+impl Local<'_> {
     pub(super) fn secrets(&mut self, node: &Object<Node>) {
         self.secret_env(node, &node.value.env);
         self.secret_args(node, "args", &node.value.args);
@@ -38,8 +38,8 @@ impl Rules<'_> {
         for (key, value) in env {
             if says_secret(key) && is_value(value) {
                 let below = format!("/env/{}", crate::manifest::escape(key));
-                let place = self.loaded.key_of(object, &below);
-                let value = self.loaded.at(object, &below);
+                let place = self.file.key_of(object, &below);
+                let value = self.file.at(object, &below);
                 self.secret(place, value, format!("`{key}` holds a secret as a value"));
             }
         }
@@ -55,8 +55,8 @@ impl Rules<'_> {
                 None => (flag, args.get(i + 1).map_or("", String::as_str), i + 1),
             };
             if says_secret(name) && is_value(value) && !value.starts_with('-') {
-                let value = self.loaded.at(object, &format!("/{list}/{at}"));
-                let place = self.loaded.at(object, &format!("/{list}/{i}"));
+                let value = self.file.at(object, &format!("/{list}/{at}"));
+                let place = self.file.at(object, &format!("/{list}/{i}"));
                 self.secret(
                     place,
                     value,

@@ -1,6 +1,6 @@
 //! Durations and sizes in manifests.
 
-use super::run::Rules;
+use super::local::Local;
 use crate::diag::{Code, Finding, Place};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub fn duration_text(d: Duration) -> String {
     }
 }
 
-impl Rules<'_> {
+impl Local<'_> {
     /// A duration of a manifest, or its default.
     pub(super) fn duration(
         &mut self,

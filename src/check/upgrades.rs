@@ -1,166 +1,63 @@
-//! Upgrades: triggers, references, selectors, and heights that are given twice.
+//! Upgrades: triggers, references, and what they keep to go back to.
 
-use super::desired::{Artifact, DesiredHook, DesiredNode, DesiredUpgrade};
+use super::desired::{Artifact, DesiredHook, DesiredUpgrade};
+use super::facts::UpgradeFacts;
 use super::hooks::HookParts;
-use super::nodes::NodeParts;
+use super::local::Local;
 use super::releases::DEFAULT_KEEP_LAST;
-use super::run::Rules;
-use crate::diag::{Code, Finding, Place};
-use crate::manifest::{self, Object, ObjectKind, Selector, Upgrade};
-use crate::model::{BackupSpec, ChainSpec, HealthSpec, HookPhase, Name, OnFailure, Trigger};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::diag::{Code, Finding};
+use crate::manifest::{self, Object, ObjectKind, Upgrade};
+use crate::model::{BackupSpec, HealthSpec, HookPhase, Name, OnFailure, Trigger};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Blocks that the head must rise before a release counts as healthy.
 const DEFAULT_BLOCKS: u64 = 2;
 
-/// An upgrade of a node, in the order of heights.
-pub(super) struct AtHeight {
-    height: u64,
-    blocks: u64,
-    upgrade: String,
-    place: Place,
-}
-
-/// An upgrade without what depends on its node.
-struct UpgradeParts<'a> {
-    object: &'a Object<Upgrade>,
-    name: Name,
+/// An upgrade before its references are followed and its node is known.
+#[derive(Debug)]
+pub(super) struct UpgradeParts {
+    pub(super) name: Name,
     trigger: Option<Trigger>,
-    artifact: Option<Artifact>,
-    backup: Option<BackupSpec>,
-    hooks: Vec<DesiredHook>,
+    artifact: String,
+    backup: UpgradeBackup,
+    hooks: Vec<(HookPhase, String)>,
     within: Duration,
     alive: Option<Duration>,
+    blocks: u64,
+    on_failure: OnFailure,
     place: String,
+    trigger_place: String,
 }
 
-impl Rules<'_> {
-    /// Gives each node its genesis and its upgrades.
-    pub(super) fn upgrades(
-        &mut self,
-        mut nodes: Vec<NodeParts<'_>>,
-        artifacts: &BTreeMap<String, Artifact>,
-        hooks: &BTreeMap<String, HookParts>,
-        backups: &BTreeMap<String, BackupSpec>,
-    ) -> Vec<DesiredNode> {
-        let loaded = self.loaded;
-        for node in &mut nodes {
-            node.desired.genesis = node
-                .object
-                .value
-                .genesis
-                .as_ref()
-                .and_then(|g| artifacts.get(g))
-                .cloned();
-        }
-        let index = NodeIndex::new(&nodes);
-        let mut said_no_chain: BTreeSet<&str> = BTreeSet::new();
-        for object in &loaded.upgrades {
-            let Some(parts) = self.upgrade(object, artifacts, hooks, backups) else {
-                continue;
-            };
-            for i in self.select(object, &nodes, &index) {
-                let node = &mut nodes[i];
-                let chain = &node.desired.spec.chain;
-                if let Some(Trigger::Height(height)) = parts.trigger {
-                    let place = loaded.at(object, "/trigger/height");
-                    let has_none = *chain == ChainSpec::None && node.chain_is_sound;
-                    if has_none && said_no_chain.insert(&object.name) {
-                        let message = format!(
-                            "a height is awaited, and node \"{}\" has no chain to ask",
-                            node.object.name
-                        );
-                        let help = "Give the node a `chain`, or let the upgrade be `trigger = { manual = true }`.";
-                        let finding = Finding::error(Code::BadChain, place.clone(), message, help);
-                        self.push(finding.with(loaded.name_of(node.object), "this node"));
-                    }
-                    if !place.is_nowhere() {
-                        node.heights.push(AtHeight {
-                            height,
-                            blocks: parts.object.value.health.blocks.unwrap_or(DEFAULT_BLOCKS),
-                            upgrade: object.name.clone(),
-                            place,
-                        });
-                    }
-                }
-                let evm = *chain != ChainSpec::None;
-                if let Some((artifact, trigger)) = parts.artifact.clone().zip(parts.trigger.clone())
-                {
-                    node.desired
-                        .upgrades
-                        .push(parts.for_node(artifact, trigger, evm));
-                }
-            }
-        }
-        self.heights(&mut nodes);
-        for node in &mut nodes {
-            node.desired.upgrades.sort_by_key(|u| {
-                let height = if let Trigger::Height(h) = u.trigger {
-                    h
-                } else {
-                    u64::MAX
-                };
-                (height, u.name.clone())
-            });
-        }
-        nodes.into_iter().map(|n| n.desired).collect()
-    }
+/// What an upgrade says of its backup.
+#[derive(Debug)]
+enum UpgradeBackup {
+    Default,
+    None,
+    Named(String),
+}
 
-    /// Two upgrades of one node: not at one height, and not so near that the first cannot be confirmed before the second.
-    fn heights(&mut self, nodes: &mut [NodeParts<'_>]) {
-        let mut said: BTreeSet<(String, String)> = BTreeSet::new();
-        for node in nodes {
-            node.heights.sort_by(|a, b| {
-                (a.height, &a.upgrade, &a.place).cmp(&(b.height, &b.upgrade, &b.place))
-            });
-            for pair in node.heights.windows(2) {
-                let [first, second] = pair else { continue };
-                let apart = second.height - first.height;
-                let names = (first.upgrade.clone(), second.upgrade.clone());
-                // An upgrade that is defined twice is one mistake, and said already.
-                if apart > first.blocks || names.0 == names.1 || !said.insert(names) {
-                    continue;
-                }
-                let node = &node.object.name;
-                let (height, place) = (second.height, second.place.clone());
-                let finding = if apart == 0 {
-                    Finding::error(
-                        Code::SameHeight,
-                        place,
-                        format!("two upgrades of node \"{node}\" at height {height}"),
-                        "Give one of them another height, or take it out.",
-                    )
-                } else {
-                    let (blocks, name) = (first.blocks, &first.upgrade);
-                    Finding::error(
-                        Code::TooClose,
-                        place,
-                        format!(
-                            "height {height} comes {apart} blocks after upgrade \"{name}\" of node \"{node}\", whose health takes {blocks} blocks to show"
-                        ),
-                        format!(
-                            "Leave more than {blocks} blocks between them, or ask for fewer in `health.blocks`."
-                        ),
-                    )
-                };
-                self.push(finding.with(first.place.clone(), "the other one"));
-            }
+/// What upgrades name, by name.
+pub(super) struct Definitions<'a> {
+    pub(super) artifacts: HashMap<&'a str, &'a Artifact>,
+    pub(super) hooks: HashMap<&'a str, &'a HookParts>,
+    pub(super) backups: HashMap<&'a str, &'a BackupSpec>,
+}
+
+impl Local<'_> {
+    pub(super) fn upgrades(&mut self) {
+        for object in &self.file.upgrades {
+            let facts = self.upgrade(object);
+            self.facts.upgrades.push(facts);
         }
     }
 
-    fn upgrade<'a>(
-        &mut self,
-        object: &'a Object<Upgrade>,
-        artifacts: &BTreeMap<String, Artifact>,
-        hooks: &BTreeMap<String, HookParts>,
-        backups: &BTreeMap<String, BackupSpec>,
-    ) -> Option<UpgradeParts<'a>> {
-        let loaded = self.loaded;
-        let name = object.name.parse::<Name>().ok()?;
+    fn upgrade(&mut self, object: &Object<Upgrade>) -> UpgradeFacts {
+        let loaded = self.file;
         let upgrade = &object.value;
         let at = |below: &str| loaded.at(object, below);
-        if name.as_str() == "genesis" {
+        if object.name == "genesis" {
             self.push(Finding::error(
                 Code::BadName,
                 loaded.name_of(object),
@@ -168,7 +65,7 @@ impl Rules<'_> {
                 "Give the upgrade another name.",
             ));
         }
-        self.dangling(ObjectKind::Artifact, &upgrade.artifact, at("/artifact"));
+        self.refer(ObjectKind::Artifact, &upgrade.artifact, at("/artifact"));
         let trigger = match (upgrade.trigger.height, upgrade.trigger.manual) {
             (Some(height), None) => Some(Trigger::Height(height)),
             (None, Some(true)) => Some(Trigger::Manual),
@@ -201,20 +98,17 @@ impl Rules<'_> {
             }
         };
         let backup = match upgrade.backup.as_deref() {
-            None => Some(BackupSpec {
-                name: "default".into(),
-                keep_last: DEFAULT_KEEP_LAST,
-            }),
+            None => UpgradeBackup::Default,
             Some("none") => {
                 self.no_backup(object);
-                None
+                UpgradeBackup::None
             }
             Some(other) => {
-                self.dangling(ObjectKind::Backup, other, at("/backup"));
-                backups.get(other).cloned()
+                self.refer(ObjectKind::Backup, other, at("/backup"));
+                UpgradeBackup::Named(other.to_owned())
             }
         };
-        let mut wanted = Vec::new();
+        let mut hooks = Vec::new();
         let phases = [
             (HookPhase::Prepare, &upgrade.hooks.prepare),
             (HookPhase::PreStop, &upgrade.hooks.pre_stop),
@@ -225,7 +119,7 @@ impl Rules<'_> {
         for (phase, names) in phases {
             for (i, name) in names.iter().enumerate() {
                 let place = || at(&format!("/hooks/{}/{i}", phase.as_str()));
-                self.dangling(ObjectKind::Hook, name, place());
+                self.refer(ObjectKind::Hook, name, place());
                 if names[..i].contains(name) {
                     let message = format!("hook \"{name}\" is named twice in one phase");
                     self.push(Finding::error(
@@ -235,11 +129,8 @@ impl Rules<'_> {
                         "Name it once.",
                     ));
                 }
-                if let Some(parts) = hooks.get(name) {
-                    wanted.push(DesiredHook {
-                        spec: parts.spec(phase),
-                        rehearse: parts.rehearse,
-                    });
+                if self.keep {
+                    hooks.push((phase, name.clone()));
                 }
             }
         }
@@ -260,22 +151,47 @@ impl Rules<'_> {
                 "Make `alive` shorter than `within`.",
             ));
         }
-        Some(UpgradeParts {
-            object,
-            name,
-            trigger,
-            artifact: artifacts.get(&upgrade.artifact).cloned(),
-            backup,
-            hooks: wanted,
-            within,
-            alive,
-            place: self.place_text(&loaded.name_of(object)),
-        })
+        let selected = upgrade.nodes.iter().flat_map(|s| s.names.iter().flatten());
+        for (i, name) in selected.enumerate() {
+            self.refer(ObjectKind::Node, name, at(&format!("/nodes/names/{i}")));
+        }
+        let height = match trigger {
+            Some(Trigger::Height(height)) => Some((height, at("/trigger/height"))),
+            _ => None,
+        };
+        let blocks = upgrade.health.blocks.unwrap_or(DEFAULT_BLOCKS);
+        let name = object.name.parse().ok().filter(|_| self.keep);
+        let parts = name.map(|name| {
+            Box::new(UpgradeParts {
+                name,
+                trigger,
+                artifact: upgrade.artifact.clone(),
+                backup,
+                hooks,
+                within,
+                alive,
+                blocks,
+                on_failure: match upgrade.on_failure {
+                    manifest::OnFailure::RollBack => OnFailure::RollBack,
+                    manifest::OnFailure::Hold => OnFailure::Hold,
+                },
+                place: self.place_text(&loaded.name_of(object)),
+                trigger_place: self.place_text(&at("/trigger")),
+            })
+        });
+        UpgradeFacts {
+            name: object.name.clone(),
+            height,
+            blocks,
+            nodes: upgrade.nodes.clone(),
+            nodes_at: at("/nodes"),
+            parts,
+        }
     }
 
     /// An upgrade that keeps no copy of the data: worse where a hook is sure to write to them.
     fn no_backup(&mut self, object: &Object<Upgrade>) {
-        let (loaded, name, upgrade) = (self.loaded, &object.name, &object.value);
+        let (loaded, name, upgrade) = (self.file, &object.name, &object.value);
         let place = loaded.at(object, "/backup");
         if upgrade.on_failure == manifest::OnFailure::RollBack
             && !upgrade.hooks.pre_upgrade.is_empty()
@@ -294,120 +210,45 @@ impl Rules<'_> {
         let help = "Leave `backup` out for the default policy; keep \"none\" if that is meant.";
         self.push(Finding::warning(Code::NoBackup, place, message, help));
     }
-
-    /// The nodes that an upgrade is for.
-    fn select(
-        &mut self,
-        object: &Object<Upgrade>,
-        nodes: &[NodeParts<'_>],
-        index: &NodeIndex,
-    ) -> Vec<usize> {
-        let loaded = self.loaded;
-        let Some(Selector { names, labels }) = &object.value.nodes else {
-            return (0..nodes.len()).collect();
-        };
-        let mut dangling = false;
-        for (i, name) in names.iter().flatten().enumerate() {
-            dangling |=
-                !self.is_named(ObjectKind::Node, name) || self.is_broken(ObjectKind::Node, name);
-            let place = loaded.at(object, &format!("/nodes/names/{i}"));
-            self.dangling(ObjectKind::Node, name, place);
-        }
-        let fits = |i: &usize| {
-            let node = nodes[*i].object;
-            let by_name = names
-                .as_ref()
-                .is_none_or(|names| names.contains(&node.name));
-            let has = |(key, value): (&String, &String)| node.value.labels.get(key) == Some(value);
-            by_name && labels.as_ref().is_none_or(|labels| labels.iter().all(has))
-        };
-        // Only those that some part of the selector names can fit.
-        let mut some: Vec<usize> = match (names, labels.as_ref().and_then(|l| l.iter().next())) {
-            (Some(names), _) => names
-                .iter()
-                .filter_map(|n| index.names.get(n))
-                .flatten()
-                .copied()
-                .collect(),
-            (None, Some((key, value))) => {
-                let key = (key.clone(), value.clone());
-                index.labels.get(&key).cloned().unwrap_or_default()
-            }
-            (None, None) => (0..nodes.len()).collect(),
-        };
-        some.sort_unstable();
-        some.dedup();
-        some.retain(fits);
-        let unsure = loaded.names_unknown
-            || index.some_patched
-            || loaded
-                .broken
-                .iter()
-                .any(|(kind, _)| *kind == ObjectKind::Node);
-        if some.is_empty() && !dangling && !unsure {
-            let help = "Correct names or labels, or leave `nodes` out for every node of the set.";
-            self.push(Finding::error(
-                Code::NoMatch,
-                loaded.at(object, "/nodes"),
-                format!("upgrade \"{}\" selects no node", object.name),
-                help,
-            ));
-        }
-        some
-    }
 }
 
-/// Nodes by what upgrades select them by.
-struct NodeIndex {
-    names: HashMap<String, Vec<usize>>,
-    labels: HashMap<(String, String), Vec<usize>>,
-    /// Some node's labels could not be read.
-    some_patched: bool,
-}
-
-impl NodeIndex {
-    fn new(nodes: &[NodeParts<'_>]) -> Self {
-        let mut out = Self {
-            names: HashMap::new(),
-            labels: HashMap::new(),
-            some_patched: nodes.iter().any(|n| !n.labels_are_sound),
+impl UpgradeParts {
+    /// The upgrade for one node; `None` when something that it needs is not there, which is said already.
+    pub(super) fn resolve(
+        &self,
+        by_name: &Definitions<'_>,
+        has_chain: bool,
+    ) -> Option<DesiredUpgrade> {
+        let default_alive = Duration::from_secs(if has_chain { 2 } else { 10 }).min(self.within);
+        let hook = |(phase, name): &(HookPhase, String)| {
+            let parts = by_name.hooks.get(name.as_str())?;
+            Some(DesiredHook {
+                spec: parts.spec(*phase),
+                rehearse: parts.rehearse,
+            })
         };
-        for (i, node) in nodes.iter().enumerate() {
-            out.names
-                .entry(node.object.name.clone())
-                .or_default()
-                .push(i);
-            for (key, value) in &node.object.value.labels {
-                out.labels
-                    .entry((key.clone(), value.clone()))
-                    .or_default()
-                    .push(i);
-            }
-        }
-        out
-    }
-}
-
-impl UpgradeParts<'_> {
-    fn for_node(&self, artifact: Artifact, trigger: Trigger, evm: bool) -> DesiredUpgrade {
-        let default_alive = Duration::from_secs(if evm { 2 } else { 10 }).min(self.within);
-        DesiredUpgrade {
+        Some(DesiredUpgrade {
             name: self.name.clone(),
-            trigger,
-            artifact,
-            backup: self.backup.clone(),
-            hooks: self.hooks.clone(),
+            trigger: self.trigger.clone()?,
+            artifact: (*by_name.artifacts.get(self.artifact.as_str())?).clone(),
+            backup: match &self.backup {
+                UpgradeBackup::None => None,
+                UpgradeBackup::Default => Some(BackupSpec {
+                    name: "default".into(),
+                    keep_last: DEFAULT_KEEP_LAST,
+                }),
+                UpgradeBackup::Named(name) => by_name.backups.get(name.as_str()).copied().cloned(),
+            },
+            hooks: self.hooks.iter().filter_map(hook).collect(),
             health: HealthSpec {
                 within: self.within,
-                blocks: self.object.value.health.blocks.unwrap_or(DEFAULT_BLOCKS),
+                blocks: self.blocks,
                 alive: self.alive.unwrap_or(default_alive),
             },
-            on_failure: match self.object.value.on_failure {
-                manifest::OnFailure::RollBack => OnFailure::RollBack,
-                manifest::OnFailure::Hold => OnFailure::Hold,
-            },
+            on_failure: self.on_failure,
             batch: None,
             place: self.place.clone(),
-        }
+            trigger_place: self.trigger_place.clone(),
+        })
     }
 }

@@ -13,7 +13,7 @@ use crate::durable::{AtPath as _, replace_text};
 use crate::manifest::ManifestSet;
 use crate::source::read_set;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An edit can bring another mistake to light; more rounds than this would mean that two rules disagree.
 const MOST_ROUNDS: usize = 10;
@@ -121,9 +121,7 @@ struct Report {
     files: Vec<SourceText>,
     /// The texts of files that hold secrets, as they are on disk.
     unmasked: BTreeMap<usize, String>,
-    /// Where each file is on disk.
-    on_disk: Vec<PathBuf>,
-    /// The directory of the only set, as it was named.
+    /// The directory of the only set, as it was named; files of several sets carry theirs.
     base: String,
 }
 
@@ -146,7 +144,6 @@ impl Report {
             findings: vec![],
             files: vec![],
             unmasked: BTreeMap::new(),
-            on_disk: vec![],
             base: String::new(),
         };
         for (dir, mut set) in sets {
@@ -160,7 +157,6 @@ impl Report {
                     path,
                     text: String::new(),
                 });
-                report.on_disk.push(dir);
                 let help = "Write a manifest, or name the directory of one with --manifests.";
                 let place = Place::new(offset, 0..0);
                 report.findings.push(Finding::error(
@@ -171,7 +167,7 @@ impl Report {
                 ));
                 continue;
             }
-            let findings = check::check(&set).findings;
+            let findings = check::findings(&set);
             for secret in findings.iter().filter_map(|f| f.secret.as_ref()) {
                 let text = || set.files[secret.file].text.clone();
                 report
@@ -185,18 +181,12 @@ impl Report {
                     .findings
                     .extend(levels.judge(shifted(finding, offset))?);
             }
-            for file in set.files {
-                report.on_disk.push(set.dir.join(&file.path));
-                let path = if several {
-                    dir.join(&file.path).display().to_string()
-                } else {
-                    file.path
-                };
-                report.files.push(SourceText {
-                    path,
-                    text: file.text,
-                });
+            if several {
+                for file in &mut set.files {
+                    file.path = dir.join(&file.path).display().to_string();
+                }
             }
+            report.files.append(&mut set.files);
         }
         Ok(report)
     }
@@ -223,7 +213,7 @@ impl Report {
                 done += 1;
             }
             out.push_str(&text[at..]);
-            let path = &self.on_disk[file];
+            let path = &Path::new(&self.base).join(&self.files[file].path);
             let now = std::fs::read_to_string(path).at("read", path)?;
             if now != *text {
                 return Err(CliError::Machine(format!(

@@ -1,6 +1,8 @@
 //! A finding and the text it is about.
 
 use super::Code;
+use rayon::prelude::*;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,8 +163,13 @@ impl SourceText {
 
 /// The 64-bit hash FNV-1a of a text.
 pub(crate) fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    fnv1a_on(0xcbf2_9ce4_8422_2325, text.as_bytes())
+}
+
+/// Goes on with a hash: that of a text and then of more bytes is that of both.
+pub(crate) fn fnv1a_on(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |h, b| {
+        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
@@ -182,15 +189,17 @@ pub fn mask(findings: &[Finding], files: &mut [SourceText]) {
 /// Brings findings into their one order: by path, place and code. Equal ones are said once.
 pub fn sort(findings: &mut Vec<Finding>, files: &[SourceText]) {
     let path = |f: &Finding| files.get(f.place.file).map(|s| s.path.as_str());
-    findings.sort_unstable_by(|a, b| {
-        let place = |f: &Finding| (f.place.start, f.place.end);
-        (path(a), place(a), a.code, &a.message, &a.related).cmp(&(
-            path(b),
-            place(b),
-            b.code,
-            &b.message,
-            &b.related,
-        ))
+    let rest = |f: &Finding| (f.place.start, f.place.end, f.code);
+    findings.par_sort_unstable_by(|a, b| {
+        let by_path = || path(a).cmp(&path(b));
+        let same_file = a.place.file == b.place.file;
+        (if same_file {
+            Ordering::Equal
+        } else {
+            by_path()
+        })
+        .then_with(|| rest(a).cmp(&rest(b)))
+        .then_with(|| (&a.message, &a.related).cmp(&(&b.message, &b.related)))
     });
     findings.dedup();
 }

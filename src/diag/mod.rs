@@ -9,7 +9,7 @@ mod machine;
 
 pub use code::Code;
 pub use explain::{EXAMPLE_BASE, Explanation, code_page};
-pub(crate) use finding::fnv1a;
 pub use finding::{Finding, Fix, Place, Related, Severity, SourceText, mask, sort};
+pub(crate) use finding::{fnv1a, fnv1a_on};
 pub use human::{Style, human};
 pub use machine::{github, json, sarif};

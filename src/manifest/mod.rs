@@ -28,7 +28,7 @@ pub use artifact::{Artifact, ArtifactFile};
 pub use backup::{Backup, BackupKeep};
 pub use batch::Batch;
 pub use hook::{Hook, Retry};
-pub use load::{Loaded, Object, ObjectId, ObjectKind, load};
+pub use load::{LoadedFile, Named, Object, ObjectKind, load_file};
 pub use node::{Chain, ChainKind, Data, Node, Restart, Stop};
 pub use parse::{Parsed, parse};
 pub use schema::{File, schema_text};

@@ -3,6 +3,7 @@
 
 use super::recover::recover;
 use super::spans::{Spans, escape};
+use crate::diag::{fnv1a, fnv1a_on};
 use serde_json::{Map, Value, json};
 use std::ops::Range;
 use toml::Spanned;
@@ -65,7 +66,7 @@ pub fn parse(text: &str) -> Parsed {
         Ok(table) => {
             let mut parsed = Parsed::new();
             parsed.spans.insert("", 0..0, 0..0);
-            let mut walk = Walk::new(&mut parsed, 0);
+            let mut walk = Walk::new(&mut parsed, 0, String::new());
             let value = walk.table(table.get_ref());
             parsed.value = Value::Object(value);
             parsed
@@ -78,38 +79,44 @@ pub fn parse(text: &str) -> Parsed {
 pub(super) struct Walk<'a> {
     pub(super) parsed: &'a mut Parsed,
     /// Where the parsed text begins in the file.
-    pub(super) offset: usize,
-    pub(super) pointer: String,
+    offset: usize,
+    pointer: String,
+    /// Of the pointer.
+    hash: u64,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(parsed: &'a mut Parsed, offset: usize) -> Self {
+    /// A walk whose root stands at `pointer` in the file, and its text at `offset`.
+    pub(super) fn new(parsed: &'a mut Parsed, offset: usize, pointer: String) -> Self {
         Self {
             parsed,
             offset,
-            pointer: String::new(),
+            hash: fnv1a(&pointer),
+            pointer,
         }
     }
 
-    pub(super) fn span(&self, range: Range<usize>) -> Range<usize> {
+    fn span(&self, range: Range<usize>) -> Range<usize> {
         range.start + self.offset..range.end + self.offset
     }
 
-    /// Goes on below the current pointer; the length to give to `up`.
-    pub(super) fn down(&mut self, part: &str) -> usize {
-        let above = self.pointer.len();
+    /// Goes on below the current pointer; what to give to `up`.
+    fn down(&mut self, part: &str) -> (usize, u64) {
+        let above = (self.pointer.len(), self.hash);
         self.pointer.push('/');
         self.pointer.push_str(&escape(part));
+        self.hash = fnv1a_on(self.hash, &self.pointer.as_bytes()[above.0..]);
         above
     }
 
-    pub(super) fn up(&mut self, above: usize) {
-        self.pointer.truncate(above);
+    fn up(&mut self, (length, hash): (usize, u64)) {
+        self.pointer.truncate(length);
+        self.hash = hash;
     }
 
     fn note(&mut self, key: Range<usize>, value: Range<usize>) {
         let (key, value) = (self.span(key), self.span(value));
-        self.parsed.spans.insert(&self.pointer, key, value);
+        self.parsed.spans.insert_hashed(self.hash, key, value);
     }
 
     fn table(&mut self, table: &DeTable<'_>) -> Map<String, Value> {

@@ -260,8 +260,7 @@ impl Reader<'_> {
         }
         let span = value.span().start + offset..value.span().end + offset;
         self.parsed.spans.insert(&pointer, place, span);
-        let mut walk = Walk::new(&mut self.parsed, offset);
-        walk.pointer = pointer.clone();
+        let mut walk = Walk::new(&mut self.parsed, offset, pointer.clone());
         let json = walk.value(value);
         if let Some(found) = slot(&mut self.parsed.value, &pointer) {
             *found = json;

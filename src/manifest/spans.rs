@@ -12,7 +12,7 @@ struct Entry {
     value: (u32, u32),
 }
 
-/// Places by JSON pointer (`/node/a/binary`), made small: a set has hundreds of thousands of them.
+/// Places by JSON pointer (`/node/a/binary`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spans {
     entries: Vec<Entry>,
@@ -31,20 +31,24 @@ impl Spans {
     }
 
     pub(super) fn insert(&mut self, pointer: &str, key: Range<usize>, value: Range<usize>) {
+        self.insert_hashed(fnv1a(pointer), key, value);
+    }
+
+    /// The same for a pointer whose FNV-1a hash is known.
+    pub(super) fn insert_hashed(&mut self, hash: u64, key: Range<usize>, value: Range<usize>) {
         self.is_sorted = false;
         self.entries.push(Entry {
-            hash: fnv1a(pointer),
+            hash,
             key: narrow(&key),
             value: narrow(&value),
         });
     }
 
-    /// Makes lookups fast, and takes no more room than needed. The last insertion of a pointer holds.
+    /// Makes lookups fast. The last insertion of a pointer holds.
     pub(super) fn settle(&mut self) {
         self.entries.reverse();
         self.entries.sort_by_key(|e| e.hash);
         self.entries.dedup_by_key(|e| e.hash);
-        self.entries.shrink_to_fit();
         self.is_sorted = true;
     }
 

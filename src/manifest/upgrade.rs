@@ -48,7 +48,7 @@ pub struct Trigger {
 }
 
 /// Selects nodes: all that are given must hold.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Selector {
     /// Names of nodes. Default: any.

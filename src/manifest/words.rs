@@ -1,7 +1,8 @@
 //! Words about values, and the word that was meant.
 
+use crate::diag::{fnv1a, fnv1a_on};
+use rayon::prelude::*;
 use serde_json::Value;
-use std::collections::HashMap;
 
 /// JSON has no dates: one is a table with this only key, which no text of TOML can spell by accident.
 pub(super) const DATE: &str = "\u{0}date";
@@ -49,22 +50,21 @@ pub(crate) fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
 const MOST_COMPARED: usize = 256;
 
 /// The names of a set, to find the one that was meant.
+#[derive(Debug)]
 pub(crate) struct NearNames<'a> {
     names: Vec<&'a str>,
-    /// Names by their text and by each text with one letter left out, when there are many.
-    without_one: HashMap<String, Vec<u32>>,
+    /// When there are many: hashes of each name and of each text with one letter of it left out, and which name that is.
+    without_one: Vec<(u64, u32)>,
 }
 
 impl<'a> NearNames<'a> {
-    pub(crate) fn new(names: impl Iterator<Item = &'a str>) -> Self {
-        let names: Vec<&str> = names.collect();
-        let mut without_one: HashMap<String, Vec<u32>> = HashMap::new();
+    pub(crate) fn new(names: Vec<&'a str>) -> Self {
+        let mut without_one = Vec::new();
         if names.len() > MOST_COMPARED {
             for (name, i) in names.iter().zip(0u32..) {
-                for key in with_one_left_out(name) {
-                    without_one.entry(key).or_default().push(i);
-                }
+                without_one.extend(with_one_left_out(name).map(|key| (key, i)));
             }
+            without_one.par_sort_unstable();
         }
         Self { names, without_one }
     }
@@ -74,18 +74,24 @@ impl<'a> NearNames<'a> {
         if self.names.len() <= MOST_COMPARED {
             return closest(word, self.names.iter().copied());
         }
-        let keys = with_one_left_out(word);
-        let found = keys.filter_map(|key| self.without_one.get(&key)).flatten();
+        let found = with_one_left_out(word).flat_map(|key| {
+            let first = self.without_one.partition_point(|(k, _)| *k < key);
+            let alike = self.without_one[first..].iter();
+            alike.take_while(move |(k, _)| *k == key)
+        });
         // Names that share a long stem share few letters to leave out; a hundred are enough to choose from.
-        closest(word, found.take(100).map(|i| self.names[*i as usize]))
+        closest(word, found.take(100).map(|(_, i)| self.names[*i as usize]))
     }
 }
 
-/// A text, and the text without each of its letters.
-fn with_one_left_out(text: &str) -> impl Iterator<Item = String> + '_ {
+/// The hashes of a text, and of the text without each of its letters.
+fn with_one_left_out(text: &str) -> impl Iterator<Item = u64> {
     let cuts = text.char_indices().take(64);
-    let without = cuts.map(|(i, c)| format!("{}{}", &text[..i], &text[i + c.len_utf8()..]));
-    std::iter::once(text.to_owned()).chain(without)
+    let without = cuts.map(|(i, c)| {
+        let (before, behind) = (&text[..i], &text[i + c.len_utf8()..]);
+        fnv1a_on(fnv1a(before), behind.as_bytes())
+    });
+    std::iter::once(fnv1a(text)).chain(without)
 }
 
 /// `a`, `b` and `c`

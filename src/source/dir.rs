@@ -1,12 +1,14 @@
 //! Reading a directory as a manifest set: `*.toml` files as texts, all others by name and mode.
 
 use crate::diag::SourceText;
-use crate::durable::{AtPath as _, PathError, read_bounded};
+use crate::durable::{AtPath as _, PathError};
 use crate::manifest::{BesideFile, ManifestSet};
 use rayon::prelude::*;
+use rustix::fs::OFlags;
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, OpenOptions};
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Larger than any manifest a person writes.
@@ -99,15 +101,22 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
 }
 
 fn text(path: &Path) -> Result<String, String> {
-    // A FIFO would never end, a directory of that name is none of ours.
-    match fs::metadata(path) {
-        Ok(meta) if !meta.is_file() => return Err("it is not a file".into()),
-        Ok(_) => {}
-        Err(error) => return Err(error.to_string()),
+    // Opening a FIFO waits for its writer, unless this is said.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = open.map_err(|e| e.to_string())?;
+    let meta = file.metadata().map_err(|e| e.to_string())?;
+    // A directory of that name is none of ours.
+    if !meta.is_file() {
+        return Err("it is not a file".into());
     }
-    let bytes = read_bounded(path, MAX_MANIFEST).map_err(|e| {
-        std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string)
-    })?;
-    String::from_utf8(bytes.unwrap_or_default())
+    let mut bytes =
+        Vec::with_capacity(usize::try_from(meta.len().min(MAX_MANIFEST)).unwrap_or(0) + 1);
+    let mut limited = file.take(MAX_MANIFEST + 1);
+    limited.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > MAX_MANIFEST {
+        return Err(format!("it is larger than {} MiB", MAX_MANIFEST >> 20));
+    }
+    String::from_utf8(bytes)
         .map_err(|e| format!("byte {} is not UTF-8", e.utf8_error().valid_up_to() + 1))
 }

@@ -99,6 +99,7 @@ pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure)
         on_failure,
         batch: None,
         place: String::new(),
+        trigger_place: "x.toml:2".into(),
     };
     compile_upgrade(&node, &upgrade, &artifact(), &Release::Genesis).unwrap()
 }
