@@ -2,19 +2,24 @@
 
 use super::facts::{Facts, UpgradeFacts};
 use crate::diag::{Code, Finding, Place};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-pub(super) fn batches(facts: &[Facts], findings: &mut Vec<Finding>) {
+/// `said` are pairs of upgrades whose heights meet, which was said already.
+pub(super) fn batches(facts: &[Facts], said: &HashSet<(&str, &str)>, findings: &mut Vec<Finding>) {
     let all = facts.iter().flat_map(|f| &f.upgrades);
     let by_name: HashMap<&str, &UpgradeFacts> = all.map(|u| (u.name.as_str(), u)).collect();
     let mut member_of: HashMap<&str, (&str, &Place)> = HashMap::new();
     let mut push = |finding: Finding| {
         findings.extend(Some(finding).filter(|f| !f.is_about_nothing()));
     };
+    let mut seen: HashSet<&str> = HashSet::new();
     for batch in facts.iter().flat_map(|f| &f.batches) {
+        if !seen.insert(&batch.name) {
+            // A batch that is defined twice is one mistake, and said already.
+            continue;
+        }
         let mut last: Option<(u64, &str, &Place)> = None;
         for (member, place) in &batch.members {
-            // A batch that is defined twice is one mistake, and said already.
             if let Some((other, first)) = member_of.get(member.as_str()) {
                 let message = if *other == batch.name {
                     format!("upgrade \"{member}\" is named twice in the batch")
@@ -34,6 +39,11 @@ pub(super) fn batches(facts: &[Facts], findings: &mut Vec<Finding>) {
             if let Some((before, name, there)) = last
                 && *height <= before
             {
+                if said.contains(&(name, member.as_str()))
+                    || said.contains(&(member.as_str(), name))
+                {
+                    continue;
+                }
                 let message = format!(
                     "upgrade \"{member}\" at height {height} stands behind \"{name}\" at height {before}"
                 );

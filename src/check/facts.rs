@@ -7,7 +7,7 @@ use super::desired::{Artifact, DesiredBatch, DesiredNode};
 use super::hooks::HookParts;
 use super::upgrades::UpgradeParts;
 use crate::diag::{Finding, Place};
-use crate::manifest::{ObjectKind, Selector};
+use crate::manifest::{Kinds, ObjectKind, Selector};
 use crate::model::BackupSpec;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,14 +17,23 @@ use std::path::PathBuf;
 pub(super) struct Facts {
     pub(super) findings: Vec<Finding>,
     pub(super) references: Vec<Reference>,
-    pub(super) names_unknown: bool,
+    pub(super) names_unknown: Kinds,
     pub(super) mentioned: Vec<String>,
+    /// Programs of the set whose mode is wrong, where they are named.
+    pub(super) programs: Vec<(String, Mode, Place)>,
     pub(super) nodes: Vec<NodeFacts>,
     pub(super) upgrades: Vec<UpgradeFacts>,
     pub(super) batches: Vec<BatchFacts>,
     pub(super) artifacts: Vec<(String, Artifact)>,
     pub(super) hooks: Vec<(String, HookParts)>,
     pub(super) backups: Vec<(String, BackupSpec)>,
+}
+
+/// What is wrong with a program's mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    NotExecutable,
+    WritableByAll,
 }
 
 /// A place that names an object.

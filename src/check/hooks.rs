@@ -1,10 +1,11 @@
 //! Hooks: a program of the set or an absolute one, durations, variables.
 
+use super::facts::{Facts, Mode};
 use super::local::Local;
 use super::releases::inside;
 use super::vars::{NODE_VARS, UPGRADE_VARS, expand};
 use crate::diag::{Code, Finding, Place};
-use crate::manifest::escape;
+use crate::manifest::{Object, escape};
 use crate::model::{HookPhase, HookSpec, Name};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,6 +38,30 @@ impl HookParts {
     }
 }
 
+/// Programs whose mode is wrong, each once, however many hooks run it.
+pub(super) fn modes(facts: &[Facts]) -> Vec<Finding> {
+    let mut first: BTreeMap<&str, (Mode, &Place)> = BTreeMap::new();
+    for (path, mode, place) in facts.iter().flat_map(|f| &f.programs) {
+        if !place.is_nowhere() {
+            first.entry(path).or_insert((*mode, place));
+        }
+    }
+    let of = |(path, (mode, place)): (&str, (Mode, &Place))| {
+        let (message, help) = match mode {
+            Mode::NotExecutable => (
+                format!("the program \"{path}\" is not executable"),
+                format!("Run `chmod +x {path}`, and commit the mode."),
+            ),
+            Mode::WritableByAll => (
+                format!("the program \"{path}\" can be changed by everybody"),
+                format!("Run `chmod o-w {path}`: visor runs it with its own rights."),
+            ),
+        };
+        Finding::error(Code::BadHook, place.clone(), message, help)
+    };
+    first.into_iter().map(of).collect()
+}
+
 impl Local<'_> {
     pub(super) fn hooks(&mut self) {
         let loaded = self.file;
@@ -51,9 +76,11 @@ impl Local<'_> {
             for (key, text) in &hook.env {
                 self.variables(text, || at(&format!("/env/{}", escape(key))), known);
             }
+            self.environment(object, &hook.env);
+            self.arguments(object, "run", &hook.run);
             self.hook_secrets(object);
             let timeout =
-                self.duration("timeout", hook.timeout.as_deref(), "60s", || at("/timeout"));
+                self.time_limit("timeout", hook.timeout.as_deref(), "60s", || at("/timeout"));
             let retry_delay = self.duration("delay", hook.retry.delay.as_deref(), "1s", || {
                 at("/retry/delay")
             });
@@ -96,7 +123,11 @@ impl Local<'_> {
             None => {
                 let near =
                     crate::manifest::closest(&path, self.set.beside.keys().map(String::as_str));
+                let first = path.split_whitespace().next().unwrap_or_default();
                 let help = match near {
+                    _ if first != path => {
+                        "No shell splits it: write a list, the program first, then each argument by itself.".into()
+                    }
                     Some(near) => format!("Did you mean \"{near}\"?"),
                     None => {
                         "Put the program into the set, or write its absolute path; programs are not looked up in PATH.".into()
@@ -110,27 +141,57 @@ impl Local<'_> {
                 ));
                 None
             }
-            Some(file) if file.mode & 0o111 == 0 => {
-                let help = format!("Run `chmod +x {path}`, and commit the mode.");
-                self.push(Finding::error(
-                    Code::BadHook,
-                    place(),
-                    format!("the program \"{path}\" is not executable"),
-                    help,
-                ));
-                None
-            }
-            Some(file) if file.mode & 0o002 != 0 => {
-                let help = format!("Run `chmod o-w {path}`: visor runs it with its own rights.");
-                self.push(Finding::error(
-                    Code::BadHook,
-                    place(),
-                    format!("the program \"{path}\" can be changed by everybody"),
-                    help,
-                ));
+            Some(file) if file.mode & 0o111 == 0 || file.mode & 0o002 != 0 => {
+                let mode = if file.mode & 0o111 == 0 {
+                    Mode::NotExecutable
+                } else {
+                    Mode::WritableByAll
+                };
+                self.facts.programs.push((path, mode, place()));
                 None
             }
             Some(_) => Some(self.set.dir.join(&path).display().to_string()),
+        }
+    }
+
+    /// Names of environment variables that no program could read.
+    pub(super) fn environment<T>(&mut self, object: &Object<T>, env: &BTreeMap<String, String>) {
+        for key in env.keys() {
+            let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let starts_well = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+            if starts_well && key.chars().all(good) {
+                continue;
+            }
+            let place = self.file.key_of(object, &format!("/env/{}", escape(key)));
+            let message = format!("\"{key}\" cannot be the name of an environment variable");
+            let help = "Use letters, digits and `_`, and no digit first.";
+            self.push(Finding::error(Code::BadVariableName, place, message, help));
+        }
+    }
+
+    /// Arguments that were meant to be split as a shell would.
+    pub(super) fn arguments<T>(&mut self, object: &Object<T>, list: &str, args: &[String]) {
+        for (i, text) in args.iter().enumerate() {
+            let mut words = text.split_whitespace();
+            let is_flag = words
+                .next()
+                .is_some_and(|w| w.starts_with('-') && !w.contains(['=', '"', '\'']));
+            let has_more = text.split_whitespace().skip(1).any(|w| w.starts_with("--"));
+            let is_pair = is_flag && text.starts_with("--") && text.split_whitespace().count() == 2;
+            if !(is_flag && has_more || is_pair) {
+                continue;
+            }
+            let place = self.file.at(object, &format!("/{list}/{i}"));
+            let split: Vec<String> = text
+                .split_whitespace()
+                .map(|w| format!("\"{w}\""))
+                .collect();
+            self.push(Finding::warning(
+                Code::OneArgument,
+                place,
+                "the program gets this as one argument: no shell splits it",
+                format!("Write {}.", split.join(", ")),
+            ));
         }
     }
 

@@ -101,7 +101,7 @@ fn dangling(table: &Table<'_>, reference: &Reference) -> Option<Finding> {
         entry.mark_used();
         return None;
     }
-    if table.names_unknown || place.is_nowhere() {
+    if table.names_unknown.contains(*kind) || place.is_nowhere() {
         return None;
     }
     let word = kind.word();
@@ -113,17 +113,19 @@ fn dangling(table: &Table<'_>, reference: &Reference) -> Option<Finding> {
             }
             format!("Did you mean \"{guess}\"?")
         }
+        None if *kind == ObjectKind::Backup && name.eq_ignore_ascii_case("none") => {
+            "For no backup write \"none\".".to_owned()
+        }
+        None if name.contains('/') => {
+            format!("Define [{word}.NAME] with this address or path, and name it here.")
+        }
         None => format!(
             "Define [{word}.{}] in a file of the set, or name one that is there.",
             quoted(name)
         ),
     };
-    Some(Finding::error(
-        Code::Dangling,
-        place.clone(),
-        format!("there is no {word} \"{name}\" in the set"),
-        help,
-    ))
+    let message = format!("there is no {word} \"{name}\" in the set");
+    Some(Finding::error(Code::Dangling, place.clone(), message, help))
 }
 
 fn quoted(name: &str) -> String {
@@ -140,7 +142,9 @@ fn quoted(name: &str) -> String {
 /// Objects that nothing names, once all references are followed.
 pub(super) fn unused(facts: &[Facts], table: &Table<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if table.names_unknown {
+    // Those that name them stand in upgrades and nodes.
+    let named_by = [ObjectKind::Upgrade, ObjectKind::Node];
+    if named_by.iter().any(|k| table.names_unknown.contains(*k)) {
         return findings;
     }
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);

@@ -96,6 +96,8 @@ impl Local<'_> {
             for (key, text) in &node.env {
                 self.variables(text, || at(&format!("/env/{}", escape(key))), &[NODE_VARS]);
             }
+            self.environment(object, &node.env);
+            self.arguments(object, "args", &node.args);
             let said = self.facts.findings.len();
             let chain = self.chain(object);
             let chain_is_sound =
@@ -113,7 +115,7 @@ impl Local<'_> {
                 ));
             }
             let stop = StopPolicy {
-                grace: self.duration("grace", node.stop.grace.as_deref(), "5m", || {
+                grace: self.time_limit("grace", node.stop.grace.as_deref(), "5m", || {
                     at("/stop/grace")
                 }),
                 dump: self.duration("dump", node.stop.dump.as_deref(), "5s", || at("/stop/dump")),
@@ -184,6 +186,13 @@ impl Local<'_> {
     fn chain(&mut self, object: &Object<Node>) -> ChainSpec {
         let loaded = self.file;
         let chain = &object.value.chain;
+        if let Some(rpc) = &chain.rpc {
+            self.rpc(object, rpc);
+        }
+        let max_head_age =
+            self.time_limit("max-head-age", chain.max_head_age.as_deref(), "2m", || {
+                loaded.at(object, "/chain/max-head-age")
+            });
         if loaded.at(object, "/chain/kind").is_nowhere() {
             // Of the rest nothing can be said without it.
             return ChainSpec::None;
@@ -208,36 +217,35 @@ impl Local<'_> {
                 ));
                 ChainSpec::None
             }
-            (ChainKind::Evm, Some(rpc)) => {
-                let has_password = super::releases::holds_password(rpc);
-                if has_password {
-                    let place = loaded.at(object, "/chain/rpc");
-                    self.secret(
-                        place.clone(),
-                        place,
-                        "`rpc` holds a user or a password".into(),
-                    );
-                }
-                if !has_password && split_rpc(rpc).is_none() {
-                    let message =
-                        format!("`rpc` wants an http:// or https:// address; this is \"{rpc}\"");
-                    self.push(Finding::error(
-                        Code::BadChain,
-                        loaded.at(object, "/chain/rpc"),
-                        message,
-                        "Write for example \"http://127.0.0.1:8545\".",
-                    ));
-                }
-                let max_head_age =
-                    self.duration("max-head-age", chain.max_head_age.as_deref(), "2m", || {
-                        loaded.at(object, "/chain/max-head-age")
-                    });
-                ChainSpec::Evm {
-                    rpc: rpc.clone(),
-                    max_head_age,
-                }
-            }
+            (ChainKind::Evm, Some(rpc)) => ChainSpec::Evm {
+                rpc: rpc.clone(),
+                max_head_age,
+            },
         }
+    }
+
+    fn rpc(&mut self, object: &Object<Node>, rpc: &str) {
+        let place = self.file.at(object, "/chain/rpc");
+        if super::releases::holds_password(rpc) {
+            let message = "`rpc` holds a user or a password".into();
+            self.secret(place.clone(), place, message);
+            return;
+        }
+        if split_rpc(rpc).is_some() {
+            return;
+        }
+        let is_web = rpc.starts_with("http://") || rpc.starts_with("https://");
+        let message = if is_web {
+            format!("`rpc` has a host or a port that cannot be: \"{rpc}\"")
+        } else {
+            format!("`rpc` wants an http:// or https:// address; this is \"{rpc}\"")
+        };
+        self.push(Finding::error(
+            Code::BadChain,
+            place,
+            message,
+            "Write for example \"http://127.0.0.1:8545\".",
+        ));
     }
 }
 

@@ -7,6 +7,12 @@ use crate::manifest::{self, ArtifactFile, Object};
 use crate::model::{ArtifactSpec, BackupSpec, Digest, DigestError, Name};
 use std::collections::BTreeMap;
 
+/// Platforms in the words of Go, as in release lists and `upgrade-info.json`.
+const SYSTEMS: &[&str] = &["linux", "darwin", "windows", "freebsd", "openbsd", "netbsd"];
+const ARCHITECTURES: &[&str] = &[
+    "amd64", "arm64", "386", "arm", "riscv64", "ppc64le", "s390x", "loong64", "mips64le",
+];
+
 const DEFAULT_SIZE_LIMIT: &str = "1GiB";
 pub(super) const DEFAULT_KEEP_LAST: u32 = 3;
 
@@ -35,6 +41,9 @@ impl Local<'_> {
                         "the first one",
                     ));
                 }
+                if let Some(platform) = &file.platform {
+                    self.platform(platform, || at("/platform"));
+                }
                 let sources = self.sources(object, i, file);
                 let digest = self.digest(file, &at);
                 let size_limit = self.size(
@@ -62,10 +71,42 @@ impl Local<'_> {
         }
     }
 
+    fn platform(&mut self, text: &str, place: impl Fn() -> Place) {
+        let known =
+            |(os, arch): (&str, &str)| SYSTEMS.contains(&os) && ARCHITECTURES.contains(&arch);
+        if text.split_once('/').is_some_and(known) {
+            return;
+        }
+        let lower = text.to_lowercase().replace(['-', '_'], "/");
+        let (os, arch) = lower.split_once('/').unwrap_or(("linux", &lower));
+        let arch = match arch {
+            "x86/64" | "x64" | "x86" => "amd64",
+            "aarch64" | "armv8" => "arm64",
+            other => other,
+        };
+        let finding = Finding::error(
+            Code::BadPlatform,
+            place(),
+            format!("there is no platform \"{text}\""),
+            "It is an operating system and an architecture, such as \"linux/amd64\" or \"linux/arm64\".",
+        );
+        self.push(if known((os, arch)) {
+            let mut finding = finding.fixed_by(place(), format!("\"{os}/{arch}\""));
+            finding.help = format!("Did you mean \"{os}/{arch}\"?");
+            finding
+        } else {
+            finding
+        });
+    }
+
     fn digest(&mut self, file: &ArtifactFile, at: &dyn Fn(&str) -> Place) -> Option<Digest> {
         let (digest, key) = match (&file.sha256, &file.sha512) {
             (Some(hex), None) => (Digest::sha256(hex), "sha256"),
             (None, Some(hex)) => (Digest::sha512(hex), "sha512"),
+            // What stands there instead is said already.
+            (None, None) if at("/sha256").is_nowhere() || at("/sha512").is_nowhere() => {
+                return None;
+            }
             (None, None) => {
                 let help = "Add `sha256` with the output of `sha256sum FILE`; what cannot be verified is not run.";
                 self.push(Finding::error(
@@ -89,21 +130,36 @@ impl Local<'_> {
         match digest {
             Ok(digest) => Some(digest),
             Err(error) => {
-                let help = match error {
-                    DigestError::Length {
-                        want: 64,
-                        found: 128,
-                        ..
-                    } => "Is it a SHA-512? Then the key is `sha512`.",
-                    _ => "Write the hex digits that `sha256sum` or `sha512sum` prints.",
-                };
+                let hex = file.sha256.as_ref().or(file.sha512.as_ref());
+                let hex = hex.map_or("", String::as_str);
                 let place = at(&format!("/{key}"));
-                self.push(Finding::error(
-                    Code::BadDigest,
-                    place,
-                    error.to_string(),
-                    help,
-                ));
+                let finding = match undressed(hex) {
+                    Some((bare, what)) => Finding::error(
+                        Code::BadDigest,
+                        place.clone(),
+                        format!("{what} stands beside the hex digits"),
+                        "Write the hex digits alone.",
+                    )
+                    .fixed_by(place, format!("\"{bare}\"")),
+                    None => Finding::error(
+                        Code::BadDigest,
+                        place,
+                        error.to_string(),
+                        match error {
+                            DigestError::Length { found: 128, .. } if key == "sha256" => {
+                                "Is it a SHA-512? Then the key is `sha512`."
+                            }
+                            DigestError::Length { found: 64, .. } if key == "sha512" => {
+                                "Is it a SHA-256? Then the key is `sha256`."
+                            }
+                            DigestError::Length { found: 32, .. } => {
+                                "Is it an MD5? Write what `sha256sum FILE` prints."
+                            }
+                            _ => "Write the hex digits that `sha256sum` or `sha512sum` prints.",
+                        },
+                    ),
+                };
+                self.push(finding);
                 None
             }
         }
@@ -150,6 +206,7 @@ impl Local<'_> {
                     let mut finding =
                         Finding::error(Code::BadSource, place(), format!("`{url}` {why}"), help);
                     if holds_password(url) {
+                        finding.help = "Take user and password out. Where the server asks for them, fetch the file by other means, and name its path.".into();
                         finding.message = format!("the address {why}");
                         finding.secret = Some(place());
                     }
@@ -173,6 +230,25 @@ impl Local<'_> {
     }
 }
 
+/// The hex digits of a digest that somebody copied with what stood around them, and what that was.
+fn undressed(text: &str) -> Option<(&str, String)> {
+    let trimmed = text.trim();
+    let before = ["sha256:", "sha512:", "SHA256:", "sha256-", "0x"];
+    let (bare, what) = match before
+        .iter()
+        .find_map(|p| Some((trimmed.strip_prefix(p)?, p)))
+    {
+        Some((rest, prefix)) => (rest, format!("`{prefix}`")),
+        None => match trimmed.split_once(char::is_whitespace) {
+            Some((digits, _)) => (digits, "a file's name".to_owned()),
+            None if trimmed.len() < text.len() => (trimmed, "a blank".to_owned()),
+            None => return None,
+        },
+    };
+    let is_digest = [64, 128].contains(&bare.len()) && bare.chars().all(|c| c.is_ascii_hexdigit());
+    is_digest.then_some((bare, what))
+}
+
 /// True for an address with a user or a password before its host.
 pub(super) fn holds_password(url: &str) -> bool {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
@@ -189,6 +265,7 @@ enum Source {
 
 fn source(url: &str) -> Result<Source, &'static str> {
     match url.split_once("://") {
+        _ if url != url.trim() => Err("begins or ends with a blank"),
         Some(("http" | "https", rest)) => {
             let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
             if authority.is_empty() {

@@ -3,13 +3,14 @@
 use super::batches::batches;
 use super::desired::{Desired, DesiredBatch, DesiredNode, Membership};
 use super::facts::{Facts, NodeFacts};
+use super::hooks::modes;
 use super::local::local;
 use super::names::{NodeAt, follow, names, unused};
 use super::select::{Group, chains, groups, heights, no_match, twins};
 use super::table::Table;
 use super::upgrades::Definitions;
 use crate::diag::{Code, Finding, Place, Severity, sort};
-use crate::manifest::{ManifestSet, Named};
+use crate::manifest::{Kinds, ManifestSet, Named};
 use crate::model::{Name, Trigger};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -82,8 +83,10 @@ fn run<T>(
     for file in &mut facts {
         findings.append(&mut file.findings);
     }
+    findings.extend(modes(&facts));
     let nodes: Vec<&NodeFacts> = facts.iter().flat_map(|f| &f.nodes).collect();
-    let names_unknown = facts.iter().any(|f| f.names_unknown);
+    let unknown = facts.iter().map(|f| f.names_unknown);
+    let names_unknown = unknown.fold(Kinds::default(), Kinds::union);
     let ((table, twins), groups) = rayon::join(
         || rayon::join(|| Table::new(&named, names_unknown), || twins(&facts)),
         || groups(&facts, &nodes),
@@ -94,8 +97,8 @@ fn run<T>(
             let mut more = Vec::new();
             no_match(&groups, &nodes, &table, &mut more);
             chains(&groups, &nodes, &mut more);
-            heights(&groups, &nodes, &mut more);
-            batches(&facts, &mut more);
+            let said = heights(&groups, &nodes, &mut more);
+            batches(&facts, &said, &mut more);
             more
         },
     );

@@ -6,10 +6,13 @@
 use super::facts::{Facts, NodeFacts, UpgradeFacts};
 use super::names::NodeAt;
 use super::table::Table;
-use crate::diag::{Code, Finding};
-use crate::manifest::{ObjectKind, Selector};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use crate::diag::{Code, Finding, Place};
+use crate::manifest::{ObjectKind, Selector, closest};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
+
+/// So many other places are shown with a finding.
+const MOST_RELATED: usize = 4;
 
 /// Upgrades that select alike, and the nodes they select, both in the order of the set.
 pub(super) struct Group<'a> {
@@ -101,7 +104,7 @@ pub(super) fn no_match(
         let entry = table.entry(ObjectKind::Node, name);
         entry.is_none_or(|e| e.is_broken)
     };
-    if table.names_unknown
+    if table.names_unknown.contains(ObjectKind::Node)
         || nodes.iter().any(|n| !n.labels_are_sound)
         || table.names(ObjectKind::Node).any(|(_, e)| e.is_broken)
     {
@@ -115,44 +118,82 @@ pub(super) fn no_match(
             if selector.names.iter().flatten().any(is_lost) {
                 continue;
             }
-            let help = "Correct names or labels, or leave `nodes` out for every node of the set.";
             let finding = Finding::error(
                 Code::NoMatch,
                 upgrade.nodes_at.clone(),
                 format!("upgrade \"{}\" selects no node", upgrade.name),
-                help,
+                odd_label(selector, nodes).unwrap_or_else(|| {
+                    "Correct names or labels, or leave `nodes` out for every node of the set."
+                        .into()
+                }),
             );
             findings.extend(Some(finding).filter(|f| !f.is_about_nothing()));
         }
     }
 }
 
-/// A height is awaited, and some node has no chain to ask.
+/// The first label of a selector that no node has, and what nodes have in its place.
+fn odd_label(selector: &Selector, nodes: &[&NodeFacts]) -> Option<String> {
+    let has = |key: &String, value: &String| nodes.iter().any(|n| n.labels.get(key) == Some(value));
+    let mut labels = selector.labels.iter().flatten();
+    let (key, value) = labels.find(|(key, value)| !has(key, value))?;
+    let values: BTreeSet<&str> = nodes
+        .iter()
+        .filter_map(|n| n.labels.get(key).map(String::as_str))
+        .collect();
+    if let Some(near) = closest(value, values.iter().copied()) {
+        return Some(format!("Did you mean {key} = \"{near}\"?"));
+    }
+    let shown: Vec<String> = values.iter().take(5).map(|v| format!("\"{v}\"")).collect();
+    Some(if shown.is_empty() {
+        format!("No node has a label `{key}`.")
+    } else {
+        format!(
+            "No node has the label {key} = \"{value}\"; there are {}.",
+            shown.join(", ")
+        )
+    })
+}
+
+/// Heights are awaited, and some node has no chain to ask: said once a node.
 pub(super) fn chains(groups: &[Group<'_>], nodes: &[&NodeFacts], findings: &mut Vec<Finding>) {
+    let mut waiting: BTreeMap<usize, Vec<&Place>> = BTreeMap::new();
     for group in groups {
-        let mut of_group = group.nodes.iter().map(|i| nodes[*i]);
-        let Some(node) = of_group.find(|n| !n.has_chain && n.chain_is_sound) else {
+        let mut of_group = group.nodes.iter().copied();
+        let Some(node) = of_group.find(|i| !nodes[*i].has_chain && nodes[*i].chain_is_sound) else {
             continue;
         };
-        for upgrade in &group.upgrades {
-            let Some((_, place)) = &upgrade.height else {
-                continue;
-            };
-            let name = &node.name;
-            let finding = Finding::error(
-                Code::BadChain,
-                place.clone(),
-                format!("a height is awaited, and node \"{name}\" has no chain to ask"),
-                "Give the node a `chain`, or let the upgrade be `trigger = { manual = true }`.",
-            );
-            let finding = finding.with(node.place.clone(), "this node");
-            findings.extend(Some(finding).filter(|f| !f.is_about_nothing()));
+        let heights = group.upgrades.iter().filter_map(|u| u.height.as_ref());
+        let places = heights.map(|(_, place)| place).filter(|p| !p.is_nowhere());
+        waiting.entry(node).or_default().extend(places);
+    }
+    for (node, mut places) in waiting {
+        places.sort_unstable();
+        let Some((first, rest)) = places.split_first() else {
+            continue;
+        };
+        let (name, place) = (&nodes[node].name, nodes[node].place.clone());
+        let mut finding = Finding::error(
+            Code::BadChain,
+            (*first).clone(),
+            format!("a height is awaited, and node \"{name}\" has no chain to ask"),
+            "Give the node a `chain`, or let the upgrade be `trigger = { manual = true }`.",
+        );
+        finding = finding.with(place, "this node");
+        for place in rest.iter().take(MOST_RELATED) {
+            finding = finding.with((*place).clone(), "and this one");
         }
+        findings.push(finding);
     }
 }
 
 /// Two upgrades of one node: not at one height, and not so near that the first cannot be confirmed before the second.
-pub(super) fn heights(groups: &[Group<'_>], nodes: &[&NodeFacts], findings: &mut Vec<Finding>) {
+/// The pairs that were said.
+pub(super) fn heights<'a>(
+    groups: &[Group<'a>],
+    nodes: &[&NodeFacts],
+    findings: &mut Vec<Finding>,
+) -> HashSet<(&'a str, &'a str)> {
     let mut groups_of: Vec<Vec<usize>> = vec![vec![]; nodes.len()];
     for (g, group) in groups.iter().enumerate() {
         group.nodes.iter().for_each(|i| groups_of[*i].push(g));
@@ -166,7 +207,9 @@ pub(super) fn heights(groups: &[Group<'_>], nodes: &[&NodeFacts], findings: &mut
     cases.sort_unstable();
     let mut said: HashSet<(&str, &str)> = HashSet::new();
     for (node, of_node) in cases {
-        let upgrades = of_node.iter().flat_map(|g| &groups[*g].upgrades);
+        let upgrades = of_node
+            .iter()
+            .flat_map(|g| groups[*g].upgrades.iter().copied());
         let mut waiting: Vec<_> = upgrades
             .filter_map(|u| {
                 u.height
@@ -208,35 +251,53 @@ pub(super) fn heights(groups: &[Group<'_>], nodes: &[&NodeFacts], findings: &mut
             findings.push(finding.with((*there).clone(), "the other one"));
         }
     }
+    said
 }
 
-/// Nodes that share a root or a data directory with one before them: findings, and which nodes.
+/// Nodes that share a root or a data directory with one before them, or stand in another's data: findings, and which nodes.
 pub(super) fn twins(facts: &[Facts]) -> (Vec<Finding>, HashSet<NodeAt>) {
     let mut findings = Vec::new();
     let mut twins = HashSet::new();
     let mut dirs: HashMap<&Path, &NodeFacts> = HashMap::new();
-    let all = facts.iter().enumerate();
-    for (at, node) in all.flat_map(|(f, facts)| {
-        let nodes = facts.nodes.iter().enumerate();
-        nodes.map(move |(n, node)| ((f, n), node))
-    }) {
+    let nodes = || {
+        let all = facts.iter().enumerate();
+        all.flat_map(|(f, facts)| {
+            let nodes = facts.nodes.iter().enumerate();
+            nodes.map(move |(n, node)| ((f, n), node))
+        })
         // A home that is stood in for is nobody's.
-        if node.home.is_nowhere() {
-            continue;
-        }
+        .filter(|(_, node)| !node.home.is_nowhere())
+    };
+    let mut say = |at: NodeAt, node: &NodeFacts, other: &NodeFacts, message: String| {
+        twins.insert(at);
+        let help = "Give each node a home of its own.";
+        let finding = Finding::error(Code::BadPath, node.home.clone(), message, help);
+        findings.push(finding.with(other.home.clone(), "the other one"));
+    };
+    let mut data: HashMap<&Path, &NodeFacts> = HashMap::new();
+    for (at, node) in nodes() {
+        data.entry(&node.dirs[1]).or_insert(node);
         let before = node.dirs.iter().map(|dir| dirs.insert(dir, node));
         let before: Vec<&NodeFacts> = before.flatten().collect();
         let Some(twin) = before.into_iter().find(|twin| twin.name != node.name) else {
             continue;
         };
-        twins.insert(at);
-        let message = format!(
-            "nodes \"{}\" and \"{}\" share a root or a data directory",
-            twin.name, node.name
-        );
-        let help = "Give each node a home of its own.";
-        let finding = Finding::error(Code::BadPath, node.home.clone(), message, help);
-        findings.push(finding.with(twin.home.clone(), "the other one"));
+        let (a, b) = (&twin.name, &node.name);
+        let message = format!("nodes \"{a}\" and \"{b}\" share a root or a data directory");
+        say(at, node, twin, message);
+    }
+    for (at, node) in nodes() {
+        let above = node.dirs.iter().flat_map(|dir| dir.ancestors().skip(1));
+        let mut owners = above.filter_map(|dir| Some((dir, *data.get(dir)?)));
+        if let Some((dir, owner)) = owners.find(|(_, owner)| owner.name != node.name) {
+            let message = format!(
+                "node \"{}\" stands inside {}, the data directory of node \"{}\"",
+                node.name,
+                dir.display(),
+                owner.name
+            );
+            say(at, node, owner, message);
+        }
     }
     (findings, twins)
 }

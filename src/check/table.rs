@@ -1,7 +1,7 @@
 //! All names of a set: which objects there are, where, and whether something names them.
 
 use crate::diag::Place;
-use crate::manifest::{Named, NearNames, ObjectKind};
+use crate::manifest::{Kinds, Named, NearNames, ObjectKind};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -29,12 +29,12 @@ struct Kind<'a> {
 /// The names of a set.
 pub(super) struct Table<'a> {
     kinds: Vec<Kind<'a>>,
-    /// Some header could not be read, so that a missing name proves nothing.
-    pub(super) names_unknown: bool,
+    /// Kinds of which some header could not be read, so that a missing name proves nothing.
+    pub(super) names_unknown: Kinds,
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn new(named: &'a [Vec<Named>], names_unknown: bool) -> Self {
+    pub(super) fn new(named: &'a [Vec<Named>], names_unknown: Kinds) -> Self {
         let of = |kind: &ObjectKind| {
             let mut entries: HashMap<&str, Entry> = HashMap::new();
             for named in named.iter().flatten().filter(|n| n.kind == *kind) {

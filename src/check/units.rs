@@ -39,10 +39,27 @@ impl Local<'_> {
             let message = format!(
                 "`{key}` wants a duration such as \"30s\" or \"1h 30m\"; this is \"{text}\""
             );
-            let help = "Write a whole number with one of ms, s, m, h, d.";
+            let help = "Write a number with one of ms, s, m, h, d.";
             self.push(Finding::error(Code::BadDuration, place(), message, help));
             Duration::ZERO
         })
+    }
+
+    /// The same for a time in which something has to happen: not nothing.
+    pub(super) fn time_limit(
+        &mut self,
+        key: &str,
+        text: Option<&str>,
+        default: &str,
+        place: impl Fn() -> Place,
+    ) -> Duration {
+        let found = self.duration(key, text, default, &place);
+        if text.is_some_and(|t| duration(t) == Some(Duration::ZERO)) {
+            let message = format!("`{key}` is no time at all");
+            let help = format!("Write for example \"{default}\".");
+            self.push(Finding::error(Code::BadDuration, place(), message, help));
+        }
+        found
     }
 
     pub(super) fn size(

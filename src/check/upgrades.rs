@@ -73,9 +73,15 @@ impl Local<'_> {
                 self.push(Finding::error(
                     Code::BadTrigger,
                     at("/trigger/manual"),
-                    "`manual = false` says when the upgrade is not to begin, not when it is",
-                    "Say `height = …` instead.",
+                    "a trigger of `manual = false` never fires",
+                    "Say `height = …`, or `manual = true`.",
                 ));
+                None
+            }
+            // What stands there instead is said already.
+            (None, None)
+                if at("/trigger/height").is_nowhere() || at("/trigger/manual").is_nowhere() =>
+            {
                 None
             }
             (None, None) => {
@@ -134,7 +140,7 @@ impl Local<'_> {
                 }
             }
         }
-        let within = self.duration("within", upgrade.health.within.as_deref(), "3m", || {
+        let within = self.time_limit("within", upgrade.health.within.as_deref(), "3m", || {
             at("/health/within")
         });
         let alive = upgrade

@@ -331,7 +331,11 @@ fn validate(global: &Global, name: Option<&str>) -> Result<Exit, CliError> {
         out::data(&crate::diag::human(
             &checked.findings,
             &set.files,
-            out::style(),
+            out::style(&std::io::stdout()),
+        ));
+        out::line(&format!(
+            "visor: the set has errors, so {} cannot be said to be valid",
+            name.map_or("its batches".to_owned(), |n| format!("batch {n}"))
         ));
         return Ok(Exit::Findings);
     };

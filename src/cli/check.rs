@@ -13,7 +13,7 @@ use crate::durable::{AtPath as _, replace_text};
 use crate::manifest::ManifestSet;
 use crate::source::read_set;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// An edit can bring another mistake to light; more rounds than this would mean that two rules disagree.
 const MOST_ROUNDS: usize = 10;
@@ -26,7 +26,7 @@ pub(super) fn check(global: &Global, options: &CheckOptions) -> Result<Exit, Cli
         options.paths.clone()
     };
     let mut done = 0;
-    let mut report = Report::read(&paths, &levels)?;
+    let mut report = Report::read(&paths, &levels, options.format)?;
     if options.fix {
         for _ in 0..MOST_ROUNDS {
             let edits = report.apply_fixes()?;
@@ -34,7 +34,7 @@ pub(super) fn check(global: &Global, options: &CheckOptions) -> Result<Exit, Cli
             if edits == 0 {
                 break;
             }
-            report = Report::read(&paths, &levels)?;
+            report = Report::read(&paths, &levels, options.format)?;
         }
         out::line(&format!(
             "visor: {done} edit{} made",
@@ -42,10 +42,7 @@ pub(super) fn check(global: &Global, options: &CheckOptions) -> Result<Exit, Cli
         ));
     }
     let Report {
-        findings,
-        files,
-        base,
-        ..
+        findings, files, ..
     } = &report;
     match options.format {
         CheckFormat::Human => {
@@ -59,13 +56,13 @@ pub(super) fn check(global: &Global, options: &CheckOptions) -> Result<Exit, Cli
                 files,
                 Style {
                     most,
-                    ..out::style()
+                    ..out::style(&std::io::stdout())
                 },
             ));
         }
         CheckFormat::Json => out::data(&json(findings, files)),
         CheckFormat::Sarif => out::data(&sarif(findings, files)),
-        CheckFormat::Github => out::data(&github(findings, files, base)),
+        CheckFormat::Github => out::data(&github(findings, files)),
     }
     let errors = findings.iter().any(|f| f.severity == Severity::Error);
     let exit = if errors { Exit::Findings } else { Exit::Done };
@@ -88,45 +85,45 @@ impl Levels {
                 .map_err(|e| CliError::usage(e.to_string(), "`visor explain` lists all codes."))
         };
         let codes = deny.iter().filter(|t| *t != "warnings");
+        let allow: Vec<Code> = allow.iter().map(code).collect::<Result<_, _>>()?;
+        if let Some(error) = allow.iter().find(|c| !c.is_warning()) {
+            let code = error.as_str();
+            return Err(CliError::usage(
+                format!("{code} is an error, and cannot be allowed: no command would take the set"),
+                "Only warnings can be allowed.",
+            ));
+        }
         Ok(Self {
             deny_all: deny.iter().any(|t| t == "warnings"),
             deny: codes.map(code).collect::<Result<_, _>>()?,
-            allow: allow.iter().map(code).collect::<Result<_, _>>()?,
+            allow,
         })
     }
 
-    fn judge(&self, mut finding: Finding) -> Result<Option<Finding>, CliError> {
+    fn judge(&self, mut finding: Finding) -> Option<Finding> {
         if self.allow.contains(&finding.code) {
-            if finding.severity == Severity::Error {
-                let code = finding.code.as_str();
-                return Err(CliError::usage(
-                    format!(
-                        "{code} is an error, and cannot be allowed: no command would take the set"
-                    ),
-                    "Only warnings can be allowed.",
-                ));
-            }
-            return Ok(None);
+            return None;
         }
         if self.deny_all || self.deny.contains(&finding.code) {
             finding.severity = Severity::Error;
         }
-        Ok(Some(finding))
+        Some(finding)
     }
 }
 
 /// The findings of one or more sets, as one.
 struct Report {
     findings: Vec<Finding>,
+    /// Their paths are as they are shown.
     files: Vec<SourceText>,
     /// The texts of files that hold secrets, as they are on disk.
     unmasked: BTreeMap<usize, String>,
-    /// The directory of the only set, as it was named; files of several sets carry theirs.
-    base: String,
+    /// The directory of each set, what is put before its files' paths, and its first file.
+    sets: Vec<(PathBuf, String, usize)>,
 }
 
 impl Report {
-    fn read(paths: &[PathBuf], levels: &Levels) -> Result<Self, CliError> {
+    fn read(paths: &[PathBuf], levels: &Levels, format: CheckFormat) -> Result<Self, CliError> {
         let mut sets: Vec<(PathBuf, ManifestSet)> = Vec::new();
         for path in paths {
             let set = read_set(path)?;
@@ -140,19 +137,29 @@ impl Report {
             }
         }
         let several = sets.len() > 1;
+        let root = root(format);
         let mut report = Self {
             findings: vec![],
             files: vec![],
             unmasked: BTreeMap::new(),
-            base: String::new(),
+            sets: vec![],
         };
-        for (dir, mut set) in sets {
+        for (named, mut set) in sets {
             let offset = report.files.len();
-            if !several {
-                report.base = dir.display().to_string();
-            }
+            let shown = match root.as_deref().and_then(|r| set.dir.strip_prefix(r).ok()) {
+                Some(below) => below.display().to_string(),
+                None if matches!(format, CheckFormat::Human) => named.display().to_string(),
+                None => set.dir.display().to_string(),
+            };
+            // JSON speaks of files as the set does, where there is only one.
+            let before = if shown.is_empty() || matches!(format, CheckFormat::Json) && !several {
+                String::new()
+            } else {
+                format!("{}/", shown.trim_end_matches('/'))
+            };
+            report.sets.push((set.dir.clone(), before.clone(), offset));
             if set.files.is_empty() {
-                let path = dir.display().to_string();
+                let path = if shown.is_empty() { ".".into() } else { shown };
                 report.files.push(SourceText {
                     path,
                     text: String::new(),
@@ -179,16 +186,24 @@ impl Report {
             for finding in findings {
                 report
                     .findings
-                    .extend(levels.judge(shifted(finding, offset))?);
+                    .extend(levels.judge(shifted(finding, offset)));
             }
-            if several {
+            if !before.is_empty() {
                 for file in &mut set.files {
-                    file.path = dir.join(&file.path).display().to_string();
+                    file.path.insert_str(0, &before);
                 }
             }
             report.files.append(&mut set.files);
         }
         Ok(report)
+    }
+
+    /// Where a file is.
+    fn on_disk(&self, file: usize) -> PathBuf {
+        let set = self.sets.partition_point(|(_, _, first)| *first <= file) - 1;
+        let (dir, before, _) = &self.sets[set];
+        let path = &self.files[file].path;
+        dir.join(path.strip_prefix(before.as_str()).unwrap_or(path))
     }
 
     /// Makes the edits that do not touch each other; how many.
@@ -213,7 +228,7 @@ impl Report {
                 done += 1;
             }
             out.push_str(&text[at..]);
-            let path = &Path::new(&self.base).join(&self.files[file].path);
+            let path = &self.on_disk(file);
             let now = std::fs::read_to_string(path).at("read", path)?;
             if now != *text {
                 return Err(CliError::Machine(format!(
@@ -225,6 +240,23 @@ impl Report {
         }
         Ok(done)
     }
+}
+
+/// What shown paths are relative to: the working directory; for GitHub the repository, where a workflow says which that is.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "GITHUB_WORKSPACE is how a workflow says where its repository is"
+)]
+fn root(format: CheckFormat) -> Option<PathBuf> {
+    let here = std::fs::canonicalize(".").ok()?;
+    if matches!(format, CheckFormat::Github | CheckFormat::Sarif) {
+        let workspace = std::env::var_os("GITHUB_WORKSPACE").map(PathBuf::from);
+        let workspace = workspace.and_then(|w| std::fs::canonicalize(w).ok());
+        if let Some(workspace) = workspace.filter(|w| here.starts_with(w)) {
+            return Some(workspace);
+        }
+    }
+    Some(here)
 }
 
 /// A finding of a set whose files stand behind those of other sets.

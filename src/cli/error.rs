@@ -99,7 +99,8 @@ impl CliError {
             findings, files, ..
         }) = self
         {
-            out::note(&crate::diag::human(findings, files, out::style()));
+            let style = out::style(&std::io::stderr());
+            out::note(&crate::diag::human(findings, files, style));
             return;
         }
         let mut text = format!("visor: {self}");

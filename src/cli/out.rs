@@ -1,7 +1,8 @@
 //! Writing to people and to programs.
 
 use crate::diag::Style;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+use std::os::fd::AsFd;
 
 /// Data, to stdout. A reader that has gone away ends nothing.
 pub(super) fn data(text: &str) {
@@ -17,29 +18,21 @@ pub(super) fn line(text: &str) {
     note(&format!("{text}\n"));
 }
 
-/// Colour only where a person looks, and `NO_COLOR` is not set.
+/// How findings are shown on a stream: colour only where a person looks and `NO_COLOR` is not set, 80 columns where there is no
+/// terminal, the first hundred.
 #[expect(
     clippy::disallowed_methods,
     reason = "NO_COLOR is a convention of the environment"
 )]
-pub(super) fn colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-}
-
-/// The terminal's width, 80 where there is none.
-pub(super) fn width() -> usize {
-    let size = rustix::termios::tcgetwinsize(io::stderr());
-    size.ok()
-        .map(|s| usize::from(s.ws_col))
-        .filter(|w| *w >= 40)
-        .unwrap_or(80)
-}
-
-/// How findings are shown here; the first hundred of them.
-pub(super) fn style() -> Style {
+pub(super) fn style(stream: &(impl IsTerminal + AsFd)) -> Style {
+    let size = rustix::termios::tcgetwinsize(stream);
     Style {
-        colour: colour(),
-        width: width(),
+        colour: stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        width: size
+            .ok()
+            .map(|s| usize::from(s.ws_col))
+            .filter(|w| *w >= 40)
+            .unwrap_or(80),
         most: 100,
     }
 }

@@ -46,6 +46,7 @@ codes! {
     MissingKey = "V0103", "a required key is missing";
     BadValue = "V0104", "a value that is not allowed";
     UnquotedName = "V0105", "a name with dots needs quotes";
+    NoName = "V0106", "an object without a name";
     BadName = "V0201", "a name is not one path segment";
     Duplicate = "V0202", "a name is used twice";
     Dangling = "V0203", "a reference to nothing";
@@ -66,10 +67,20 @@ codes! {
     TooClose = "V0218", "an upgrade before the one before it can be confirmed";
     BatchOrder = "V0219", "a batch that is not in the order of its heights";
     BatchTwice = "V0220", "an upgrade in more than one place of batches";
+    BadPlatform = "V0221", "a platform that does not exist";
+    BadVariableName = "V0222", "an environment variable of another form";
     NoBackup = "V0301", "an upgrade without a backup";
     Unused = "V0302", "an object that nothing names";
     Secret = "V0303", "a secret written as a value";
     NoWayBack = "V0304", "a roll-back that cannot restore the data";
+    OneArgument = "V0305", "several arguments in one text";
+}
+
+impl Code {
+    /// True for rules that warn, unless they are denied.
+    pub fn is_warning(self) -> bool {
+        self.as_str().starts_with("V03")
+    }
 }
 
 impl std::str::FromStr for Code {

@@ -88,6 +88,11 @@ table! {
         "`[upgrade.v2.0.0]` is a table `0` in a table `0` in an upgrade `v2`, which nobody means.",
         "visor = 1\n[upgrade.v2.0.0]\ntrigger = { manual = true }\nartifact = \"geth-v1\"\n",
         "visor = 1\n[upgrade.\"v2.0.0\"]\ntrigger = { manual = true }\nartifact = \"geth-v1\"\n";
+    NoName:
+        "Each object has a name in its header: `[node.NAME]`.",
+        "Without a name nothing can refer to it, and visor could not say which one it means.",
+        "visor = 1\n[hook]\nrun = [\"/bin/true\"]\n",
+        "visor = 1\n[hook.check]\nrun = [\"/bin/true\"]\n";
     BadName:
         "A name is one path segment: 1 to 128 of `A-Z a-z 0-9 . _ + -`, and does not begin with `.` or `-`.",
         "Names become directories; a slash in one would lead out of visor's root.",
@@ -188,6 +193,16 @@ table! {
         "Its failure would hold two batches, and its progress would be counted twice.",
         "visor = 1\n[upgrade.v2]\ntrigger = { height = 100 }\nartifact = \"geth-v1\"\n[batch.q4]\nupgrades = [\"v2\", \"v2\"]\n",
         "visor = 1\n[upgrade.v2]\ntrigger = { height = 100 }\nartifact = \"geth-v1\"\n[batch.q4]\nupgrades = [\"v2\"]\n";
+    BadPlatform:
+        "`platform` is an operating system and an architecture in the words of Go: `linux/amd64`, `linux/arm64`.",
+        "A file for a platform that does not exist is never chosen, and the machine would find none.",
+        "visor = 1\n[artifact.geth-v2]\n[[artifact.geth-v2.file]]\nplatform = \"linux/x86_64\"\nurls = [\"https://releases.example/geth-v2\"]\nsha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\n[upgrade.v2]\ntrigger = { height = 1000 }\nartifact = \"geth-v2\"\n",
+        "visor = 1\n[artifact.geth-v2]\n[[artifact.geth-v2.file]]\nplatform = \"linux/amd64\"\nurls = [\"https://releases.example/geth-v2\"]\nsha256 = \"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\n[upgrade.v2]\ntrigger = { height = 1000 }\nartifact = \"geth-v2\"\n";
+    BadVariableName:
+        "The name of an environment variable has letters, digits and `_`, and no digit first.",
+        "A program could not read a variable of another name, and some shells drop it.",
+        "visor = 1\n[hook.check]\nrun = [\"/bin/true\"]\nenv = { \"GO GC\" = \"50\" }\n",
+        "visor = 1\n[hook.check]\nrun = [\"/bin/true\"]\nenv = { GOGC = \"50\" }\n";
     NoBackup:
         "An upgrade says `backup = \"none\"`.",
         "When the new release has written to the data, the old one starts on data that it may not understand.",
@@ -208,6 +223,11 @@ table! {
         "What those hooks did to the data stays, under the old release.",
         "visor = 1\n[hook.migrate]\nrun = [\"/bin/true\"]\n[upgrade.v2]\ntrigger = { manual = true }\nartifact = \"geth-v1\"\nbackup = \"none\"\nhooks = { pre-upgrade = [\"migrate\"] }\n",
         "visor = 1\n[hook.migrate]\nrun = [\"/bin/true\"]\n[upgrade.v2]\ntrigger = { manual = true }\nartifact = \"geth-v1\"\nhooks = { pre-upgrade = [\"migrate\"] }\n";
+    OneArgument:
+        "An element of `args` or `run` begins with `-` and holds another flag, or is a program's name with blanks.",
+        "No shell splits it: the program gets all of it as one argument, and most refuse it or take it for something else.",
+        "visor = 1\n[hook.check]\nrun = [\"/bin/true\", \"--min 10 --max 20\"]\n",
+        "visor = 1\n[hook.check]\nrun = [\"/bin/true\", \"--min\", \"10\", \"--max\", \"20\"]\n";
 }
 
 /// The page of a code, as the book and `visor explain` show it.

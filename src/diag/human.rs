@@ -13,6 +13,9 @@ const LONG_LINE: usize = 400;
 /// As much of a long line is shown on either side of a place.
 const AROUND: usize = 60;
 
+/// Columns before the text of a help.
+const MARGIN: usize = 14;
+
 /// How findings are shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
@@ -64,7 +67,8 @@ pub fn human(findings: &[Finding], files: &[SourceText], style: Style) -> String
         for snippet in snippets.of(finding) {
             group = group.element(snippet.build(files));
         }
-        group = group.element(Level::HELP.message(&finding.help));
+        let help = wrapped(&finding.help, style.width.saturating_sub(MARGIN));
+        group = group.element(Level::HELP.message(help));
         out.push_str(&renderer.render(&[group]));
         out.push_str("\n\n");
     }
@@ -76,8 +80,17 @@ pub fn human(findings: &[Finding], files: &[SourceText], style: Style) -> String
     out
 }
 
+/// A text in lines of a width. Words are kept whole: they are copied.
+fn wrapped(text: &str, width: usize) -> String {
+    let options = textwrap::Options::new(width)
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::fill(text, options)
+}
+
 /// `3 errors, 1 warning in 2 files`
-fn summary(findings: &[Finding], files: &[SourceText]) -> String {
+pub(super) fn summary(findings: &[Finding], files: &[SourceText]) -> String {
     let n = |severity| findings.iter().filter(|f| f.severity == severity).count();
     let word = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     let (errors, warnings) = (n(Severity::Error), n(Severity::Warning));

@@ -1,5 +1,6 @@
 //! Findings for programs: JSON, SARIF 2.1.0, and GitHub's workflow commands.
 
+use super::human::summary;
 use super::lines::{Lines, Position};
 use super::{Code, Finding, Place, Severity, SourceText};
 use serde::Serialize;
@@ -130,7 +131,7 @@ pub fn json(findings: &[Finding], files: &[SourceText]) -> String {
     serde_json::to_string_pretty(&all).expect("plain data") + "\n"
 }
 
-/// The findings as SARIF 2.1.0. Results are told apart by rule, file, message and their number among equals, so that one that
+/// The findings as SARIF 2.1.0; files' paths are those in the repository, or absolute. Results are told apart by rule, file, message and their number among equals, so that one that
 /// only moves to another line stays the same alert.
 pub fn sarif(findings: &[Finding], files: &[SourceText]) -> String {
     let mut lines = Lines::new(files);
@@ -151,7 +152,7 @@ pub fn sarif(findings: &[Finding], files: &[SourceText]) -> String {
     let mut location = |p: &Place, message: Option<&str>| {
         let (start, end) = lines.span(p);
         let mut out = json!({ "physicalLocation": {
-            "artifactLocation": { "uri": uri(&files[p.file].path), "uriBaseId": "SET" },
+            "artifactLocation": artifact(&files[p.file].path),
             "region": {
                 "startLine": start.line, "startColumn": start.column,
                 "endLine": end.line, "endColumn": end.column,
@@ -195,31 +196,21 @@ pub fn sarif(findings: &[Finding], files: &[SourceText]) -> String {
                 "rules": rules,
             }},
             "columnKind": "unicodeCodePoints",
-            "originalUriBaseIds": { "SET": { "description": { "text": "The directory of the manifest set." } } },
             "results": results,
         }],
     });
     serde_json::to_string_pretty(&log).expect("plain data") + "\n"
 }
 
-/// GitHub's workflow commands, errors first: a step shows ten of each kind. The last line counts all.
-/// `base` is the set's path as seen from the repository.
-pub fn github(findings: &[Finding], files: &[SourceText], base: &str) -> String {
+/// GitHub's workflow commands, errors first: a step shows ten of each kind. The last line counts all. Files' paths are those in the
+/// repository.
+pub fn github(findings: &[Finding], files: &[SourceText]) -> String {
     let mut lines = Lines::new(files);
     let mut order: Vec<&Finding> = findings.iter().collect();
     order.sort_by_key(|f| f.severity);
     let mut out = String::new();
     for f in order {
         let (start, end) = lines.span(&f.place);
-        let path = if base.is_empty() || base == "." {
-            files[f.place.file].path.clone()
-        } else {
-            format!(
-                "{}/{}",
-                base.trim_end_matches('/'),
-                files[f.place.file].path
-            )
-        };
         let columns = if start.line == end.line {
             format!(",col={},endColumn={}", start.column, end.column)
         } else {
@@ -229,22 +220,14 @@ pub fn github(findings: &[Finding], files: &[SourceText], base: &str) -> String 
             out,
             "::{} file={},line={},endLine={}{columns},title={}::{}",
             word(f.severity),
-            property(&path),
+            property(&files[f.place.file].path),
             start.line,
             end.line,
             f.code.as_str(),
             data(&format!("{}\n{}", f.message, f.help)),
         );
     }
-    let (errors, warnings) = (
-        count(findings, Severity::Error),
-        count(findings, Severity::Warning),
-    );
-    let _ = writeln!(
-        out,
-        "{errors} errors, {warnings} warnings in {} files",
-        files.len()
-    );
+    out.push_str(&summary(findings, files));
     out
 }
 
@@ -258,7 +241,16 @@ fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
-/// A path as a relative URI.
+/// A file of the repository, or an absolute one.
+fn artifact(path: &str) -> Value {
+    if path.starts_with('/') {
+        json!({ "uri": format!("file://{}", uri(path)) })
+    } else {
+        json!({ "uri": uri(path), "uriBaseId": "%SRCROOT%" })
+    }
+}
+
+/// A path as a URI.
 fn uri(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {

@@ -1,5 +1,6 @@
 //! One file: parsed, validated, and every good object read into its type.
 
+use super::mend::{given_name, is_shadow};
 use super::parse::{SyntaxError, SyntaxKind, parse};
 use super::spans::{Spans, escape, unescape};
 use super::structure::{is_below, judge};
@@ -29,6 +30,11 @@ impl ObjectKind {
         Self::Batch,
     ];
 
+    /// The kind of a key of the file.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.word() == word)
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Node => "node",
@@ -38,6 +44,27 @@ impl ObjectKind {
             Self::Backup => "backup",
             Self::Batch => "batch",
         }
+    }
+}
+
+/// A set of kinds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    pub const ALL: Self = Self(u8::MAX);
+
+    pub fn insert(&mut self, kind: ObjectKind) {
+        self.0 |= 1 << kind as u8;
+    }
+
+    pub fn contains(self, kind: ObjectKind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -72,8 +99,8 @@ pub struct LoadedFile {
     pub backups: Vec<Object<Backup>>,
     pub batches: Vec<Object<Batch>>,
     pub named: Vec<Named>,
-    /// Some header could not be read, so that a missing name proves nothing.
-    pub names_unknown: bool,
+    /// Kinds of which a header could not be read, so that a missing name proves nothing.
+    pub names_unknown: Kinds,
     /// Texts that were left out, and so may name an object that nothing else names.
     pub mentioned: Vec<String>,
     /// Of the file in its set.
@@ -87,7 +114,7 @@ impl LoadedFile {
     /// A file of which nothing is known.
     pub fn unread(index: usize) -> Self {
         Self {
-            names_unknown: true,
+            names_unknown: Kinds::ALL,
             index,
             ..Self::default()
         }
@@ -130,8 +157,9 @@ impl LoadedFile {
         self.poisoned.iter().any(|p| is_below(p, &object.pointer))
     }
 
-    fn name(&mut self, kind: &str, name: String, place: Option<Place>, broken: bool) {
-        if let Some(kind) = ObjectKind::ALL.into_iter().find(|k| k.word() == kind) {
+    /// Writes a name down; shadows have none.
+    fn name(&mut self, kind: ObjectKind, name: String, place: Option<Place>, broken: bool) {
+        if !is_shadow(&name) {
             self.named.push(Named {
                 kind,
                 name,
@@ -146,9 +174,9 @@ impl LoadedFile {
 pub fn load_file(index: usize, text: &str) -> LoadedFile {
     let mut parsed = parse(text);
     parsed.spans.settle();
-    let judged = judge(index, &mut parsed);
+    let judged = judge(index, text, &mut parsed);
     let mut out = LoadedFile {
-        names_unknown: parsed.names_unknown || judged.names_unknown,
+        names_unknown: parsed.names_unknown.union(judged.names_unknown),
         mentioned: parsed.lost_text,
         index,
         spans: parsed.spans,
@@ -159,9 +187,6 @@ pub fn load_file(index: usize, text: &str) -> LoadedFile {
         .extend(parsed.errors.iter().map(|e| syntax(index, e)));
     out.findings.extend(judged.findings);
     out.mentioned.extend(judged.mentioned);
-    for (kind, name) in judged.meant {
-        out.name(&kind, name, None, false);
-    }
     for kind in ObjectKind::ALL {
         let objects = parsed.value.get_mut(kind.word()).map(Value::take);
         let Some(Value::Object(objects)) = objects else {
@@ -171,23 +196,34 @@ pub fn load_file(index: usize, text: &str) -> LoadedFile {
             let pointer = format!("/{}/{}", kind.word(), escape(&name));
             let place = Place::new(index, out.spans.key(&pointer));
             let at = (name.as_str(), pointer.as_str());
-            let whole = !out.is_poisoned(&pointer)
-                && match kind {
-                    ObjectKind::Node => read(at, value, &mut out.nodes),
-                    ObjectKind::Artifact => read(at, value, &mut out.artifacts),
-                    ObjectKind::Upgrade => read(at, value, &mut out.upgrades),
-                    ObjectKind::Hook => read(at, value, &mut out.hooks),
-                    ObjectKind::Backup => read(at, value, &mut out.backups),
-                    ObjectKind::Batch => read(at, value, &mut out.batches),
-                };
-            out.name(kind.word(), name, Some(place), !whole);
+            let read = match kind {
+                _ if out.is_poisoned(&pointer) => None,
+                ObjectKind::Node => Some(read(at, value, &mut out.nodes)),
+                ObjectKind::Artifact => Some(read(at, value, &mut out.artifacts)),
+                ObjectKind::Upgrade => Some(read(at, value, &mut out.upgrades)),
+                ObjectKind::Hook => Some(read(at, value, &mut out.hooks)),
+                ObjectKind::Backup => Some(read(at, value, &mut out.backups)),
+                ObjectKind::Batch => Some(read(at, value, &mut out.batches)),
+            };
+            if let Some(Err(error)) = &read {
+                // The schema took what the type does not: better said than an object that is silently not there.
+                let message = format!("visor cannot read this {}: {error}", kind.word());
+                let help = "This is a fault of visor's; please report it.";
+                let finding = Finding::error(Code::BadValue, place.clone(), message, help);
+                out.findings.push(finding);
+            }
+            let whole = matches!(read, Some(Ok(())));
+            out.name(kind, name, Some(place), !whole);
         }
     }
     // What stood where `/node/a` was no table is named all the same.
     for pointer in out.poisoned.clone() {
         let mut parts = pointer.split('/').skip(1);
-        if let (Some(kind), Some(name), None) = (parts.next(), parts.next(), parts.next()) {
-            out.name(kind, unescape(name), None, true);
+        let kind = parts.next().and_then(ObjectKind::of_word);
+        match (kind, parts.next(), parts.next()) {
+            (Some(kind), Some(name), None) => out.name(kind, unescape(name), None, true),
+            (Some(kind), None, _) => out.names_unknown.insert(kind),
+            _ => {}
         }
     }
     out
@@ -195,35 +231,30 @@ pub fn load_file(index: usize, text: &str) -> LoadedFile {
 
 fn syntax(file: usize, error: &SyntaxError) -> Finding {
     let place = Place::new(file, error.span.clone());
-    let message = error.message.clone();
-    let (code, help) = match error.kind {
-        SyntaxKind::NotToml => (
-            Code::Syntax,
-            "Correct the TOML here; nothing else is said about this statement.",
-        ),
-        SyntaxKind::TableTwice => (Code::Duplicate, "Rename one of them, or take one out."),
-        SyntaxKind::KeyTwice => (Code::Duplicate, "Keep one of them."),
+    let code = match error.kind {
+        SyntaxKind::NotToml => Code::Syntax,
+        SyntaxKind::TableTwice | SyntaxKind::KeyTwice => Code::Duplicate,
+        SyntaxKind::NoName => Code::NoName,
     };
-    let mut finding = Finding::error(code, place, message, help);
+    let mut finding = Finding::error(code, place, &error.message, &error.help);
     if let Some(first) = &error.first {
         finding = finding.with(Place::new(file, first.clone()), "first given here");
+    }
+    if let Some((span, text)) = &error.fix {
+        finding = finding.fixed_by(Place::new(file, span.clone()), text);
     }
     finding
 }
 
-/// False when the object cannot be read, because of something that was said already.
 fn read<T: DeserializeOwned>(
     (name, pointer): (&str, &str),
     value: Value,
     into: &mut Vec<Object<T>>,
-) -> bool {
-    let Ok(value) = T::deserialize(value) else {
-        return false;
-    };
+) -> serde_json::Result<()> {
     into.push(Object {
-        name: name.to_owned(),
+        name: given_name(name).to_owned(),
         pointer: pointer.to_owned(),
-        value,
+        value: T::deserialize(value)?,
     });
-    true
+    Ok(())
 }

@@ -3,17 +3,20 @@
 //! ```text
 //!  text ─▶ parse ── no TOML? ─▶ recover, statement by statement
 //!            ├─▶ spans by JSON pointer
-//!            └─▶ JSON value ─▶ structure: the schema, one pass ─▶ findings, one a mistake
+//!            └─▶ JSON value ─▶ mend: what stands in the wrong place is moved
+//!                                └─▶ structure: the schema, one pass ─▶ findings, one a mistake
 //!                                └─▶ broken values stood in for, their pointers poisoned ─▶ serde
 //! ```
 //!
 //! The types are plain: no spans inside, unknown fields denied. Pure: the texts are given.
 
+mod advice;
 mod artifact;
 mod backup;
 mod batch;
 mod hook;
 mod load;
+mod mend;
 mod node;
 mod parse;
 mod recover;
@@ -28,7 +31,7 @@ pub use artifact::{Artifact, ArtifactFile};
 pub use backup::{Backup, BackupKeep};
 pub use batch::Batch;
 pub use hook::{Hook, Retry};
-pub use load::{LoadedFile, Named, Object, ObjectKind, load_file};
+pub use load::{Kinds, LoadedFile, Named, Object, ObjectKind, load_file};
 pub use node::{Chain, ChainKind, Data, Node, Restart, Stop};
 pub use parse::{Parsed, parse};
 pub use schema::{File, schema_text};

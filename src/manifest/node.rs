@@ -95,10 +95,10 @@ pub struct Chain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChainKind {
-    /// No chain is asked: there are no heights.
+    /// `"none"`: no chain is asked, there are no heights.
     #[default]
     None,
-    /// Ethereum's JSON-RPC.
+    /// `"evm"`: Ethereum's JSON-RPC.
     Evm,
 }
 

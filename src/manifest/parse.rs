@@ -1,6 +1,7 @@
 //! TOML with places. A file that is no TOML is read again statement by statement (`recover`), so that a mistake hides nothing
 //! but its own statement.
 
+use super::load::Kinds;
 use super::recover::recover;
 use super::spans::{Spans, escape};
 use crate::diag::{fnv1a, fnv1a_on};
@@ -18,6 +19,8 @@ pub enum SyntaxKind {
     TableTwice,
     /// A key that was given before.
     KeyTwice,
+    /// A header that names a kind and no object.
+    NoName,
 }
 
 /// A syntax error with its place.
@@ -26,8 +29,12 @@ pub struct SyntaxError {
     pub kind: SyntaxKind,
     pub span: Range<usize>,
     pub message: String,
+    /// What to do.
+    pub help: String,
     /// Where the same name was given before.
     pub first: Option<Range<usize>>,
+    /// The one edit that is certainly right.
+    pub fix: Option<(Range<usize>, String)>,
 }
 
 /// A file as far as it could be read.
@@ -42,8 +49,8 @@ pub struct Parsed {
     pub holes: Vec<String>,
     /// The texts that were left out: what they name counts as named.
     pub lost_text: Vec<String>,
-    /// A header itself was not readable: names may be missing.
-    pub names_unknown: bool,
+    /// Kinds of which a header itself was not readable: names may be missing.
+    pub names_unknown: Kinds,
 }
 
 impl Parsed {
@@ -55,7 +62,7 @@ impl Parsed {
             lost: vec![],
             holes: vec![],
             lost_text: vec![],
-            names_unknown: false,
+            names_unknown: Kinds::default(),
         }
     }
 }
@@ -142,22 +149,26 @@ impl<'a> Walk<'a> {
                 // The tree's parser leaves integers unchecked.
                 Err(_) => {
                     let shown: String = int.as_str().chars().take(40).collect();
+                    let (message, help) = if shown.is_empty() {
+                        ("this number has no digits".into(), "Write its digits.")
+                    } else {
+                        let message = format!("`{shown}` is not a whole number of 64 bits");
+                        (message, "Write a smaller number.")
+                    };
                     let error = SyntaxError {
                         kind: SyntaxKind::NotToml,
                         span: self.span(value.span()),
-                        message: format!("`{shown}` is not a whole number of 64 bits"),
+                        message,
+                        help: help.into(),
                         first: None,
+                        fix: None,
                     };
                     self.parsed.errors.push(error);
                     self.parsed.lost.push(self.pointer.clone());
                     Value::Null
                 }
             },
-            DeValue::Float(float) => float
-                .as_str()
-                .replace('_', "")
-                .parse::<f64>()
-                .map_or(Value::Null, Value::from),
+            DeValue::Float(float) => json!({ super::words::FLOAT: float.as_str() }),
             DeValue::Array(items) => {
                 let mut out = Vec::with_capacity(items.len());
                 for (i, item) in items.iter().enumerate() {
@@ -187,7 +198,7 @@ mod tests {
         assert_eq!(parsed.value["hook"]["c"]["once"], true);
         assert_eq!(parsed.lost, ["/node/a/binary", "/hook/c/run"]);
         assert_eq!(&text[parsed.spans.value("/node/b/binary")], "\"y\"");
-        assert!(!parsed.names_unknown);
+        assert_eq!(parsed.names_unknown, Kinds::default());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! once; its key, where that can be guessed, is *lost*: nothing more is said about it. A header that is not closed still says
 //! its name.
 
+use super::advice::syntax_error;
+use super::load::{Kinds, ObjectKind};
 use super::parse::{Parsed, SyntaxError, SyntaxKind, Walk};
 use super::spans::escape;
 use serde_json::{Map, Value};
@@ -39,8 +41,8 @@ pub(super) fn recover(text: &str, whole: &toml::de::Error) -> Parsed {
         let span = whole.span().unwrap_or(0..0);
         parsed
             .errors
-            .push(not_toml(span, whole.message().to_owned()));
-        parsed.names_unknown = true;
+            .push(syntax_error(text, span, whole.message()));
+        parsed.names_unknown = Kinds::ALL;
     }
     parsed.errors.sort_by_key(|e| (e.span.start, e.span.end));
     parsed
@@ -77,7 +79,7 @@ impl Reader<'_> {
             self.header(start, &line);
             return line.end;
         }
-        let end = self.extent(start);
+        let (end, is_closed) = self.extent(start);
         match DeTable::parse(&self.text[start..end]) {
             Ok(table) => {
                 self.assign(table.get_ref(), start);
@@ -88,10 +90,13 @@ impl Reader<'_> {
                 let first_line = start..trimmed_end(self.text, &line);
                 let mut place = start + span.start..start + span.end;
                 // A string or list that is never closed: what matters is where it was opened.
-                if place.start >= line.end {
+                if place.start >= trimmed_end(self.text, &(start..end)) {
                     place = value_part(self.text, &first_line);
                 }
                 self.broken(place, error.message(), Some(first_line));
+                if is_closed {
+                    return end;
+                }
                 // What is left of it are lines that begin no statement.
                 let mut next = line.end;
                 while next < self.text.len()
@@ -105,7 +110,8 @@ impl Reader<'_> {
     }
 
     fn broken(&mut self, span: Range<usize>, message: &str, statement: Option<Range<usize>>) {
-        self.parsed.errors.push(not_toml(span, message.to_owned()));
+        let error = syntax_error(self.text, span, message);
+        self.parsed.errors.push(error);
         let Some(statement) = statement else { return };
         let text = &self.text[statement];
         self.parsed
@@ -116,7 +122,7 @@ impl Reader<'_> {
             Some(path) => {
                 let pointer = path
                     .iter()
-                    .fold(table.clone(), |p, key| format!("{p}/{}", escape(key)));
+                    .fold(table.clone(), |p, (key, _)| format!("{p}/{}", escape(key)));
                 // The slot is made, and stays empty.
                 if slot(&mut self.parsed.value, &pointer).is_some_and(|v| v.is_null()) {
                     self.parsed.lost.push(pointer);
@@ -126,8 +132,9 @@ impl Reader<'_> {
         }
     }
 
-    /// Where the statement that begins here ends: where its brackets and strings are closed, or with its first line.
-    fn extent(&mut self, start: usize) -> usize {
+    /// Where the statement that begins here ends: where its brackets and strings are closed, or with its first line. Second, whether
+    /// they are.
+    fn extent(&mut self, start: usize) -> (usize, bool) {
         let line_end = line_at(self.text, start).end;
         let mut lexer = Lexer::default();
         let mut end = line_end;
@@ -135,47 +142,74 @@ impl Reader<'_> {
         while lexer.is_open() && end < self.text.len() {
             let next = line_at(self.text, end);
             if self.budget < next.len() {
-                return line_end;
+                return (line_end, false);
             }
             self.budget -= next.len();
             lexer.feed(&self.text[next.clone()]);
             end = next.end;
         }
-        if lexer.is_open() { line_end } else { end }
+        if lexer.is_open() {
+            (line_end, false)
+        } else {
+            (end, true)
+        }
     }
 
     fn header(&mut self, start: usize, line: &Range<usize>) {
         let whole = start..trimmed_end(self.text, line);
         let text = &self.text[whole.clone()];
-        let (path, is_list) = match DeTable::parse(text) {
-            Ok(_) => (header_path(text), text.starts_with("[[")),
-            Err(error) => {
-                let span = error.span().unwrap_or(0..0);
-                let place = start + span.start..start + span.end;
-                let bare = text.trim_start_matches('[');
-                let name = bare.split([']', '#']).next().unwrap_or_default().trim();
-                self.parsed
-                    .errors
-                    .push(not_toml(place, error.message().to_owned()));
-                (header_path(&format!("[{name}]")), text.starts_with("[["))
-            }
+        let mut path = header_path(text);
+        if let Err(error) = DeTable::parse(text) {
+            let span = error.span().unwrap_or(0..0);
+            let place = start + span.start..start + span.end;
+            self.parsed
+                .errors
+                .push(syntax_error(self.text, place, error.message()));
+            // One that is not closed still says its name.
+            let bare = text.trim_start_matches('[');
+            let name = bare.split([']', '#']).next().unwrap_or_default().trim();
+            let shift = name.as_ptr() as usize - text.as_ptr() as usize;
+            path = header_path(&format!("[{name}]")).map(|mut path| {
+                for (_, span) in &mut path {
+                    *span = (span.start + shift).saturating_sub(1)
+                        ..(span.end + shift).saturating_sub(1);
+                }
+                path
+            });
+        }
+        let Some(mut path) = path else {
+            self.table = None;
+            self.parsed.names_unknown = Kinds::ALL;
+            return;
         };
-        self.table = path.and_then(|path| self.open(&path, is_list, &whole));
-        self.parsed.names_unknown |= self.table.is_none();
+        for (_, span) in &mut path {
+            *span = span.start + start..span.end + start;
+        }
+        self.table = self.open(&path, text.starts_with("[["), &whole);
+        if let (None, [(kind, _)]) = (&self.table, path.as_slice())
+            && let Some(kind) = ObjectKind::of_word(kind)
+        {
+            self.parsed.names_unknown.insert(kind);
+        }
     }
 
     /// Opens a table, or appends to a list of tables; its pointer.
-    fn open(&mut self, path: &[String], is_list: bool, place: &Range<usize>) -> Option<String> {
-        let (last, above) = path.split_last()?;
+    fn open(
+        &mut self,
+        path: &[(String, Range<usize>)],
+        is_list: bool,
+        place: &Range<usize>,
+    ) -> Option<String> {
+        let ((last, key), above) = path.split_last()?;
         let mut pointer = String::new();
-        for key in above {
-            pointer = format!("{pointer}/{}", escape(key));
+        for (part, span) in above {
+            pointer = format!("{pointer}/{}", escape(part));
             let found = slot(&mut self.parsed.value, &pointer)?;
             if found.is_null() {
                 *found = Value::Object(Map::new());
                 self.parsed
                     .spans
-                    .insert(&pointer, place.clone(), place.clone());
+                    .insert(&pointer, span.clone(), place.clone());
             }
             if let Value::Array(items) = found {
                 pointer = format!("{pointer}/{}", items.len().checked_sub(1)?);
@@ -189,7 +223,7 @@ impl Reader<'_> {
                 *found = Value::Array(vec![Value::Object(Map::new())]);
                 self.parsed
                     .spans
-                    .insert(&pointer, place.clone(), place.clone());
+                    .insert(&pointer, key.clone(), place.clone());
                 pointer.push_str("/0");
             }
             (Value::Array(items), true) => {
@@ -198,25 +232,42 @@ impl Reader<'_> {
             }
             (found @ Value::Null, false) => *found = Value::Object(Map::new()),
             (Value::Object(_), false) if first.is_none() => {}
+            (Value::Object(_), true) if path.len() == 1 && ObjectKind::of_word(last).is_some() => {
+                self.parsed.errors.push(SyntaxError {
+                    kind: SyntaxKind::NoName,
+                    span: place.clone(),
+                    message: format!("`[[{last}]]` gives no name"),
+                    help: format!("Write [{last}.NAME], once for each."),
+                    first: None,
+                    fix: None,
+                });
+                pointer = format!("{pointer}/\0r{}", self.parsed.errors.len());
+                *slot(&mut self.parsed.value, &pointer)? = Value::Object(Map::new());
+            }
             _ => {
                 self.parsed.errors.push(SyntaxError {
                     kind: SyntaxKind::TableTwice,
                     span: place.clone(),
                     message: "this table is opened twice in the file".into(),
+                    help: "Rename one of them, or take one out.".into(),
                     first,
+                    fix: None,
                 });
-                // What stands below it is looked at for its syntax only.
-                return None;
+                let is_object = path.len() == 2 && ObjectKind::of_word(&path[0].0).is_some();
+                if !is_object || is_list {
+                    // What stands below it is looked at for its syntax only.
+                    return None;
+                }
+                // The other one has the name; this one is looked at all the same.
+                pointer = format!("{pointer}\0r{}", self.parsed.errors.len());
+                *slot(&mut self.parsed.value, &pointer)? = Value::Object(Map::new());
             }
         }
         self.opened.insert(pointer.clone(), place.clone());
-        let key = place.start + self.text[place.clone()].rfind(last.as_str()).unwrap_or(0);
-        let key = if is_list {
-            place.clone()
-        } else {
-            key..(key + last.len()).min(place.end)
-        };
-        self.parsed.spans.insert(&pointer, key, place.clone());
+        let key = if is_list { place } else { key };
+        self.parsed
+            .spans
+            .insert(&pointer, key.clone(), place.clone());
         Some(pointer)
     }
 
@@ -254,7 +305,9 @@ impl Reader<'_> {
                 kind: SyntaxKind::KeyTwice,
                 span: place,
                 message: format!("`{}` is given twice in one table", key.get_ref()),
+                help: "Keep one of them.".into(),
                 first,
+                fix: None,
             });
             return;
         }
@@ -271,8 +324,8 @@ impl Reader<'_> {
         let message = format!(
             "the file has more than {MOST_ERRORS} such mistakes; from here on it was not looked at"
         );
-        self.parsed.errors.push(not_toml(at..at, message));
-        self.parsed.names_unknown = true;
+        self.parsed.errors.push(syntax_error("", at..at, &message));
+        self.parsed.names_unknown = Kinds::ALL;
         self.parsed.lost_text.push(self.text[at..].to_owned());
     }
 }
@@ -299,15 +352,6 @@ fn slot<'v>(root: &'v mut Value, pointer: &str) -> Option<&'v mut Value> {
     Some(at)
 }
 
-fn not_toml(span: Range<usize>, message: String) -> SyntaxError {
-    SyntaxError {
-        kind: SyntaxKind::NotToml,
-        span,
-        message,
-        first: None,
-    }
-}
-
 /// The line that holds a byte, with its end.
 fn line_at(text: &str, at: usize) -> Range<usize> {
     let end = text[at..].find('\n').map_or(text.len(), |n| at + n + 1);
@@ -325,23 +369,27 @@ fn value_part(text: &str, line: &Range<usize>) -> Range<usize> {
     line.end - value.trim_start().len()..line.end
 }
 
-/// The path of a header that is TOML by itself.
-fn header_path(header: &str) -> Option<Vec<String>> {
+/// The path of a header that is TOML by itself, with the places of its parts.
+fn header_path(header: &str) -> Option<Vec<(String, Range<usize>)>> {
     let table = DeTable::parse(header).ok()?;
     let mut path = Vec::new();
     let mut at = table.get_ref();
     while let Some((key, value)) = at.iter().next() {
-        path.push(key.get_ref().to_string());
-        match value.get_ref() {
-            DeValue::Table(inner) => at = inner,
+        path.push((key.get_ref().to_string(), key.span()));
+        at = match value.get_ref() {
+            DeValue::Table(inner) => inner,
+            DeValue::Array(items) => match items.iter().next().map(Spanned::get_ref) {
+                Some(DeValue::Table(inner)) => inner,
+                _ => break,
+            },
             _ => break,
-        }
+        };
     }
     (!path.is_empty() && path.len() < 64).then_some(path)
 }
 
 /// The key of a statement that cannot be read: what stands before `=`, or its first word.
-fn guessed_key(statement: &str) -> Option<Vec<String>> {
+fn guessed_key(statement: &str) -> Option<Vec<(String, Range<usize>)>> {
     let before = statement.split('=').next().unwrap_or_default().trim();
     let word = statement
         .split(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c)))

@@ -6,7 +6,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 /// The digest of the examples: that of an empty file.
@@ -55,8 +55,10 @@ pub struct File {
 }
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    // Draft 7 is what every editor and checker reads; nothing newer is used.
-    let settings = SchemaSettings::draft07();
+    // Draft 7 is what every editor and checker reads; nothing newer is used. Editors show the text of a referenced type in the place of
+    // the property's own, so there are no references.
+    let mut settings = SchemaSettings::draft07();
+    settings.inline_subschemas = true;
     let schema = settings.into_generator().into_root_schema_for::<File>();
     let mut value = schema.to_value();
     tidy(&mut value);
@@ -120,42 +122,57 @@ pub(super) fn flaws(value: &Value) -> Vec<Flaw> {
         };
         out.push(Flaw { pointer, kind });
     }
+    // A value of another type is none of the choices either, which need not be said.
+    let types: BTreeSet<String> = out
+        .iter()
+        .filter(|f| matches!(f.kind, FlawKind::Type(_)))
+        .map(|f| f.pointer.clone())
+        .collect();
+    out.retain(|f| matches!(f.kind, FlawKind::Type(_)) || !types.contains(&f.pointer));
     out
+}
+
+/// The keys that a table may have.
+pub(super) fn properties(pointer: &str) -> BTreeSet<String> {
+    // Of a kind, those of its objects.
+    let of = |p: &str| schema_at(p)?.get("properties")?.as_object();
+    let found = of(pointer).or_else(|| of(&format!("{pointer}/x")));
+    found
+        .map(|p| p.keys().cloned().collect())
+        .unwrap_or_default()
+}
+
+/// The first example of a value.
+pub(super) fn example_at(pointer: &str) -> Option<&'static Value> {
+    schema_at(pointer)?.get("examples")?.get(0)
 }
 
 /// A value that the schema allows: the example, or the least one of its type. It stands in for a value that is broken.
 pub(super) fn placeholder(schema: &Value) -> Value {
-    let resolved = resolve_in(schema);
-    let example = [schema, resolved]
-        .into_iter()
-        .find_map(|s| s.get("examples")?.get(0));
-    if let Some(example) = example {
+    if let Some(example) = schema.get("examples").and_then(|e| e.get(0)) {
         return example.clone();
     }
-    if let Some(first) = texts(resolved.get("enum").unwrap_or(&Value::Null)).first() {
+    if let Some(first) = texts(schema.get("enum").unwrap_or(&Value::Null)).first() {
         return first.as_str().into();
     }
-    if let Some(first) = const_choices(resolved).first() {
+    if let Some(first) = const_choices(schema).first() {
         return first.as_str().into();
     }
-    match resolved.get("type").and_then(Value::as_str) {
+    match schema.get("type").and_then(Value::as_str) {
         Some("object") => {
-            let required = texts(resolved.get("required").unwrap_or(&Value::Null));
+            let required = texts(schema.get("required").unwrap_or(&Value::Null));
             let of = |key: &String| {
-                let schema = resolved.get("properties").and_then(|p| p.get(key));
+                let schema = schema.get("properties").and_then(|p| p.get(key));
                 (key.clone(), schema.map_or(Value::Null, placeholder))
             };
             Value::Object(required.iter().map(of).collect())
         }
         Some("array") => {
-            let least = resolved
-                .get("minItems")
-                .and_then(Value::as_u64)
-                .unwrap_or(0);
-            let item = resolved.get("items").map_or(Value::Null, placeholder);
+            let least = schema.get("minItems").and_then(Value::as_u64).unwrap_or(0);
+            let item = schema.get("items").map_or(Value::Null, placeholder);
             Value::Array((0..least).map(|_| item.clone()).collect())
         }
-        Some("integer" | "number") => resolved.get("minimum").cloned().unwrap_or(1.into()),
+        Some("integer" | "number") => schema.get("minimum").cloned().unwrap_or(1.into()),
         Some("boolean") => false.into(),
         _ => "x".into(),
     }
@@ -191,7 +208,15 @@ fn tidy(schema: &mut Value) {
                     .is_some_and(|f| f.starts_with("uint") || f.starts_with("int"))
             };
             if object.get("format").is_some_and(is_number) {
+                let is_32 = object.get("format") == Some(&"uint32".into());
+                if is_32 && !object.contains_key("maximum") {
+                    object.insert("maximum".into(), u32::MAX.into());
+                }
                 object.remove("format");
+            }
+            // Editors take what has no type for a table.
+            if object.contains_key("oneOf") && !object.contains_key("type") {
+                object.insert("type".into(), "string".into());
             }
             if let Some(Value::Array(types)) = object.get_mut("type") {
                 types.retain(|t| t != "null");
@@ -221,11 +246,10 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-/// The schema of the value at a pointer, references followed.
+/// The schema of the value at a pointer.
 pub(super) fn schema_at(pointer: &str) -> Option<&'static Value> {
     let mut at: &'static Value = &SCHEMA;
     for part in pointer.split('/').skip(1) {
-        at = resolve(at)?;
         at = match at.get("properties").and_then(|p| p.get(part)) {
             Some(found) => found,
             None => at
@@ -234,26 +258,5 @@ pub(super) fn schema_at(pointer: &str) -> Option<&'static Value> {
                 .or_else(|| at.get("items"))?,
         };
     }
-    resolve(at)
-}
-
-fn resolve_in(schema: &Value) -> &Value {
-    let reference = schema
-        .get("$ref")
-        .or_else(|| schema.pointer("/allOf/0/$ref"));
-    let found = reference
-        .and_then(Value::as_str)
-        .and_then(|r| SCHEMA.pointer(r.strip_prefix('#')?));
-    found.unwrap_or(schema)
-}
-
-fn resolve(schema: &'static Value) -> Option<&'static Value> {
-    // Draft 7 allows no neighbours beside a reference, so one with a description is wrapped.
-    let reference = schema
-        .get("$ref")
-        .or_else(|| schema.pointer("/allOf/0/$ref"));
-    match reference.and_then(Value::as_str) {
-        Some(reference) => SCHEMA.pointer(reference.strip_prefix('#')?),
-        None => Some(schema),
-    }
+    Some(at)
 }

@@ -1,6 +1,7 @@
 //! Where the values of a file stand, by JSON pointer.
 
 use crate::diag::fnv1a;
+use serde_json::Value;
 use std::ops::Range;
 
 /// Where a value stands, and its key if it has one. Manifests are limited to a few MiB, far below four GiB.
@@ -50,6 +51,35 @@ impl Spans {
         self.entries.sort_by_key(|e| e.hash);
         self.entries.dedup_by_key(|e| e.hash);
         self.is_sorted = true;
+    }
+
+    /// Gives a value, and all that is below it, another pointer as well.
+    pub(super) fn rename(&mut self, value: &Value, from: &str, to: &str) {
+        let mut below = vec![(value, from.to_owned(), to.to_owned())];
+        let mut more = Vec::new();
+        while let Some((value, from, to)) = below.pop() {
+            let wanted = fnv1a(&from);
+            if let Some(found) = self.entries.iter().rfind(|e| e.hash == wanted) {
+                more.push(Entry {
+                    hash: fnv1a(&to),
+                    ..*found
+                });
+            }
+            let mut step = |part: &str, value| {
+                let part = escape(part);
+                below.push((value, format!("{from}/{part}"), format!("{to}/{part}")));
+            };
+            match value {
+                Value::Object(map) => map.iter().for_each(|(k, v)| step(k, v)),
+                Value::Array(items) => {
+                    let items = items.iter().enumerate();
+                    items.for_each(|(i, v)| step(&i.to_string(), v));
+                }
+                _ => {}
+            }
+        }
+        self.entries.extend(more);
+        self.settle();
     }
 
     fn nearest(&self, pointer: &str) -> Option<Entry> {

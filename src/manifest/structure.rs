@@ -3,14 +3,17 @@
 //! A broken value is replaced by a placeholder and its pointer becomes *poisoned*: no rule may speak of it, all rules may
 //! speak of what stands beside it.
 
+use super::load::Kinds;
+use super::mend::{given_name, mend};
 use super::parse::Parsed;
-use super::schema::{Flaw, FlawKind, flaws, placeholder, schema_at};
+use super::schema::{Flaw, FlawKind, example_at, flaws, placeholder, properties, schema_at};
 use super::spans::{Spans, escape, unescape};
-use super::words::{closest, json_type, list, type_word};
+use super::words::{FLOAT, closest, json_type, list, type_word};
 use crate::diag::{Code, Finding, Fix, Place};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use toml::de::DeTable;
 
 /// What is known of a file after its structure was judged.
 pub(super) struct Judged {
@@ -19,38 +22,42 @@ pub(super) struct Judged {
     pub(super) poisoned: Vec<String>,
     /// Texts that stood where nothing is read: what they name counts as named.
     pub(super) mentioned: Vec<String>,
-    /// Kinds and names of objects whose names were cut at a dot.
-    pub(super) meant: Vec<(String, String)>,
-    /// A table of objects was no table: names may be missing.
-    pub(super) names_unknown: bool,
+    /// Kinds whose table of objects was no table: names may be missing.
+    pub(super) names_unknown: Kinds,
 }
 
 /// Judges a file, and repairs its value.
-pub(super) fn judge(file: usize, parsed: &mut Parsed) -> Judged {
+pub(super) fn judge(file: usize, text: &str, parsed: &mut Parsed) -> Judged {
+    let is_other_format = |f: &Flaw| {
+        f.pointer == "/visor" && matches!(f.kind, FlawKind::Minimum(_) | FlawKind::Maximum(_))
+    };
+    let mut found = flaws(&parsed.value);
+    let mut findings = vec![];
+    if !found.is_empty() && !found.iter().any(is_other_format) {
+        findings = mend(file, text, parsed);
+        found = flaws(&parsed.value);
+    }
     let mut judge = Judge {
         file,
+        text,
+        misplaced_version: None,
         spans: &parsed.spans,
         lost: &parsed.lost,
         out: Judged {
-            findings: vec![],
+            findings,
             poisoned: parsed.lost.clone(),
             mentioned: vec![],
-            meant: vec![],
-            names_unknown: false,
+            names_unknown: Kinds::default(),
         },
     };
-    let found = flaws(&parsed.value);
     if found.is_empty() {
         return judge.out;
     }
-    let is_other_format = |f: &&Flaw| {
-        f.pointer == "/visor" && matches!(f.kind, FlawKind::Minimum(_) | FlawKind::Maximum(_))
-    };
-    if let Some(flaw) = found.iter().find(is_other_format) {
+    if let Some(flaw) = found.iter().find(|f| is_other_format(f)) {
         // What the rest of the file means is not known here.
         let value = parsed.value.pointer(&flaw.pointer).unwrap_or(&Value::Null);
         judge.wrong(&flaw.pointer, &flaw.kind, value);
-        judge.out.names_unknown = true;
+        judge.out.names_unknown = Kinds::ALL;
         parsed.value = Value::Null;
         return judge.out;
     }
@@ -74,12 +81,19 @@ pub(super) fn judge(file: usize, parsed: &mut Parsed) -> Judged {
         replace(&mut parsed.value, &pointer, stand_in);
         // `/node` or `/node/a` cannot be stood in for.
         if pointer.matches('/').count() < 3 && !pointer.is_empty() {
-            judge.out.names_unknown |= pointer.matches('/').count() == 1;
             replace(&mut parsed.value, &pointer, None);
         }
         judge.out.poisoned.push(pointer);
     }
+    let says_version = parsed.value.get("visor").is_some();
     for (pointer, key) in unknown {
+        if key == "visor" && !says_version && judge.misplaced_version.is_none() {
+            let here = format!("{pointer}/visor");
+            judge.misplaced_version =
+                Some(judge.spans.key(&here).start..judge.spans.value(&here).end);
+            replace(&mut parsed.value, &here, None);
+            continue;
+        }
         let here = format!("{pointer}/{}", escape(&key));
         let wanted = missing.entry(pointer.clone()).or_default();
         judge.unknown(&parsed.value, &pointer, &here, &key, wanted);
@@ -103,6 +117,9 @@ pub(super) fn judge(file: usize, parsed: &mut Parsed) -> Judged {
 
 struct Judge<'a> {
     file: usize,
+    text: &'a str,
+    /// Where `visor = …` stands below a header.
+    misplaced_version: Option<Range<usize>>,
     spans: &'a Spans,
     lost: &'a [String],
     out: Judged,
@@ -139,22 +156,7 @@ impl Judge<'_> {
                 format!("manifest format {shown} is not known"),
                 "This visor reads `visor = 1`; a newer one may read more.".into(),
             ),
-            FlawKind::Type(want) => {
-                let (want_word, is) = (type_word(want), type_word(json_type(value)));
-                let example = schema_at(pointer)
-                    .and_then(|s| s.get("examples")?.get(0))
-                    .map(|e| format!(", such as {}", as_toml(e)))
-                    .unwrap_or_default();
-                self.push(
-                    Code::WrongType,
-                    span.clone(),
-                    format!("`{name}` wants {want_word}; this is {is}"),
-                    format!("Write {want_word}{example}."),
-                );
-                if let Some(text) = unquoted(want, value) {
-                    self.fix(span, text);
-                }
-            }
+            FlawKind::Type(want) => self.wrong_type(pointer, want, value),
             FlawKind::Choice(choices) => {
                 let guess = value
                     .as_str()
@@ -202,18 +204,54 @@ impl Judge<'_> {
         }
     }
 
+    fn wrong_type(&mut self, pointer: &str, want: &str, value: &Value) {
+        let span = self.spans.value(pointer);
+        let name = called(pointer);
+        let (want_word, is) = (type_word(want), type_word(json_type(value)));
+        let example = example_at(pointer).filter(|_| want != "boolean");
+        let example = example
+            .map(|e| format!(", such as `{}`", as_toml(e)))
+            .unwrap_or_default();
+        let mut help = format!("Write {want_word}{example}.");
+        // In a table of the user's own keys.
+        let above = pointer.rsplit_once('/').and_then(|(p, _)| schema_at(p));
+        let is_free = above.is_some_and(|s| s["additionalProperties"].is_object());
+        if is_free && json_type(value) == "object" {
+            help = "A key with dots needs quotes, or it is read as several tables.".into();
+        }
+        let message = format!("`{name}` wants {want_word}; this is {is}");
+        self.push(Code::WrongType, span.clone(), message, help);
+        let item = schema_at(&format!("{pointer}/0"));
+        let item_type = item.and_then(|s| s.get("type")?.as_str());
+        let source = self.text.get(span.clone()).unwrap_or_default();
+        let right = match (want, value) {
+            ("string", Value::Number(_) | Value::Bool(_)) => Some(format!("\"{source}\"")),
+            ("array", Value::String(text)) if item_type == Some("string") => {
+                (!text.contains(char::is_whitespace)).then(|| format!("[{source}]"))
+            }
+            ("integer", Value::Object(float)) => float
+                .get(FLOAT)
+                .and_then(|f| f.as_str()?.replace('_', "").parse::<f64>().ok())
+                .filter(|f| f.fract() == 0.0 && f.abs() < 1e15)
+                .map(|f| format!("{f:.0}")),
+            _ => unquoted(want, value),
+        };
+        if let Some(text) = right {
+            self.fix(span, text);
+        }
+    }
+
     fn missing(&mut self, pointer: &str, key: &str) {
         if pointer.is_empty() && key == "visor" {
-            self.push(
-                Code::Version,
-                0..0,
-                "the file does not say which manifest format it has".into(),
-                "Write `visor = 1` at the top of the file.".into(),
-            );
-            self.fix(0..0, "visor = 1\n".into());
+            self.no_version();
             return;
         }
         let path: Vec<String> = pointer.split('/').skip(1).map(unescape).collect();
+        let path: Vec<&str> = path
+            .iter()
+            .map(|part| given_name(part))
+            .filter(|part| !part.is_empty())
+            .collect();
         let example = schema_at(&format!("{pointer}/{key}"))
             .map(|s| format!(", for example `{key} = {}`", as_toml(&placeholder(s))))
             .unwrap_or_default();
@@ -223,6 +261,45 @@ impl Judge<'_> {
             format!("`{}` has no `{key}`, which is required", path.join(".")),
             format!("Add `{key}`{example}."),
         );
+    }
+
+    fn no_version(&mut self) {
+        // Comments at the top are about the file: a licence, or the schema for editors.
+        let is_comment = |line: &&str| line.starts_with('#');
+        let lines = self.text.split_inclusive('\n');
+        let at: usize = lines.take_while(is_comment).map(str::len).sum();
+        let end = if self.text.contains("\r\n") {
+            "\r\n"
+        } else {
+            "\n"
+        };
+        let begins_line = at == 0 || self.text[..at].ends_with('\n');
+        let text = format!("{}visor = 1{end}", if begins_line { "" } else { end });
+        if let Some(span) = self.misplaced_version.clone() {
+            self.push(
+                Code::Version,
+                span.clone(),
+                "`visor` stands below a header, so it belongs to that table".into(),
+                "Move it to the top of the file, above the first header.".into(),
+            );
+            let line_end = self.text[span.end..]
+                .find('\n')
+                .map_or(self.text.len(), |n| span.end + n + 1);
+            let is_whole = self.text[..span.start].ends_with('\n')
+                && self.text[span.end..line_end].trim().is_empty();
+            if is_whole {
+                self.fix(at..at, text);
+                self.fix(span.start..line_end, String::new());
+            }
+            return;
+        }
+        self.push(
+            Code::Version,
+            0..0,
+            "the file does not say which manifest format it has".into(),
+            "Write `visor = 1` at the top of the file.".into(),
+        );
+        self.fix(at..at, text);
     }
 
     /// An unknown key that is much like a missing one is one mistake, not two.
@@ -235,29 +312,7 @@ impl Judge<'_> {
         missing: &mut Vec<String>,
     ) {
         let place = self.spans.key(here);
-        if let Some(whole) = unquoted_name(value, pointer, here, key) {
-            let kind = pointer.split('/').nth(1).unwrap_or_default();
-            missing.clear();
-            self.out.poisoned.push(pointer.to_owned());
-            self.out.meant.push((kind.to_owned(), whole.clone()));
-            self.push(
-                Code::UnquotedName,
-                place.clone(),
-                format!(
-                    "the name \"{whole}\" has dots and no quotes, so it is read as several names"
-                ),
-                format!("Write [{kind}.\"{whole}\"]."),
-            );
-            let start = self.spans.key(pointer).start;
-            let end = start + whole.len();
-            if start < place.start && place.start < end {
-                self.fix(start..end, format!("\"{whole}\""));
-            }
-            return;
-        }
-        let known: Vec<String> = schema_at(pointer)
-            .and_then(|s| Some(s.get("properties")?.as_object()?.keys().cloned().collect()))
-            .unwrap_or_default();
+        let known: Vec<String> = properties(pointer).into_iter().collect();
         let present = value.pointer(pointer).and_then(Value::as_object);
         let absent = known
             .iter()
@@ -265,10 +320,22 @@ impl Judge<'_> {
         let guess = closest(key, missing.iter().map(String::as_str))
             .or_else(|| closest(key, absent.map(String::as_str)))
             .map(str::to_owned);
+        let is_digest = known.iter().any(|k| k == "sha256")
+            && [
+                "md5", "sha1", "sha224", "sha384", "checksum", "digest", "hash",
+            ]
+            .contains(&key.to_lowercase().as_str());
         let help = match &guess {
+            _ if is_digest => {
+                // That the file has no digest would be the same mistake again.
+                self.out.poisoned.push(format!("{pointer}/sha256"));
+                "A file is verified by `sha256` or `sha512`: write what `sha256sum FILE` prints."
+                    .into()
+            }
             Some(guess) => format!("Did you mean `{guess}`?"),
             None => format!("The keys here are {}.", list(&known)),
         };
+        let guess = guess.filter(|_| !is_digest);
         if let Some(guess) = &guess {
             // What was meant may stand here: nothing is said about it being absent.
             self.out.poisoned.push(format!("{pointer}/{guess}"));
@@ -288,33 +355,14 @@ impl Judge<'_> {
     }
 }
 
-/// The name that was meant by a header such as `[upgrade.v2.0.1]`.
-fn unquoted_name(value: &Value, pointer: &str, here: &str, key: &str) -> Option<String> {
-    let digits = |k: &str| k.chars().all(|c| c.is_ascii_digit());
-    let parent: Vec<&str> = pointer.split('/').skip(1).collect();
-    let [_, name] = parent[..] else { return None };
-    if !digits(key) {
-        return None;
-    }
-    let mut whole = format!("{}.{key}", unescape(name));
-    let mut at = value.pointer(here);
-    // The rest of the name: tables with one key of digits each.
-    while let Some((next, below)) = at
-        .and_then(Value::as_object)
-        .and_then(|o| o.iter().find(|(k, v)| v.is_object() && digits(k)))
-    {
-        whole.push('.');
-        whole.push_str(next);
-        at = Some(below);
-    }
-    Some(whole)
-}
-
 /// A number or a truth value that was put into quotes.
 fn unquoted(want: &str, value: &Value) -> Option<String> {
     let text = value.as_str()?.trim();
     let fits = match want {
-        "integer" => text.parse::<i64>().is_ok(),
+        "integer" => {
+            DeTable::parse(&format!("x = {text}")).is_ok()
+                && text.replace('_', "").parse::<i64>().is_ok()
+        }
         "boolean" => matches!(text, "true" | "false"),
         _ => false,
     };
@@ -323,7 +371,9 @@ fn unquoted(want: &str, value: &Value) -> Option<String> {
 
 /// The last part of a pointer, as people call it: `file.0` is an element of `file`.
 fn called(pointer: &str) -> String {
-    let mut parts = pointer.rsplit('/').map(unescape);
+    let mut parts = pointer
+        .rsplit('/')
+        .map(|p| given_name(&unescape(p)).to_owned());
     let last = parts.next().unwrap_or_default();
     match parts.next() {
         Some(above) if last.parse::<usize>().is_ok() => format!("{above}[{last}]"),
@@ -335,8 +385,11 @@ fn called(pointer: &str) -> String {
 fn shown(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".into(),
-        Value::Object(_) => "a table".into(),
+        Value::Object(o) if o.contains_key(FLOAT) => o[FLOAT].as_str().unwrap_or_default().into(),
         other => {
+            if other.is_object() {
+                return "a table".into();
+            }
             let text = other.to_string();
             if text.chars().count() > 60 {
                 text.chars().take(57).collect::<String>() + "…"

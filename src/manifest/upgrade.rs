@@ -104,9 +104,9 @@ pub struct Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
-    /// Back to the old release, and to the old data if anything wrote to them.
+    /// `"roll-back"`: back to the old release, and to the old data if anything wrote to them.
     #[default]
     RollBack,
-    /// The new release is left as it is, and a person decides.
+    /// `"hold"`: the new release is left as it is, and a person decides.
     Hold,
 }

@@ -7,16 +7,19 @@ use serde_json::Value;
 /// JSON has no dates: one is a table with this only key, which no text of TOML can spell by accident.
 pub(super) const DATE: &str = "\u{0}date";
 
+/// JSON does not tell 5.0 from 5, and TOML does: a number with a point or an exponent is a table with this only key.
+pub(super) const FLOAT: &str = "\u{0}float";
+
 /// What a value is, in JSON's terms.
 pub(super) fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
-        Value::Number(n) if n.is_f64() => "number",
         Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(o) if o.contains_key(DATE) => "a date or time without quotes",
+        Value::Object(o) if o.contains_key(FLOAT) => "a floating-point number",
         Value::Object(_) => "object",
     }
 }
@@ -26,7 +29,6 @@ pub(super) fn type_word(json: &str) -> &str {
     match json {
         "string" => "a text in quotes",
         "integer" => "a whole number",
-        "number" => "a number",
         "boolean" => "true or false",
         "array" => "a list",
         "object" => "a table",
@@ -38,10 +40,12 @@ pub(super) fn type_word(json: &str) -> &str {
 pub(crate) fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     let most = (length / 3).max(1);
+    let lower = word.to_lowercase();
     let scored = known
         // The cheap bound first: sets have thousands of names.
         .filter(|k| k.chars().count().abs_diff(length) <= most)
-        .map(|k| (strsim::damerau_levenshtein(word, k), k))
+        // Another case is no distance.
+        .map(|k| (strsim::damerau_levenshtein(&lower, &k.to_lowercase()), k))
         .filter(|(d, _)| *d <= most);
     scored.min().map(|(_, k)| k)
 }

@@ -223,6 +223,61 @@ const PLANTS: &[Plant] = &[
         line: 11,
     },
     Plant {
+        code: Code::BadPlatform,
+        text: "[artifact.aN]\n[[artifact.aN.file]]\nplatform = \"linux/x86_64\"\nurls = [\"https://releases.example/a\"]\nsha256 = \"HEX\"\n",
+        line: 2,
+    },
+    Plant {
+        code: Code::BadVariableName,
+        text: "[hook.hN]\nrun = [\"/bin/true\"]\nenv = { \"GO GC\" = \"50\" }\n",
+        line: 2,
+    },
+    Plant {
+        code: Code::OneArgument,
+        text: "[hook.hN]\nrun = [\"/bin/true\", \"--min 10\"]\n",
+        line: 1,
+    },
+    Plant {
+        code: Code::WrongType,
+        text: "[[backup.bN]]\nkeep = { last = 1 }\n",
+        line: 0,
+    },
+    Plant {
+        code: Code::WrongType,
+        text: "[backup.bN]\nkeep = { last = 1.0 }\n",
+        line: 1,
+    },
+    Plant {
+        code: Code::WrongType,
+        text: "[artifact.aN]\n[artifact.aN.file]\nurls = [\"https://releases.example/a\"]\nsha256 = \"HEX\"\n",
+        line: 1,
+    },
+    Plant {
+        code: Code::UnknownKey,
+        text: "[upgrades.uN]\ntrigger = { manual = true }\nartifact = \"base\"\n",
+        line: 0,
+    },
+    Plant {
+        code: Code::UnquotedName,
+        text: "[node.nN.example.com]\nbinary = \"gethd\"\nhome = \"/var/lib/nN\"\ndata = { path = \"data\" }\n",
+        line: 0,
+    },
+    Plant {
+        code: Code::Duplicate,
+        text: "[hook.hN]\nrun = [\"/bin/true\"]\n[hook.hN]\nrun = [\"/bin/true\"]\n",
+        line: 2,
+    },
+    Plant {
+        code: Code::Syntax,
+        text: "[hook.hN]\nrun = [\n  \"/bin/true\"\n  \"b\",\n]\n",
+        line: 3,
+    },
+    Plant {
+        code: Code::Syntax,
+        text: "[hook.hN]\nrun = [\"/bin/true\"]\nonce = True\n",
+        line: 2,
+    },
+    Plant {
         code: Code::NoBackup,
         text: "[upgrade.uN]\ntrigger = { manual = true }\nartifact = \"base\"\nbackup = \"none\"\n",
         line: 3,
@@ -372,7 +427,7 @@ fn a_secret_is_shown_in_no_form() {
         human(&findings, &set.files, Style::plain(80)),
         json(&findings, &set.files),
         sarif(&findings, &set.files),
-        github(&findings, &set.files, ""),
+        github(&findings, &set.files),
     ] {
         assert!(!form.contains("hunter2"), "{form}");
     }
@@ -408,10 +463,10 @@ fn forms_for_programs() {
     let text = "visor = 1\n[hook.a]\nrn = [\"/bin/true\"]\n[upgrade.u]\ntrigger = { manual = true }\nartifact = \"x%\"\nhooks = { prepare = [\"a\"] }\n";
     let set = set(&[("a,b.toml", text)]);
     let findings = check(&set).findings;
-    insta::assert_snapshot!(github(&findings, &set.files, "infra"), @r#"
-    ::error file=infra/a%2Cb.toml,line=3,endLine=3,col=1,endColumn=3,title=V0101::there is no key `rn` here%0ADid you mean `run`?
-    ::error file=infra/a%2Cb.toml,line=6,endLine=6,col=12,endColumn=16,title=V0203::there is no artifact "x%25" in the set%0ADefine [artifact."x%25"] in a file of the set, or name one that is there.
-    2 errors, 0 warnings in 1 files
+    insta::assert_snapshot!(github(&findings, &set.files), @r#"
+    ::error file=a%2Cb.toml,line=3,endLine=3,col=1,endColumn=3,title=V0101::there is no key `rn` here%0ADid you mean `run`?
+    ::error file=a%2Cb.toml,line=6,endLine=6,col=12,endColumn=16,title=V0203::there is no artifact "x%25" in the set%0ADefine [artifact."x%25"] in a file of the set, or name one that is there.
+    2 errors, 0 warnings in 1 file
     "#);
     let value: serde_json::Value = serde_json::from_str(&json(&findings, &set.files)).unwrap();
     assert_eq!(value["version"], 1);
@@ -508,7 +563,7 @@ fn edits_mend_what_has_one_cure_and_keep_the_rest() {
     assert_eq!(visor(&["plan", "check"]), Some(1));
     assert_eq!(visor(&["plan", "check", "--fix"]), Some(0));
     let want = bad
-        .replacen("# kept\n", "visor = 1\n# kept\n", 1)
+        .replacen("# kept\n", "# kept\nvisor = 1\n", 1)
         .replace("binry", "binary")
         .replace("evmm", "evm")
         .replace("[upgrade.v2.0.1]", "[upgrade.\"v2.0.1\"]")

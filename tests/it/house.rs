@@ -87,15 +87,16 @@ fn every_property_of_the_schema_is_explained() {
     let schema: serde_json::Value = serde_json::from_str(&visor::manifest::schema_text()).unwrap();
     let mut missing = Vec::new();
     let mut tables = vec![("manifest".to_owned(), &schema)];
-    tables.extend(
-        schema["definitions"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(|(n, s)| (n.clone(), s)),
-    );
-    for (name, table) in tables {
+    let mut seen = 0;
+    while let Some((name, table)) = tables.pop() {
+        for below in ["additionalProperties", "items"] {
+            if table[below].is_object() {
+                tables.push((name.clone(), &table[below]));
+            }
+        }
         for (key, property) in table["properties"].as_object().into_iter().flatten() {
+            tables.push((format!("{name}.{key}"), property));
+            seen += 1;
             let description = property["description"].as_str().unwrap_or_default();
             let required = table["required"]
                 .as_array()
@@ -123,6 +124,7 @@ fn every_property_of_the_schema_is_explained() {
         }
     }
     assert_eq!(missing, Vec::<String>::new());
+    assert!(seen > 50, "only {seen} properties were seen");
 }
 
 #[test]

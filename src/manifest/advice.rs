@@ -1,0 +1,328 @@
+//! What a text that is no TOML was meant to be: the habits of other formats, in words and with a cure.
+//!
+//! An edit is offered only where the line is TOML after it.
+
+use super::parse::{SyntaxError, SyntaxKind};
+use std::ops::Range;
+use toml::de::DeTable;
+
+/// What is wrong with a statement, and its cure. `span` and `message` are the parser's.
+pub(super) fn syntax_error(text: &str, span: Range<usize>, message: &str) -> SyntaxError {
+    let start = text[..span.start.min(text.len())]
+        .rfind('\n')
+        .map_or(0, |n| n + 1);
+    let line = text[start..].lines().next().unwrap_or_default();
+    let line = Line {
+        line: line.trim_end(),
+        start,
+    };
+    line.advice().unwrap_or_else(|| {
+        let help = if message.contains("missing comma") {
+            "Put a `,` between the elements."
+        } else {
+            "Correct the TOML here; nothing else is said about this statement."
+        };
+        SyntaxError {
+            kind: SyntaxKind::NotToml,
+            span,
+            message: message.to_owned(),
+            help: help.into(),
+            first: None,
+            fix: None,
+        }
+    })
+}
+
+/// The line that the parser stopped in.
+struct Line<'a> {
+    line: &'a str,
+    /// Of the line in the file.
+    start: usize,
+}
+
+/// Letters that look like Latin ones.
+const LOOK_ALIKE: &[(char, char)] = &[
+    ('а', 'a'),
+    ('е', 'e'),
+    ('о', 'o'),
+    ('р', 'p'),
+    ('с', 'c'),
+    ('х', 'x'),
+    ('у', 'y'),
+    ('і', 'i'),
+    ('к', 'k'),
+    ('м', 'm'),
+    ('н', 'h'),
+    ('т', 't'),
+    ('ο', 'o'),
+    ('α', 'a'),
+];
+
+impl Line<'_> {
+    /// An error at a part of the line.
+    fn error(&self, part: &str, message: String, help: String) -> SyntaxError {
+        let at = self.start + self.offset(part);
+        SyntaxError {
+            kind: SyntaxKind::NotToml,
+            span: at..at + part.len(),
+            message,
+            help,
+            first: None,
+            fix: None,
+        }
+    }
+
+    fn offset(&self, part: &str) -> usize {
+        part.as_ptr() as usize - self.line.as_ptr() as usize
+    }
+
+    /// The same, cured by another text in the part's place, where that is TOML.
+    fn cured(&self, part: &str, message: String, help: String, by: &str) -> SyntaxError {
+        let mut error = self.error(part, message, help);
+        let at = self.offset(part);
+        let cured = format!("{}{by}{}", &self.line[..at], &self.line[at + part.len()..]);
+        if DeTable::parse(&cured).is_ok() {
+            error.fix = Some((error.span.clone(), by.to_owned()));
+        }
+        error
+    }
+
+    fn advice(&self) -> Option<SyntaxError> {
+        let code = self.line.trim_start();
+        if code.starts_with('#') || code.is_empty() {
+            return None;
+        }
+        if code.starts_with("//") {
+            let message = "`//` begins no comment in TOML";
+            return Some(self.cured(&code[..2], message.into(), "Write `#`.".into(), "#"));
+        }
+        if let Some(error) = self.odd_character() {
+            return Some(error);
+        }
+        if code.starts_with('[') && !code.contains('=') && !code.contains(',') {
+            return self.header(code);
+        }
+        if let Some(error) = self.colon(code) {
+            return Some(error);
+        }
+        let Some((key, value)) = code.split_once('=') else {
+            return self.no_equals(code);
+        };
+        if DeTable::parse(&format!("{key}= 0")).is_err() {
+            return None;
+        }
+        self.value(key.trim(), value.trim())
+    }
+
+    /// Quotes of text processors, letters of other alphabets, blanks that are none.
+    fn odd_character(&self) -> Option<SyntaxError> {
+        let (at, odd) = outside_quotes(self.line).find(|(_, c)| !c.is_ascii())?;
+        let part = &self.line[at..at + odd.len_utf8()];
+        let code = format!("U+{:04X}", u32::from(odd));
+        if "“”„‟‘’«»".contains(odd) {
+            let message = format!("`{odd}` ({code}) is no quotation mark of TOML");
+            let help = "Write `\"` before and behind the text.";
+            let whole = self.line[at..].split(['#', ',']).next()?.trim_end();
+            let inner = whole.trim_matches(|c| "“”„‟‘’«»".contains(c));
+            let is_plain = !inner.contains(['"', '\\']) && whole.len() > inner.len();
+            return Some(if is_plain {
+                let mut error = self.cured(whole, message, help.into(), &format!("\"{inner}\""));
+                error.span.end = error.span.start + odd.len_utf8();
+                error
+            } else {
+                self.error(part, message, help.into())
+            });
+        }
+        if let Some((_, latin)) = LOOK_ALIKE.iter().find(|(c, _)| *c == odd) {
+            let message = format!("`{odd}` ({code}) only looks like the Latin letter `{latin}`");
+            let help = format!("Type `{latin}` in its place.");
+            return Some(self.cured(part, message, help, &latin.to_string()));
+        }
+        if odd.is_whitespace() || matches!(odd, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}') {
+            let message = format!("an invisible character ({code}) stands here");
+            return Some(self.cured(part, message, "Type a plain blank.".into(), " "));
+        }
+        let message = format!("`{odd}` ({code}) cannot stand here without quotes");
+        let help = "Put the key or the text into quotes.";
+        Some(self.error(part, message, help.into()))
+    }
+
+    fn header(&self, code: &str) -> Option<SyntaxError> {
+        let bare = code.split('#').next()?.trim_end();
+        let closing = if bare.starts_with("[[") { "]]" } else { "]" };
+        if bare.ends_with(closing) {
+            return None;
+        }
+        if let Some((_, rest)) = bare.split_once(closing) {
+            let rest = rest.trim_start();
+            let message = "something stands behind the header";
+            let help = "Put it on a line of its own.";
+            return Some(self.error(rest, message.into(), help.into()));
+        }
+        let message = "the header is not closed";
+        let help = format!("End it with `{closing}`.");
+        let found = bare.len() - bare.trim_end_matches(']').len();
+        let end = &bare[bare.len() - found..];
+        let mut error = self.cured(end, message.into(), help, closing);
+        error.span.start = self.start + self.offset(bare);
+        Some(error)
+    }
+
+    /// `key: value`, as in YAML and JSON.
+    fn colon(&self, code: &str) -> Option<SyntaxError> {
+        let colon = outside_quotes(code).find(|(_, c)| *c == ':')?.0;
+        let key = code[..colon].trim_end();
+        let last = key.rsplit(['{', ',', '[', ' ', '\t']).next()?;
+        let is_key = DeTable::parse(&format!("{last} = 0")).is_ok();
+        // An address without quotes has its colon behind the `=`.
+        let in_value = key.contains('=') && !key.contains('{');
+        if !is_key || in_value || code[colon..].starts_with("://") {
+            return None;
+        }
+        let part = &code[colon..=colon];
+        let message = "a key and its value are joined by `=`, not by `:`";
+        let help = format!("Write `{last} = …`.");
+        Some(self.cured(part, message.into(), help, " ="))
+    }
+
+    fn no_equals(&self, code: &str) -> Option<SyntaxError> {
+        let (key, rest) = code.split_once([' ', '\t']).unwrap_or((code, ""));
+        if DeTable::parse(&format!("{key} = 0")).is_err() {
+            return None;
+        }
+        let rest = rest.trim_start();
+        if rest.is_empty() || rest.starts_with('#') {
+            let message = format!("`{key}` has no value");
+            let help = format!("Write `{key} = …`, or take it out.");
+            return Some(self.error(key, message, help));
+        }
+        let message = format!("there is no `=` behind `{key}`");
+        let help = format!("Write `{key} = …`.");
+        let gap = &code[key.len()..code.len() - rest.len()];
+        let mut error = self.cured(gap, message, help, " = ");
+        error.span = self.start + self.offset(key)..self.start + self.offset(rest);
+        Some(error)
+    }
+
+    fn value(&self, key: &str, value: &str) -> Option<SyntaxError> {
+        let bare = outside_quotes(value).find(|(_, c)| *c == '#');
+        let bare = bare.map_or(value, |(at, _)| &value[..at]).trim_end();
+        if let Some(rest) = ["=", ">", ":"].iter().find_map(|s| bare.strip_prefix(s)) {
+            let mark = &bare[..bare.len() - rest.len()];
+            let message = format!("`={mark}` joins no key and value");
+            return Some(self.cured(mark, message, "Write one `=`.".into(), ""));
+        }
+        if bare.is_empty() {
+            let message = format!("`{key}` has no value");
+            let help = "Write a value behind the `=`, or take the key out.";
+            let key = &self.line[self.line.find(key)?..][..key.len()];
+            return Some(self.error(key, message, help.into()));
+        }
+        if let Some(whole) = bare.strip_suffix([',', ';'])
+            && DeTable::parse(&format!("x = {whole}")).is_ok()
+        {
+            let mark = &bare[whole.len()..];
+            let message = format!("a `{mark}` stands behind the value");
+            return Some(self.cured(mark, message, "Take it out.".into(), ""));
+        }
+        let word = bare.trim_end_matches([',', ';']);
+        match word.to_ascii_lowercase().as_str() {
+            "null" | "nil" | "none" | "undefined" | "~" => {
+                let message = format!("TOML has no `{word}`");
+                let help = format!("Take `{key}` out: a key that is not there has its default.");
+                return Some(self.error(word, message, help));
+            }
+            "true" | "yes" | "on" => return Some(self.truth(word, "true")),
+            "false" | "no" | "off" => return Some(self.truth(word, "false")),
+            _ => {}
+        }
+        let digits: String = word.chars().filter(char::is_ascii_digit).collect();
+        if !digits.is_empty()
+            && word
+                .chars()
+                .all(|c| c.is_ascii_digit() || ",_'".contains(c))
+        {
+            let number = digits.trim_start_matches('0');
+            let number = if number.is_empty() { "0" } else { number };
+            let message = format!("`{word}` is no number of TOML");
+            return Some(self.cured(word, message, format!("Write {number}."), number));
+        }
+        for (quote, name) in [('"', "`\"`"), ('\'', "`'`")] {
+            let rest = bare.strip_prefix(quote);
+            if rest.is_some_and(|r| !r.contains(quote)) {
+                let message = "the text is not closed";
+                let help = format!("End it with {name}.");
+                let end = &bare[bare.len()..];
+                let mut error = self.cured(end, message.into(), help, &quote.to_string());
+                error.span.start = self.start + self.offset(bare);
+                return Some(error);
+            }
+        }
+        if let Some(error) = self.brackets(bare) {
+            return Some(error);
+        }
+        let is_word = bare.starts_with(|c: char| c.is_ascii_alphanumeric() || "/.$~_-".contains(c));
+        if is_word && !bare.contains(['"', '\'', '\\', ',', '{', '[']) {
+            let quoted = format!("\"{bare}\"");
+            let message = "a text needs quotes";
+            return Some(self.cured(bare, message.into(), format!("Write {quoted}."), &quoted));
+        }
+        None
+    }
+
+    fn truth(&self, word: &str, right: &str) -> SyntaxError {
+        let message = format!("`{word}` is no truth value of TOML");
+        self.cured(word, message, format!("Write {right}."), right)
+    }
+
+    /// A list or table that the line opens and does not close.
+    fn brackets(&self, value: &str) -> Option<SyntaxError> {
+        let mut open = Vec::new();
+        for (at, c) in outside_quotes(value) {
+            match c {
+                '[' => open.push((at, ']', "list")),
+                '{' => open.push((at, '}', "table")),
+                ']' | '}' => {
+                    open.pop();
+                }
+                _ => {}
+            }
+        }
+        let (at, close, word) = open.pop()?;
+        let message = format!("the {word} is not closed");
+        let help = format!("End it with `{close}`.");
+        let close = if open.is_empty() {
+            close.to_string()
+        } else {
+            String::new()
+        };
+        let end = &value[value.len()..];
+        let mut error = self.cured(end, message, help, &close);
+        error.span.start = self.start + self.offset(&value[at..]);
+        Some(error)
+    }
+}
+
+/// The characters of a line that stand in no text and no comment. A text that is not closed goes to the end.
+fn outside_quotes(line: &str) -> impl Iterator<Item = (usize, char)> + '_ {
+    let mut quote = None;
+    let mut escaped = false;
+    let mut ended = false;
+    line.char_indices().filter(move |(_, c)| {
+        if ended {
+            return false;
+        }
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some('"') if *c == '\\' => escaped = true,
+            Some(q) if q == *c => quote = None,
+            Some(_) => {}
+            None if *c == '"' || *c == '\'' => quote = Some(*c),
+            None => {
+                ended = *c == '#';
+                return true;
+            }
+        }
+        false
+    })
+}

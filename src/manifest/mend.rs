@@ -1,0 +1,450 @@
+//! Mistakes of form that would hide what was meant: what stands below them is moved to where it belongs, so that every other rule still
+//! looks at it, and the mistake itself is said once.
+//!
+//! ```text
+//!  [upgrade.v2.0.1]     a name with dots          ─▶ upgrade."v2.0.1"
+//!  [upgrades.v2]        a kind that is misspelt   ─▶ upgrade.v2
+//!  ["upgrade.v2"]       quotes around too much    ─▶ upgrade.v2
+//!  [[backup.x]]         a list for a table        ─▶ backup.x
+//!  [artifact.x.file]    a table for a list        ─▶ artifact.x.file[0]
+//!  [node]               an object without a name  ─▶ a shadow
+//! ```
+//!
+//! A *shadow* is an object that rules look at and nothing can name: its name ends in a NUL and a number.
+
+use super::load::ObjectKind;
+use super::parse::Parsed;
+use super::schema::properties;
+use super::spans::{escape, unescape};
+use super::words::closest;
+use crate::diag::{Code, Finding, Fix, Place};
+use serde_json::{Map, Value};
+use std::ops::Range;
+
+/// The name that people gave to an object; nothing when they gave none.
+pub(super) fn given_name(name: &str) -> &str {
+    name.split('\0').next().unwrap_or_default()
+}
+
+pub(super) fn is_shadow(name: &str) -> bool {
+    name.contains('\0')
+}
+
+/// Moves what was misplaced, and says so.
+pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed) -> Vec<Finding> {
+    let mut mend = Mend {
+        file,
+        text,
+        parsed,
+        findings: vec![],
+        shadows: 0,
+    };
+    mend.root();
+    for kind in ObjectKind::ALL {
+        mend.unnamed(kind);
+        mend.lists(kind);
+        mend.dotted(kind);
+    }
+    mend.file_tables();
+    mend.findings
+}
+
+struct Mend<'a> {
+    file: usize,
+    text: &'a str,
+    parsed: &'a mut Parsed,
+    findings: Vec<Finding>,
+    shadows: usize,
+}
+
+impl Mend<'_> {
+    fn place(&self, span: Range<usize>) -> Place {
+        Place::new(self.file, span)
+    }
+
+    fn say(&mut self, code: Code, span: Range<usize>, message: String, help: String) {
+        let place = self.place(span);
+        self.findings
+            .push(Finding::error(code, place, message, help));
+    }
+
+    fn fix(&mut self, span: Range<usize>, text: String) {
+        let fix = Fix::new(self.place(span), text);
+        if let Some(last) = self.findings.last_mut() {
+            last.fixes.push(fix);
+        }
+    }
+
+    fn table(&self, pointer: &str) -> Option<&Map<String, Value>> {
+        self.parsed.value.pointer(pointer)?.as_object()
+    }
+
+    fn keys(&self, pointer: &str) -> Vec<String> {
+        let table = self.table(pointer);
+        table
+            .map(|t| t.keys().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    fn shadow(&mut self, name: &str) -> String {
+        self.shadows += 1;
+        format!("{name}\0m{}", self.shadows)
+    }
+
+    /// Takes a value out of the tree; tables that are left empty by that go too.
+    fn take(&mut self, pointer: &str) -> Option<Value> {
+        let (above, key) = pointer.rsplit_once('/')?;
+        let parent = self.parsed.value.pointer_mut(above)?.as_object_mut()?;
+        let value = parent.remove(&unescape(key));
+        if parent.is_empty() && above.matches('/').count() > 1 {
+            self.take(above);
+        }
+        value
+    }
+
+    /// Gives a value another place; one of that name which is there already makes it a shadow.
+    fn put(&mut self, value: Value, from: &str, kind: ObjectKind, name: &str) {
+        let kind = kind.word();
+        let is_taken = self
+            .table(&format!("/{kind}"))
+            .is_some_and(|t| t.contains_key(name));
+        let name = if is_taken {
+            self.shadow(name)
+        } else {
+            name.to_owned()
+        };
+        let to = format!("/{kind}/{}", escape(&name));
+        self.parsed.spans.rename(&value, from, &to);
+        for pointers in [&mut self.parsed.lost, &mut self.parsed.holes] {
+            for pointer in pointers.iter_mut() {
+                if let Some(rest) = pointer.strip_prefix(from)
+                    && (rest.is_empty() || rest.starts_with('/'))
+                {
+                    *pointer = format!("{to}{rest}");
+                }
+            }
+        }
+        if let Some(root) = self.parsed.value.as_object_mut() {
+            let objects = root
+                .entry(kind)
+                .or_insert_with(|| Value::Object(Map::new()));
+            if let Some(objects) = objects.as_object_mut() {
+                objects.insert(name, value);
+            }
+        }
+    }
+
+    /// Keys of the file that are nearly a kind, or hold a whole header in quotes.
+    fn root(&mut self) {
+        for key in self.keys("") {
+            let here = format!("/{}", escape(&key));
+            let span = self.parsed.spans.key(&here);
+            if let Some((kind, name)) = key.split_once('.')
+                && let Some(kind) = ObjectKind::of_word(kind)
+                && self.table(&here).is_some()
+            {
+                let header = format!("{}.\"{name}\"", kind.word());
+                self.say(
+                    Code::UnquotedName,
+                    span.clone(),
+                    "the quotes stand around the kind and the name, which makes them one key"
+                        .into(),
+                    format!("Write [{header}]."),
+                );
+                self.fix(span, header);
+                if let Some(value) = self.take(&here) {
+                    self.put(value, &here, kind, name);
+                }
+                continue;
+            }
+            let is_known = key == "visor" || ObjectKind::of_word(&key).is_some();
+            let names = self.keys(&here);
+            let holds_objects = names.iter().any(|n| {
+                let below = format!("{here}/{}", escape(n));
+                self.parsed
+                    .value
+                    .pointer(&below)
+                    .is_some_and(|v| v.is_object() || v.is_array())
+            });
+            let Some(kind) = meant_kind(&key).filter(|_| !is_known && holds_objects) else {
+                continue;
+            };
+            for name in names {
+                let below = format!("{here}/{}", escape(&name));
+                // Each object's own header names the kind.
+                let start = self.parsed.spans.key(&below).start;
+                let named = start.checked_sub(key.len() + 1).filter(|at| {
+                    let before = self.text.get(*at..start);
+                    before.is_some_and(|t| t == format!("{key}."))
+                });
+                let span = named.map_or(span.clone(), |at| at..at + key.len());
+                self.say(
+                    Code::UnknownKey,
+                    span.clone(),
+                    format!("there is no kind `{key}`"),
+                    format!("Did you mean `{}`?", kind.word()),
+                );
+                self.fix(span, kind.word().into());
+                self.kinds_below(&below, &key, kind);
+                if let Some(value) = self.take(&below) {
+                    self.put(value, &below, kind, &name);
+                }
+            }
+            self.take(&here);
+        }
+    }
+
+    /// Headers below an object whose kind is misspelt name it once more: `[[artefact.a.file]]`.
+    fn kinds_below(&mut self, pointer: &str, key: &str, kind: ObjectKind) {
+        for name in self.keys(pointer) {
+            let below = format!("{pointer}/{}", escape(&name));
+            let span = self.parsed.spans.key(&below);
+            let Some(header) = self.header(&span) else {
+                continue;
+            };
+            let at = header.start + self.text[header.clone()].len()
+                - self.text[header.clone()].trim_start_matches('[').len();
+            if self.text[at..header.end].starts_with(&format!("{key}.")) {
+                self.fix(at..at + key.len(), kind.word().into());
+            }
+        }
+    }
+
+    /// `[node]` and `[[node]]`: objects that nobody can name.
+    fn unnamed(&mut self, kind: ObjectKind) {
+        let word = kind.word();
+        let here = format!("/{word}");
+        let known = properties(&here);
+        let span = self.parsed.spans.key(&here);
+        match self.parsed.value.pointer(&here) {
+            Some(Value::Array(items)) if items.iter().all(Value::is_object) => {
+                let items = items.clone();
+                self.say(
+                    Code::NoName,
+                    span,
+                    format!("`[[{word}]]` gives no name"),
+                    format!("Write [{word}.NAME], once for each."),
+                );
+                self.take(&here);
+                for (i, item) in items.into_iter().enumerate() {
+                    let name = self.shadow("");
+                    self.put(item, &format!("{here}/{i}"), kind, &name);
+                }
+            }
+            Some(Value::Object(table)) => {
+                let is_own = |key: &String| known.contains(key);
+                let says_something =
+                    |(key, value): (&String, &Value)| is_own(key) && !value.is_object();
+                if !table.iter().any(says_something) {
+                    return;
+                }
+                let own = table.iter().filter(|(k, v)| is_own(k) || !v.is_object());
+                let own: Vec<String> = own.map(|(k, _)| k.clone()).collect();
+                self.say(
+                    Code::NoName,
+                    span.clone(),
+                    format!("this {word} has no name"),
+                    format!("Write [{word}.NAME]."),
+                );
+                let name = self.shadow("");
+                let to = format!("{here}/{}", escape(&name));
+                let mut object = Map::new();
+                for key in own {
+                    let (from, to) = (
+                        format!("{here}/{}", escape(&key)),
+                        format!("{to}/{}", escape(&key)),
+                    );
+                    if let Some(value) = self.take(&from) {
+                        self.parsed.spans.rename(&value, &from, &to);
+                        object.insert(key, value);
+                    }
+                }
+                self.parsed.spans.insert(&to, span.clone(), span);
+                self.parsed.spans.settle();
+                let objects = self.parsed.value.pointer_mut(&here);
+                if let Some(objects) = objects.and_then(Value::as_object_mut) {
+                    objects.insert(name, Value::Object(object));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `[[backup.x]]`: a list where one table is meant.
+    fn lists(&mut self, kind: ObjectKind) {
+        let word = kind.word();
+        for name in self.keys(&format!("/{word}")) {
+            let here = format!("/{word}/{}", escape(&name));
+            let Some(Value::Array(items)) = self.parsed.value.pointer(&here) else {
+                continue;
+            };
+            if items.is_empty() || !items.iter().all(Value::is_object) {
+                continue;
+            }
+            let items = items.clone();
+            let span = self.parsed.spans.key(&here);
+            let header = self.header(&span);
+            let shown = shown_name(&name);
+            self.say(
+                Code::WrongType,
+                header.clone().unwrap_or(span),
+                format!(
+                    "`[[{word}.{shown}]]` opens a list, and {} {word} is one table",
+                    article(word)
+                ),
+                format!("Write [{word}.{shown}]."),
+            );
+            if let Some(header) = header.filter(|_| items.len() == 1) {
+                self.fix(header, format!("[{word}.{shown}]"));
+            }
+            self.take(&here);
+            for (i, item) in items.into_iter().enumerate() {
+                self.put(item, &format!("{here}/{i}"), kind, &name);
+            }
+        }
+    }
+
+    /// The whole header around a span, brackets and all, when it stands alone on its line.
+    fn header(&self, span: &Range<usize>) -> Option<Range<usize>> {
+        let start = self
+            .text
+            .get(..span.start)?
+            .rfind('\n')
+            .map_or(0, |n| n + 1);
+        let line = self.text[start..].lines().next()?;
+        let bare = line.split('#').next()?.trim();
+        let at = start + line.find(bare)?;
+        (bare.starts_with('[') && bare.ends_with(']')).then(|| at..at + bare.len())
+    }
+
+    /// `[upgrade.v2.0.1]`: a name with dots and no quotes.
+    fn dotted(&mut self, kind: ObjectKind) {
+        let word = kind.word();
+        for name in self.keys(&format!("/{word}")) {
+            if is_shadow(&name) {
+                continue;
+            }
+            let here = format!("/{word}/{}", escape(&name));
+            let mut meant = Vec::new();
+            self.inner(kind, &here, &name, &mut meant);
+            for (pointer, whole) in meant {
+                // From behind the kind to the end of the name, in its own header.
+                let key = self.parsed.spans.key(&pointer);
+                let header = self.header(&key).map(|h| (h.start, &self.text[h]));
+                let start = header.and_then(|(at, text)| {
+                    let bare = text.trim_start_matches('[');
+                    let rest = bare.strip_prefix(word)?.strip_prefix('.')?;
+                    Some(at + text.len() - rest.len())
+                });
+                let is_one = start.is_some_and(|start| start < key.end);
+                let span = start.filter(|_| is_one).map_or(key.clone(), |s| s..key.end);
+                self.say(
+                    Code::UnquotedName,
+                    span.clone(),
+                    format!(
+                        "the name \"{whole}\" has dots and no quotes, so it is read as several names"
+                    ),
+                    format!("Write [{word}.\"{whole}\"]."),
+                );
+                if is_one {
+                    self.fix(span, format!("\"{whole}\""));
+                }
+                if let Some(value) = self.take(&pointer) {
+                    self.put(value, &pointer, kind, &whole);
+                }
+            }
+        }
+    }
+
+    /// Objects of a kind that stand below a name which was cut at its dots.
+    fn inner(&self, kind: ObjectKind, at: &str, name: &str, out: &mut Vec<(String, String)>) {
+        let known = properties(&format!("/{}", kind.word()));
+        let Some(table) = self.table(at) else { return };
+        if at.matches('/').count() > 16 {
+            return;
+        }
+        for (key, value) in table {
+            let Some(below) = value.as_object() else {
+                continue;
+            };
+            let is_digits = key.chars().all(|c| c.is_ascii_digit());
+            let is_known = known.contains(key);
+            let is_typo = closest(key, known.iter().map(String::as_str)).is_some();
+            if is_known || is_typo && !is_digits {
+                continue;
+            }
+            let whole = format!("{name}.{key}");
+            let pointer = format!("{at}/{}", escape(key));
+            let before = out.len();
+            self.inner(kind, &pointer, &whole, out);
+            let says_something = below.keys().any(|k| known.contains(k));
+            if says_something || is_digits && out.len() == before {
+                out.push((pointer, whole));
+            }
+        }
+    }
+
+    /// `[artifact.x.file]`: one table where a list of them is meant.
+    fn file_tables(&mut self) {
+        for name in self.keys("/artifact") {
+            let here = format!("/artifact/{}/file", escape(&name));
+            let Some(value @ Value::Object(_)) = self.parsed.value.pointer(&here) else {
+                continue;
+            };
+            let value = value.clone();
+            let span = self.parsed.spans.key(&here);
+            let header = self.header(&span);
+            let shown = shown_name(&name);
+            self.say(
+                Code::WrongType,
+                header.clone().unwrap_or(span.clone()),
+                "`file` is a list of tables, one for each platform; this is one table".into(),
+                format!("Write [[artifact.{shown}.file]], with two brackets."),
+            );
+            if let Some(header) = header {
+                self.fix(header.start..header.start, "[".into());
+                self.fix(header.end..header.end, "]".into());
+            }
+            self.parsed
+                .spans
+                .rename(&value, &here, &format!("{here}/0"));
+            if let Some(slot) = self.parsed.value.pointer_mut(&here) {
+                *slot = Value::Array(vec![value]);
+            }
+            for pointer in self.parsed.lost.iter_mut().chain(&mut self.parsed.holes) {
+                if let Some(rest) = pointer.strip_prefix(&here)
+                    && (rest.is_empty() || rest.starts_with('/'))
+                {
+                    *pointer = format!("{here}/0{rest}");
+                }
+            }
+        }
+    }
+}
+
+/// The kind that a key of the file is nearly: another case, a plural, a typing error.
+fn meant_kind(key: &str) -> Option<ObjectKind> {
+    let lower = key.to_lowercase();
+    let bare = lower.strip_suffix('s').unwrap_or(&lower);
+    let words = ObjectKind::ALL.map(ObjectKind::word);
+    ObjectKind::of_word(bare).or_else(|| ObjectKind::of_word(closest(&lower, words.into_iter())?))
+}
+
+/// A name as it stands in a header.
+fn shown_name(name: &str) -> String {
+    let name = given_name(name);
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if name.chars().all(is_bare) {
+        name.to_owned()
+    } else {
+        format!("\"{name}\"")
+    }
+}
+
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['a', 'u']) {
+        "an"
+    } else {
+        "a"
+    }
+}
