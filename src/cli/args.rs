@@ -1,6 +1,7 @@
 //! Arguments. The first line of each text is the short help, all of it the long one.
 
 use super::init::NodeKind;
+use super::schemas::SchemaOf;
 use crate::devnode::Fault;
 use crate::model::StartId;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -139,8 +140,12 @@ pub(super) enum Command {
         /// Such as V0101; without one, all codes are listed
         code: Option<String>,
     },
-    /// Print the JSON Schema of manifests
-    Schema,
+    /// Print the JSON Schema of manifests, or of what visor prints for programs
+    Schema {
+        /// Of what
+        #[arg(value_enum, default_value = "manifest")]
+        of: SchemaOf,
+    },
     /// Run a small real node for rehearsals and tests
     Devnode(DevnodeOptions),
     #[command(hide = true)]

@@ -8,8 +8,9 @@ use crate::check::{DesiredBatch, DesiredUpgrade, platform};
 use crate::host::{RealHost, wall_clock};
 use crate::model::{Release, Trigger, UnixMs, human_ms, rfc3339};
 use crate::observe::observe;
-use crate::plan::{Gate, Observed, Standing, standing, trigger};
+use crate::plan::{Fact, Gate, Observed, Standing, standing, trigger};
 use crate::release::is_staged;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(super) fn batch(global: &Global, command: &BatchCommand) -> Result<Exit, CliError> {
@@ -46,8 +47,8 @@ fn find<'a>(cx: &'a Context, name: &str) -> Result<&'a DesiredBatch, CliError> {
 }
 
 /// The JSON form. 1: first.
-#[derive(Serialize)]
-struct BatchStatus {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct BatchStatus {
     version: u32,
     name: String,
     description: Option<String>,
@@ -61,6 +62,8 @@ struct BatchStatus {
     /// The member whose run is open, or that is due.
     active: Option<String>,
     current_height: Option<u64>,
+    /// Why the height is not known, when it is not.
+    height_unknown: Option<String>,
     /// Of the members, how many percent are completed.
     progress: u32,
     /// Measured over the last blocks.
@@ -68,7 +71,7 @@ struct BatchStatus {
     upgrades: Vec<Member>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Member {
     name: String,
     trigger: String,
@@ -125,6 +128,10 @@ fn gather(
         failed: count(&["failed"]),
         active: active.map(|m| m.name.clone()),
         current_height: head,
+        height_unknown: match &observed.chain.head {
+            Fact::Known(_) => None,
+            Fact::Unknown(why) => Some(why.clone()),
+        },
         progress: u32::try_from(100 * completed / total.max(1)).unwrap_or(100),
         block_time_ms: block_ms,
         upgrades,
@@ -246,9 +253,11 @@ fn text(s: &BatchStatus) -> String {
     if let Some(description) = &s.description {
         out.push_str(&format!("  {description}\n"));
     }
-    let head = s
-        .current_height
-        .map_or("head unknown".to_owned(), |h| format!("head {h}"));
+    let head = match (s.current_height, &s.height_unknown) {
+        (Some(height), _) => format!("head {height}"),
+        (None, Some(why)) => format!("head unknown: {why}"),
+        (None, None) => "head unknown".to_owned(),
+    };
     let pace = s
         .block_time_ms
         .map_or("block time unknown".to_owned(), |ms| {
@@ -281,8 +290,8 @@ fn minute(at: UnixMs) -> String {
         .map_or(text.clone(), |t| format!("{}Z", t.replace('T', " ")))
 }
 
-#[derive(Serialize)]
-struct BatchList {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct BatchList {
     version: u32,
     node: String,
     batches: Vec<BatchStatus>,
@@ -306,15 +315,23 @@ fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
         Format::Json => out::json(&list),
         Format::Human if list.batches.is_empty() => out::data("no batch for this node\n"),
         Format::Human => {
+            out::data(&format!(
+                "{:<20} {:<12} {:<20} {}\n",
+                "BATCH", "DONE", "NOW", "NEXT, PLACE"
+            ));
             for b in &list.batches {
-                let active = b
-                    .active
-                    .as_ref()
-                    .map(|a| format!(", now {a}"))
-                    .unwrap_or_default();
+                let done = format!("{} of {}, {} %", b.completed, b.total_upgrades, b.progress);
+                let next = b.upgrades.iter().find(|m| m.state == "pending");
+                let due = next.map(|m| {
+                    let at = m.due_at.map(|at| format!(" about {}", minute(at)));
+                    format!("{} at {}{}  ", m.name, m.trigger, at.unwrap_or_default())
+                });
                 out::data(&format!(
-                    "{:<20} {} of {} done, {} %{active}  ({})\n",
-                    b.name, b.completed, b.total_upgrades, b.progress, b.place
+                    "{:<20} {done:<12} {:<20} {}({})\n",
+                    b.name,
+                    b.active.as_deref().unwrap_or("-"),
+                    due.unwrap_or_default(),
+                    b.place
                 ));
             }
         }

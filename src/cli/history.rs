@@ -11,18 +11,19 @@ use crate::host::Journals as _;
 use crate::journal::{Event, Record};
 use crate::model::{UnixMs, human_ms, rfc3339};
 use crate::observe::{ObserveError, RunSummary, run_summaries};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The JSON form. 1: first.
-#[derive(Serialize)]
-struct History {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct History {
     version: u32,
     node: String,
     /// Oldest first.
     runs: Vec<Entry>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Entry {
     run: String,
     what: String,
@@ -34,8 +35,8 @@ struct Entry {
     ended: UnixMs,
 }
 
-#[derive(Serialize)]
-struct Shown {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Shown {
     version: u32,
     node: String,
     #[serde(flatten)]
@@ -47,7 +48,7 @@ struct Shown {
     words: Vec<Word>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Word {
     at: UnixMs,
     what: String,
@@ -153,7 +154,11 @@ pub(super) fn show(global: &Global, wanted: &str, format: Format) -> Result<Exit
         _ => None,
     };
     let Some(run) = run else {
-        let message = format!("there is no run \"{wanted}\"");
+        let message = if runs.is_empty() {
+            "there is no run yet".to_owned()
+        } else {
+            format!("there is no run \"{wanted}\"")
+        };
         return Err(CliError::usage(
             message,
             "`visor history` lists them; `last` is the last one.",

@@ -18,9 +18,12 @@ mod rehearse;
 mod report;
 mod resolve;
 mod saved;
+mod schemas;
 mod status;
 mod timeline;
 mod upgrade;
+
+pub use schemas::SchemaOf;
 
 use args::{Args, Command, HistoryCommand, PlanCommand, UpgradeCommand};
 use clap::Parser as _;
@@ -90,8 +93,8 @@ fn run(args: Args) -> Result<Done, CliError> {
         Command::Rehearse(options) => rehearse::rehearse(&global, &options)?,
         Command::Init { kind, dir } => init::init(&dir, kind)?,
         Command::Explain { code } => check::explain(code.as_deref())?,
-        Command::Schema => {
-            out::data(&crate::manifest::schema_text());
+        Command::Schema { of } => {
+            out::data(&of.text());
             Exit::Done
         }
         Command::Devnode(options) => return node::devnode(options).map(Done::Code),

@@ -46,19 +46,25 @@ pub(super) fn show(
     let mut from = Release::Genesis;
     let mut plans: Vec<Plan> = Vec::new();
     for upgrade in &cx.node().upgrades {
+        let is_wanted = only.is_none_or(|name| name == upgrade.name.as_str());
         let Some(file) = upgrade.artifact.file(&platform()) else {
-            return Err(CliError::usage(
-                format!(
-                    "artifact {} has no file for {}",
-                    upgrade.artifact.name,
-                    platform()
-                ),
-                "Add one, or one without `platform`.",
-            ));
+            let (artifact, here) = (&upgrade.artifact.name, platform());
+            let what = format!("artifact {artifact} has no file for {here}");
+            let help = "Add one, or one without `platform`.";
+            if only.is_some() && is_wanted {
+                return Err(CliError::usage(what, help));
+            }
+            if is_wanted {
+                out::line(&format!(
+                    "visor: upgrade {} is left out: {what}",
+                    upgrade.name
+                ));
+            }
+            continue;
         };
         let plan = compile_upgrade(cx.node(), upgrade, file, &from)
             .map_err(|e| CliError::Machine(e.to_string()))?;
-        if only.is_none_or(|name| name == upgrade.name.as_str()) {
+        if is_wanted {
             plans.push(plan);
         }
         from = Release::Upgrade(upgrade.name.clone());
@@ -70,8 +76,11 @@ pub(super) fn show(
         ));
     }
     match format {
-        ShowFormat::Tree if plans.is_empty() => out::data("the set has no upgrade for this node\n"),
-        ShowFormat::Tree => plans.iter().for_each(|p| out::data(&plan_tree(p))),
+        ShowFormat::Tree if plans.is_empty() => out::data("no upgrade for this node\n"),
+        ShowFormat::Tree => {
+            let trees: Vec<String> = plans.iter().map(plan_tree).collect();
+            out::data(&trees.join("\n"));
+        }
         ShowFormat::Json => out::json(&plans),
         ShowFormat::Dot => out::data(&plan_dot(&plans)),
         ShowFormat::Mermaid => out::data(&plan_mermaid(&plans)),

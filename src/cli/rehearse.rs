@@ -18,13 +18,14 @@ use crate::observe::run_summaries;
 use crate::plan::{Action, Approval};
 use crate::rehearse::{Probe, Silence, Staged, stage};
 use crate::store::{Layout, OverrideChange, StateLock, edit_overrides};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[derive(Serialize)]
-struct Rehearsal {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Rehearsal {
     version: u32,
     node: String,
     replaced: Vec<String>,
@@ -34,7 +35,7 @@ struct Rehearsal {
     data_whole: Option<bool>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct RehearsedRun {
     what: String,
     outcome: String,

@@ -12,12 +12,13 @@ use crate::model::{human_ms, rfc3339};
 use crate::observe::{ObserveError, observe, run_summaries};
 use crate::plan::{Diff, Fact, Liveness, Observed, diff};
 use crate::store::{Owner, StateLock};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt::Write as _;
 
 /// The format of the JSON form. 1: first.
-#[derive(Serialize)]
-struct Status {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Status {
     version: u32,
     node: String,
     root: String,
@@ -33,14 +34,14 @@ struct Status {
     diff: Diff,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ChainStatus {
     head: Fact<u64>,
     syncing: Fact<bool>,
     head_age_ms: Fact<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct RunStatus {
     run: String,
     what: String,
@@ -51,7 +52,7 @@ struct RunStatus {
     steps: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct LastRun {
     run: String,
     what: String,

@@ -10,6 +10,7 @@ use crate::model::{Trigger, UnixMs, rfc3339};
 use crate::observe::observe;
 use crate::plan::{Approval, diff};
 use crate::store::edit_deny;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 fn find<'a>(cx: &'a Context, name: &str) -> Result<&'a DesiredUpgrade, CliError> {
@@ -85,14 +86,14 @@ pub(super) fn retry(global: &Global, name: &str) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-#[derive(Serialize)]
-struct List {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct List {
     version: u32,
     node: String,
     upgrades: Vec<Row>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Row {
     name: String,
     trigger: String,
@@ -119,7 +120,7 @@ pub(super) fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
         let is_due = d
             .changes
             .iter()
-            .any(|c| c.place.as_deref() == Some(&u.place));
+            .any(|c| c.upgrade.as_ref() == Some(&u.name));
         let (state, at, detail) = if let Some(open) = open {
             let state = if open.stuck.is_some() {
                 "stuck"
@@ -147,18 +148,29 @@ pub(super) fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
             (
                 "scheduled",
                 None,
-                s.remaining.map(|n| format!("{n} blocks to go")),
+                s.remaining
+                    .map(|n| format!("{n} blocks to go"))
+                    .or_else(|| s.note.clone()),
             )
         } else if d
             .blocked
             .iter()
-            .any(|b| b.what.starts_with(&format!("upgrade {name}")))
+            .any(|b| b.upgrade.as_ref() == Some(&u.name))
         {
             ("blocked", None, None)
         } else if observed.open_run.is_some() || current.is_none() {
             ("scheduled", None, None)
         } else {
             ("passed", None, None)
+        };
+        let approval = observed.overrides.approvals.iter();
+        let approval = approval
+            .filter(|_| matches!(state, "due" | "scheduled" | "blocked"))
+            .find(|a| a.upgrade == u.name)
+            .map(|a| format!("approved by {}", a.by));
+        let detail = match (approval, detail) {
+            (Some(approval), Some(detail)) => Some(format!("{approval}, {detail}")),
+            (approval, detail) => approval.or(detail),
         };
         Row {
             name,
@@ -179,8 +191,8 @@ pub(super) fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
         Format::Human if list.upgrades.is_empty() => out::data("no upgrade for this node\n"),
         Format::Human => {
             out::data(&format!(
-                "{:<10} {:<20} {:<18}\n",
-                "STATE", "UPGRADE", "TRIGGER"
+                "{:<10} {:<20} {:<18}  {}\n",
+                "STATE", "UPGRADE", "TRIGGER", "SINCE, DETAIL, PLACE"
             ));
             for r in &list.upgrades {
                 let at =

@@ -3,6 +3,7 @@
 use super::human::summary;
 use super::lines::{Lines, Position};
 use super::{Code, Finding, Place, Severity, SourceText};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -10,14 +11,14 @@ use std::fmt::Write as _;
 /// The format of the JSON form. 1: first.
 const FINDINGS_VERSION: u32 = 1;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct JsonFindings<'a> {
     version: u32,
     findings: Vec<JsonFinding<'a>>,
     summary: JsonSummary,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct JsonFinding<'a> {
     code: Code,
     severity: &'static str,
@@ -30,7 +31,7 @@ struct JsonFinding<'a> {
     fixes: Vec<JsonFix<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct JsonRelated<'a> {
     message: &'a str,
     file: &'a str,
@@ -38,7 +39,7 @@ struct JsonRelated<'a> {
     end: JsonPosition,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct JsonFix<'a> {
     file: &'a str,
     start: JsonPosition,
@@ -46,7 +47,7 @@ struct JsonFix<'a> {
     text: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct JsonPosition {
     line: usize,
     column: usize,
@@ -58,7 +59,7 @@ impl From<Position> for JsonPosition {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct JsonSummary {
     files: usize,
     errors: usize,
@@ -74,6 +75,12 @@ fn word(severity: Severity) -> &'static str {
 
 fn count(findings: &[Finding], severity: Severity) -> usize {
     findings.iter().filter(|f| f.severity == severity).count()
+}
+
+/// The schema of the JSON form.
+pub fn findings_schema() -> String {
+    let schema = schemars::schema_for!(JsonFindings<'static>);
+    serde_json::to_string_pretty(&schema).expect("plain data") + "\n"
 }
 
 /// The findings as JSON, format 1.

@@ -12,4 +12,4 @@ pub use explain::{EXAMPLE_BASE, Explanation, code_page};
 pub use finding::{Finding, Fix, Place, Related, Severity, SourceText, mask, sort};
 pub(crate) use finding::{fnv1a, fnv1a_on};
 pub use human::{Style, human};
-pub use machine::{github, json, sarif};
+pub use machine::{findings_schema, github, json, sarif};

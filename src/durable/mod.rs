@@ -2,6 +2,8 @@
 //!
 //! Every capability writes through here, in one order: temporary name, contents, fsync, rename, fsync of the directory.
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -158,6 +160,28 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, PathErro
         return Err(error).at("read", path);
     }
     Ok(Some(bytes))
+}
+
+/// Reads a JSON record that says its format's version; `None` when it is not there or was never whole. One of a newer format than
+/// `newest` is an error: what it says is not known here.
+pub fn read_record<T: DeserializeOwned>(
+    path: &Path,
+    limit: u64,
+    newest: u32,
+) -> Result<Option<T>, PathError> {
+    #[derive(Deserialize)]
+    struct Header {
+        version: u32,
+    }
+    let Some(bytes) = read_bounded(path, limit)? else {
+        return Ok(None);
+    };
+    let header = serde_json::from_slice::<Header>(&bytes).ok();
+    if let Some(Header { version }) = header.filter(|h| h.version > newest) {
+        let what = format!("it has format version {version}, this visor reads {newest}");
+        return Err(io::Error::other(what)).at("read", path);
+    }
+    Ok(serde_json::from_slice(&bytes).ok())
 }
 
 /// Makes a file executable by those who may read it.

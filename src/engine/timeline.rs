@@ -3,11 +3,12 @@
 use crate::journal::{Event, Record};
 use crate::model::UnixMs;
 use crate::plan::{Phase, Plan, Step, StepId, StepKind};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// One line: a step, when it began, how long it took, whether the node was down or not yet healthy meanwhile.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Row {
     pub step: String,
     pub began: UnixMs,
@@ -16,7 +17,7 @@ pub struct Row {
     pub note: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Timeline {
     pub rows: Vec<Row>,
     /// From TERM to the process's end: the node's own stop.

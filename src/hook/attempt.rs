@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
 
-use crate::durable::{AtPath as _, PathError, open_lock, read_bounded, write_atomic};
+use crate::durable::{self, AtPath as _, PathError, open_lock, read_bounded, write_atomic};
 use crate::host::{Attempt, HookEnd};
 use crate::killpoint;
 use crate::model::HookSpec;
@@ -175,7 +175,7 @@ pub fn reap(record: &Path) -> Result<(), HookError> {
 }
 
 pub(super) fn read_record(record: &Path) -> Result<Option<AttemptRecord>, PathError> {
-    Ok(read_bounded(record, 64 * 1024)?.and_then(|b| serde_json::from_slice(&b).ok()))
+    durable::read_record(record, 64 * 1024, RECORD_VERSION)
 }
 
 pub(super) fn lock_path(record: &Path, number: u32) -> PathBuf {

@@ -309,7 +309,7 @@ impl Judge<'_> {
         pointer: &str,
         here: &str,
         key: &str,
-        missing: &mut Vec<String>,
+        missing: &mut [String],
     ) {
         let place = self.spans.key(here);
         let known: Vec<String> = properties(pointer).into_iter().collect();

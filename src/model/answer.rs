@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What a person said about a stuck step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// It has happened: go on after it.

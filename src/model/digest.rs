@@ -1,13 +1,15 @@
 //! Content digests: SHA-256 and SHA-512, parsed from hex, compared, printed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use std::fmt;
 use std::str::FromStr;
 
 /// The digest that a file must have. Text form: `sha256:<64 hex>` or `sha512:<128 hex>`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub enum Digest {
     Sha256([u8; 32]),
     Sha512([u8; 64]),

@@ -1,11 +1,15 @@
 //! Names of objects. A name becomes a directory or a file name, so it is one path segment.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A name that is one path segment: 1 to 128 of `A-Z a-z 0-9 . _ + -`, not starting with `.` or `-`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Name(String);
 
 /// Why a text cannot be a name.

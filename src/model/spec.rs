@@ -2,6 +2,7 @@
 //! These values are stored in `plan.json`, so a run that was cut off needs nothing but its own directory.
 
 use super::{Digest, Name};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +24,7 @@ pub(crate) mod millis {
 }
 
 /// A release directory below the root: `genesis` or `upgrades/<name>`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Release {
     Genesis,
@@ -61,7 +62,7 @@ impl fmt::Display for Release {
 }
 
 /// One node as a run needs it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeSpec {
     pub name: Name,
     /// The node's home directory; its working directory too.
@@ -76,7 +77,7 @@ pub struct NodeSpec {
 }
 
 /// The node's data directory and what of it is special.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DataSpec {
     pub path: PathBuf,
     /// Globs below `path` of what is disposable: not copied, not restored.
@@ -86,7 +87,7 @@ pub struct DataSpec {
 }
 
 /// How the node's process is started. The program is `<root>/current/bin/<binary>`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Launch {
     pub binary: String,
     pub args: Vec<String>,
@@ -94,36 +95,40 @@ pub struct Launch {
 }
 
 /// TERM, wait `grace`; then, only when `kill`, QUIT, wait `dump`, KILL.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StopPolicy {
     #[serde(with = "millis")]
+    #[schemars(with = "u64")]
     pub grace: Duration,
     #[serde(with = "millis")]
+    #[schemars(with = "u64")]
     pub dump: Duration,
     pub kill: bool,
 }
 
 /// What `visor run` does after a crash of the node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RestartPolicy {
     #[serde(with = "millis")]
+    #[schemars(with = "u64")]
     pub delay: Duration,
 }
 
 /// Which chain the node follows and how to ask it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChainSpec {
     None,
     Evm {
         rpc: String,
         #[serde(with = "millis")]
+        #[schemars(with = "u64")]
         max_head_age: Duration,
     },
 }
 
 /// When an upgrade may begin.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trigger {
     /// Opens with the first head at or above this height.
@@ -142,7 +147,7 @@ impl fmt::Display for Trigger {
 }
 
 /// One file to fetch, for this machine's platform.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ArtifactSpec {
     pub name: Name,
     pub version: Option<String>,
@@ -153,7 +158,9 @@ pub struct ArtifactSpec {
     pub size_limit: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookPhase {
     Prepare,
@@ -176,23 +183,25 @@ impl HookPhase {
 }
 
 /// A program run at a phase. Exit 0 goes on; anything else is tried again as `retries` says, then fails.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HookSpec {
     pub name: Name,
     pub phase: HookPhase,
     pub run: Vec<String>,
     pub env: BTreeMap<String, String>,
     #[serde(with = "millis")]
+    #[schemars(with = "u64")]
     pub timeout: Duration,
     pub retries: u32,
     #[serde(with = "millis")]
+    #[schemars(with = "u64")]
     pub retry_delay: Duration,
     /// A crash of visor inside this hook ends *stuck*, for it must not run twice.
     pub once: bool,
 }
 
 /// How data are copied and how long copies are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupSpec {
     pub name: String,
     /// Sealed generations kept, the one of this run included.
@@ -200,18 +209,20 @@ pub struct BackupSpec {
 }
 
 /// When a new release counts as healthy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthSpec {
     #[serde(with = "millis")]
+    #[schemars(with = "u64")]
     pub within: Duration,
     /// Blocks the head must rise above the first one seen; not used with chain `none`.
     pub blocks: u64,
     /// How long the process must have lived.
     #[serde(with = "millis")]
+    #[schemars(with = "u64")]
     pub alive: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
     RollBack,

@@ -2,7 +2,7 @@
 //!
 //! They need no sync: a power loss takes the process too.
 
-use crate::durable::{PathError, read_bounded};
+use crate::durable::{PathError, read_record};
 use crate::model::{Launch, StartId, UnixMs};
 use crate::process::Identity;
 use crate::store::Layout;
@@ -101,8 +101,7 @@ fn read<T: serde::de::DeserializeOwned>(
     start: StartId,
     name: &str,
 ) -> Result<Option<T>, PathError> {
-    let bytes = read_bounded(&dir(layout, start).join(name), 1024 * 1024)?;
-    Ok(bytes.and_then(|b| serde_json::from_slice(&b).ok()))
+    read_record(&dir(layout, start).join(name), 1024 * 1024, RECORD_VERSION)
 }
 
 pub(super) fn read_launch(

@@ -102,6 +102,7 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
                 }
                 _ => None,
             }),
+        last_outage: runs.iter().rev().find_map(|r| r.outage.clone()),
         hook_files: programs.iter().map(|p| judge(p)).collect(),
     })
 }

@@ -1,10 +1,10 @@
 //! Past and open runs, from their journals.
 
-use crate::engine::{EngineError, status_of};
+use crate::engine::{EngineError, status_of, timeline};
 use crate::host::{HostError, Journals as _, RealHost};
-use crate::journal::{Event, Outcome, Stage, Status, decode};
+use crate::journal::{Event, Outcome, Record, Stage, Status, decode};
 use crate::model::{Release, RunId, UnixMs};
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, MeasuredOutage, Plan};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -21,6 +21,8 @@ pub struct RunSummary {
     pub plan: Plan,
     pub status: Status,
     pub ended_at: UnixMs,
+    /// How long an upgrade took the node down, when its records say all of it.
+    pub outage: Option<MeasuredOutage>,
 }
 
 impl RunSummary {
@@ -56,6 +58,7 @@ pub fn run_summaries(host: &RealHost) -> Result<Vec<RunSummary>, RunError> {
                 let ended_at = records.last().map_or(0, |r| r.at);
                 out.push(RunSummary {
                     run,
+                    outage: measured(&plan, &records, ended_at),
                     plan,
                     status,
                     ended_at,
@@ -72,4 +75,18 @@ pub fn run_summaries(host: &RealHost) -> Result<Vec<RunSummary>, RunError> {
         }
     }
     Ok(out)
+}
+
+fn measured(plan: &Plan, records: &[Record], at: UnixMs) -> Option<MeasuredOutage> {
+    let Action::Upgrade { name, .. } = &plan.action else {
+        return None;
+    };
+    let timeline = timeline(plan, records);
+    Some(MeasuredOutage {
+        upgrade: name.clone(),
+        at,
+        stop_ms: timeline.stop_ms?,
+        between_ms: timeline.between_ms?,
+        start_ms: timeline.start_ms?,
+    })
 }

@@ -1,19 +1,21 @@
 //! Desired against observed: what has drifted, what will be done, what waits, what is in the way.
 
+use super::change::{Change, ChangeKind, Reason, upgrade_change};
 use super::compile::upgrade_digest;
 use super::gate::{Gate, trigger};
 use super::observed::{Fact, Liveness, Observed};
 use super::step::Plan;
 use super::{compile_install, compile_upgrade};
 use crate::check::{DesiredNode, DesiredUpgrade};
-use crate::model::{ChainSpec, Name, OnFailure, Release, Trigger, rfc3339};
+use crate::model::{Name, Release, Trigger, rfc3339};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The format of the JSON form. 1: first.
 const DIFF_VERSION: u32 = 1;
 
 /// The difference for one node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Diff {
     pub version: u32,
     pub node: Name,
@@ -34,35 +36,15 @@ pub struct Diff {
     pub next: Option<Plan>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Remark {
+    /// The upgrade that it is about.
+    pub upgrade: Option<Name>,
     pub what: String,
     pub help: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ChangeKind {
-    /// An open run goes on.
-    Resume,
-    Install,
-    Start,
-    Upgrade,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Change {
-    pub kind: ChangeKind,
-    pub what: String,
-    /// The fact that asks for it.
-    pub why: String,
-    /// `file:line` of the wish, where there is one.
-    pub place: Option<String>,
-    pub risk: String,
-    pub outage: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Scheduled {
     pub upgrade: Name,
     pub trigger: String,
@@ -124,14 +106,15 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
                 "See `visor status`, then say what is true with `visor resolve`.",
             );
         } else {
-            d.changes.push(Change {
-                kind: ChangeKind::Resume,
-                what: format!("run {} ({}) goes on", open.run, open.what),
-                why: format!("it is not finished: {}", open.stage),
+            let what = format!("run {} ({}) goes on", open.run, open.what);
+            let why = Reason {
+                fact: format!("it is not finished: {}", open.stage),
                 place: None,
-                risk: "as when it began".into(),
-                outage: "as when it began".into(),
-            });
+            };
+            let mut change = Change::harmless(ChangeKind::Resume, what, why);
+            change.upgrade = open.upgrade.clone();
+            change.risk.roll_back = "as when it began".into();
+            d.changes.push(change);
         }
         return d;
     }
@@ -151,6 +134,7 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
     };
     if let Some(last) = observed.last_release.as_ref().filter(|l| **l != current) {
         d.drift.push(Remark {
+            upgrade: None,
             what: format!("`current` points to {current}, visor last left it at {last}"),
             help: "Point it back, or leave it: the release it names is taken as the one that runs."
                 .into(),
@@ -158,6 +142,7 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
     }
     if running && observed.launch_differs {
         d.drift.push(Remark {
+            upgrade: None,
             what: "the node runs with other arguments or environment than the manifest asks for"
                 .into(),
             help: "They take effect at its next start: `visor stop`, then `visor start`.".into(),
@@ -169,14 +154,13 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
             .as_deref()
             .map(|e| format!(" ({e})"))
             .unwrap_or_default();
-        d.changes.push(Change {
-            kind: ChangeKind::Start,
-            what: format!("start the node from {current}"),
-            why: format!("it is not running{exit}"),
+        let what = format!("start the node from {current}");
+        let why = Reason {
+            fact: format!("it is not running{exit}"),
             place: Some(node.place.clone()),
-            risk: "none".into(),
-            outage: "none: it is down".into(),
-        });
+        };
+        d.changes
+            .push(Change::harmless(ChangeKind::Start, what, why));
     }
     upgrades(&mut d, node, observed, &current, platform);
     d
@@ -185,7 +169,17 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
 impl Diff {
     fn block(&mut self, what: String, help: &str) {
         self.blocked.push(Remark {
+            upgrade: None,
             what,
+            help: help.to_owned(),
+        });
+    }
+
+    /// The same about one upgrade; `what` goes on after its name.
+    fn block_upgrade(&mut self, upgrade: &Name, what: &str, help: &str) {
+        self.blocked.push(Remark {
+            upgrade: Some(upgrade.clone()),
+            what: format!("upgrade {upgrade}{what}"),
             help: help.to_owned(),
         });
     }
@@ -251,14 +245,17 @@ fn first_release(d: &mut Diff, node: &DesiredNode, observed: &Observed, platform
         );
         return;
     };
-    d.changes.push(Change {
-        kind: ChangeKind::Install,
-        what: format!("install the first release from artifact {}", genesis.name),
-        why: "there are no data and no release".into(),
+    let what = format!("install the first release from artifact {}", genesis.name);
+    let why = Reason {
+        fact: "there are no data and no release".into(),
         place: Some(node.place.clone()),
-        risk: "none: there is nothing yet".into(),
-        outage: "none".into(),
-    });
+    };
+    let change = Change::harmless(ChangeKind::Install, what, why);
+    d.changes.push(change);
+    for upgrade in &node.upgrades {
+        let entry = schedule(upgrade, None, Some("after the first release".into()));
+        d.scheduled.push(entry);
+    }
     match compile_install(node, file, &Release::Genesis) {
         Ok(plan) => d.next = Some(plan),
         Err(error) => d.block(
@@ -356,6 +353,7 @@ fn upgrades(
         if let Some(applied) = observed.applied.iter().rfind(|a| a.name == *name) {
             if digest.as_ref() != Some(&applied.digest) {
                 d.drift.push(Remark {
+                    upgrade: Some(name.clone()),
                     what: format!(
                         "upgrade {name} was changed in the manifests after it was applied at {}",
                         rfc3339(applied.at)
@@ -373,9 +371,10 @@ fn upgrades(
             continue;
         }
         let Some((file, digest)) = file.zip(digest) else {
-            d.block(
-                format!(
-                    "upgrade {name}: artifact {} has no file for {platform}",
+            d.block_upgrade(
+                name,
+                &format!(
+                    ": artifact {} has no file for {platform}",
                     upgrade.artifact.name
                 ),
                 "Add one, or one without `platform`.",
@@ -388,12 +387,13 @@ fn upgrades(
             .find(|x| x.upgrade == *name && x.digest == digest)
         {
             let what = format!(
-                "upgrade {name} failed at {} and is not tried again: {}",
+                " failed at {} and is not tried again: {}",
                 rfc3339(denied.at),
                 first_line(&denied.reason)
             );
-            d.block(
-                what,
+            d.block_upgrade(
+                name,
+                &what,
                 &format!("Correct the manifest, or say `visor upgrade retry {name}`."),
             );
             continue;
@@ -402,22 +402,16 @@ fn upgrades(
         let held_by = holder(node, upgrade, observed, platform);
         let gate = trigger(&upgrade.trigger, name, &observed.chain, &observed.overrides);
         let head = d.head;
-        let scheduled = |note: Option<String>| Scheduled {
-            upgrade: name.clone(),
-            trigger: upgrade.trigger.to_string(),
-            height: height_of(upgrade),
-            remaining: height_of(upgrade)
-                .zip(head)
-                .map(|(h, head)| h.saturating_sub(head)),
-            place: upgrade.place.clone(),
-            note,
-        };
+        let scheduled = |note: Option<String>| schedule(upgrade, head, note);
         let plan = |d: &mut Diff| match compile_upgrade(node, upgrade, file, current) {
-            Ok(plan) => d.next = Some(plan),
-            Err(error) => d.block(
-                error.to_string(),
-                "This is a fault of visor's; please report it.",
-            ),
+            Ok(plan) => Some(plan),
+            Err(error) => {
+                d.block(
+                    error.to_string(),
+                    "This is a fault of visor's; please report it.",
+                );
+                None
+            }
         };
         let batch = upgrade
             .batch
@@ -432,8 +426,9 @@ fn upgrades(
             let (is_due, failed) = (matches!(gate, Gate::Open(_)), how == Standing::Failed);
             let why = if failed { "failed" } else { "comes first" };
             if is_due && failed {
-                d.block(
-                    format!("upgrade {name} is held: {holder}, before it in batch {batch}, failed"),
+                d.block_upgrade(
+                    name,
+                    &format!(" is held: {holder}, before it in batch {batch}, failed"),
                     &format!(
                         "Say `visor upgrade retry {holder}`, or take one of them out of the batch."
                     ),
@@ -452,16 +447,19 @@ fn upgrades(
             Gate::Open(_)
                 if observed.overrides.hold.is_some() || observed.overrides.stop.is_some() =>
             {
-                d.block(
-                    format!("upgrade {name} is due, and an override is in the way"),
+                d.block_upgrade(
+                    name,
+                    " is due, and an override is in the way",
                     "`visor release-hold` ends a hold, `visor start` a stop.",
                 );
                 first = false;
             }
             Gate::Open(seen) => {
-                d.changes
-                    .push(change(node, upgrade, current, seen, observed));
-                plan(d);
+                if let Some(plan) = plan(d) {
+                    let change = upgrade_change(node, upgrade, &plan, current, seen, observed);
+                    d.changes.push(change);
+                    d.next = Some(plan);
+                }
                 first = false;
             }
             Gate::Closed(why) => {
@@ -470,19 +468,33 @@ fn upgrades(
                     (Trigger::Height(_), Fact::Unknown(_))
                 );
                 if unknown {
-                    d.block(
-                        format!("upgrade {name}: {why}"),
+                    d.block_upgrade(
+                        name,
+                        &format!(": {why}"),
                         "The node must run and answer at the manifest's `chain.rpc`.",
                     );
                 }
                 let entry = scheduled(None);
                 d.scheduled.push(entry);
                 if first && matches!(upgrade.trigger, Trigger::Height(_)) && d.next.is_none() {
-                    plan(d);
+                    d.next = plan(d);
                 }
                 // An approved upgrade may go before one whose height is far.
             }
         }
+    }
+}
+
+/// An upgrade that waits.
+fn schedule(upgrade: &DesiredUpgrade, head: Option<u64>, note: Option<String>) -> Scheduled {
+    let height = height_of(upgrade);
+    Scheduled {
+        upgrade: upgrade.name.clone(),
+        trigger: upgrade.trigger.to_string(),
+        height,
+        remaining: height.zip(head).map(|(h, head)| h.saturating_sub(head)),
+        place: upgrade.place.clone(),
+        note,
     }
 }
 
@@ -501,8 +513,9 @@ fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bo
             .iter()
             .find(|f| f.path.as_os_str() == program);
         if let Some(problem) = found.and_then(|f| f.problem.as_ref()) {
-            d.block(
-                format!("upgrade {}: hook {} cannot be run: {problem}", upgrade.name, hook.spec.name),
+            d.block_upgrade(
+                &upgrade.name,
+                &format!(": hook {} cannot be run: {problem}", hook.spec.name),
                 "visor runs only programs that root or its own user owns and nobody else can change.",
             );
         }
@@ -512,71 +525,13 @@ fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bo
         .as_ref()
         .filter(|_| upgrade.backup.is_some())
     {
-        d.block(
-            format!(
-                "upgrade {}: no backup can be made that a roll-back could use: {problem}",
-                upgrade.name
-            ),
+        d.block_upgrade(
+            &upgrade.name,
+            &format!(": no backup can be made that a roll-back could use: {problem}"),
             "Set the node's `root` to a directory on the data's file system, or say `backup = \"none\"`.",
         );
     }
     d.blocked.len() > before
-}
-
-fn change(
-    node: &DesiredNode,
-    upgrade: &DesiredUpgrade,
-    from: &Release,
-    seen: String,
-    observed: &Observed,
-) -> Change {
-    let back = match (upgrade.on_failure, upgrade.backup.is_some()) {
-        (OnFailure::Hold, _) => {
-            "on failure the new release is held and a person decides".to_owned()
-        }
-        (_, true) => format!("on failure back to {from}, with the data of the moment of the stop"),
-        (_, false) => format!(
-            "on failure back to {from} on data that the new release has written to: there is no backup"
-        ),
-    };
-    let mut outage = "the node's own stop and start".to_owned();
-    if upgrade.backup.is_some() {
-        outage.push_str(", and the copy of what changes in the last moments");
-    }
-    if let Some(slow) = observed
-        .slow_backup
-        .as_ref()
-        .filter(|_| upgrade.backup.is_some())
-    {
-        outage = format!("grows with the data: {slow}");
-    }
-    if upgrade
-        .hooks
-        .iter()
-        .any(|h| h.spec.phase == crate::model::HookPhase::PreUpgrade)
-    {
-        outage.push_str(", and the pre-upgrade hooks");
-    }
-    let tried = observed
-        .last_abandoned
-        .as_ref()
-        .filter(|(name, ..)| *name == upgrade.name);
-    let tried = tried
-        .map(|(_, at, why)| format!("; the last try, at {}, was given up: {why}", rfc3339(*at)));
-    let seen = seen + &tried.unwrap_or_default();
-    let why = if node.spec.chain == ChainSpec::None {
-        seen
-    } else {
-        format!("{seen} ({})", upgrade.trigger)
-    };
-    Change {
-        kind: ChangeKind::Upgrade,
-        what: format!("upgrade from {from} to {}", upgrade.name),
-        why,
-        place: Some(upgrade.place.clone()),
-        risk: back,
-        outage,
-    }
 }
 
 fn first_line(text: &str) -> &str {

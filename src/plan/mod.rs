@@ -8,6 +8,7 @@
 //!  Observed ┘     └──▶ compile ─▶ Plan { steps, undo, digest }
 //! ```
 
+mod change;
 mod compile;
 mod diff;
 mod draw;
@@ -18,14 +19,15 @@ mod render;
 mod saved;
 mod step;
 
+pub use change::{Change, ChangeKind, Outage, OutagePart, Reason, Risk};
 pub use compile::{compile_install, compile_upgrade, expand_launch};
-pub use diff::{Change, ChangeKind, Diff, Remark, Scheduled, Standing, diff, standing};
+pub use diff::{Diff, Remark, Scheduled, Standing, diff, standing};
 pub use draw::{plan_dot, plan_mermaid};
 pub use gate::{Gate, chain_safe, trigger};
 pub use graph::{Cycle, order};
 pub use observed::{
-    AppliedUpgrade, Approval, ChainFacts, Denied, Fact, Hold, HookFile, Liveness, Observed,
-    OpenRun, Overrides, Resolution, StopOverride,
+    AppliedUpgrade, Approval, ChainFacts, Denied, Fact, Hold, HookFile, Liveness, MeasuredOutage,
+    Observed, OpenRun, Overrides, Resolution, StopOverride,
 };
 pub use render::{diff_text, plan_tree};
 pub use saved::{Moved, SavedError, SavedPlan};

@@ -1,13 +1,14 @@
 //! What the planner is told about machine, process, chain and the operator's overrides. Data only; `observe/` fills it.
 
 use crate::model::{Answer, Name, Release, RunId, UnixMs};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Something asked of the outside world. Unknown is never treated as good.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fact<T> {
     Known(T),
@@ -34,7 +35,7 @@ impl<T: fmt::Display> fmt::Display for Fact<T> {
 }
 
 /// One look at the chain through the node's RPC.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChainFacts {
     pub head: Fact<u64>,
     pub syncing: Fact<bool>,
@@ -53,7 +54,7 @@ impl ChainFacts {
 }
 
 /// What is known of the node's process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Liveness {
     Running {
@@ -70,7 +71,7 @@ pub enum Liveness {
 }
 
 /// An upgrade that a run of visor committed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppliedUpgrade {
     pub name: Name,
     pub digest: String,
@@ -78,7 +79,7 @@ pub struct AppliedUpgrade {
 }
 
 /// A failed upgrade that is not tried again until it changes or `visor upgrade retry` says so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Denied {
     pub upgrade: Name,
     pub digest: String,
@@ -87,7 +88,7 @@ pub struct Denied {
     pub run: RunId,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hold {
     pub reason: String,
     pub by: String,
@@ -95,14 +96,14 @@ pub struct Hold {
     pub until: Option<UnixMs>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StopOverride {
     pub reason: String,
     pub by: String,
     pub at: UnixMs,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Approval {
     pub upgrade: Name,
     pub by: String,
@@ -110,7 +111,7 @@ pub struct Approval {
 }
 
 /// The operator's local exceptions, from `state/overrides.json`; expired ones are left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Overrides {
     pub stop: Option<StopOverride>,
     pub hold: Option<Hold>,
@@ -124,7 +125,7 @@ pub struct Overrides {
 }
 
 /// What a person says about a stuck run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Resolution {
     pub run: RunId,
     /// How many records the journal had: a word about one moment is not taken for another.
@@ -135,7 +136,7 @@ pub struct Resolution {
 }
 
 /// A run whose journal is not closed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OpenRun {
     pub run: RunId,
     pub what: String,
@@ -147,15 +148,28 @@ pub struct OpenRun {
 }
 
 /// An absolute hook program, as found on this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HookFile {
     pub path: PathBuf,
     /// Why it may not be run.
     pub problem: Option<String>,
 }
 
+/// How long the last upgrade took the node down, by its journal. Milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MeasuredOutage {
+    pub upgrade: Name,
+    pub at: UnixMs,
+    /// From TERM to the exit.
+    pub stop_ms: u64,
+    /// From the exit to the new process.
+    pub between_ms: u64,
+    /// From the new process to its first answer.
+    pub start_ms: u64,
+}
+
 /// Everything the planner knows that is not in the manifests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Observed {
     /// The release that `current` names; `Unknown` when the link is there and names none of ours.
     pub current: Fact<Option<Release>>,
@@ -177,4 +191,6 @@ pub struct Observed {
     /// The last try of an upgrade that was given up before the node was touched.
     pub last_abandoned: Option<(Name, UnixMs, String)>,
     pub hook_files: Vec<HookFile>,
+    /// The last upgrade that went through, as a measure for the next.
+    pub last_outage: Option<MeasuredOutage>,
 }

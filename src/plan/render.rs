@@ -1,13 +1,19 @@
 //! Plans and differences as text for people, within 80 columns where the names allow it.
 
+use super::change::{Change, ChangeKind};
 use super::diff::Diff;
 use super::step::{Action, Phase, Plan, StepKind};
+use crate::model::human_ms;
 use std::fmt::Write as _;
 
 /// The plan as a tree: phases, steps, and the way back.
 pub fn plan_tree(plan: &Plan) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "{} · {}", plan.node.name, plan.action.describe());
+    let from = match &plan.action {
+        Action::Upgrade { from, .. } => format!(" from {from}"),
+        Action::Install { .. } => String::new(),
+    };
+    let _ = writeln!(out, "{} · {}{from}", plan.node.name, plan.action.describe());
     let used: Vec<Phase> = Phase::FORWARD
         .into_iter()
         .filter(|p| plan.phase(*p).next().is_some())
@@ -50,7 +56,7 @@ pub fn plan_tree(plan: &Plan) -> String {
                 .collect::<Vec<_>>(),
         );
     }
-    let _ = writeln!(out, "plan {}", &plan.digest[..16.min(plan.digest.len())]);
+    let _ = writeln!(out, "digest {}", &plan.digest[..16.min(plan.digest.len())]);
     out
 }
 
@@ -105,8 +111,30 @@ fn detail(kind: &StepKind) -> String {
         StepKind::SetAside => "failed data to failed/".into(),
         StepKind::CarryKeep => "signer state and keep paths".into(),
         StepKind::Commit => "from here on nothing is rolled back".into(),
-        StepKind::Start | StepKind::StartOld | StepKind::Consume => String::new(),
+        StepKind::Consume => "the sealed copy is used up".into(),
+        StepKind::Start => "the new release".into(),
+        StepKind::StartOld => "the old release".into(),
     }
+}
+
+/// Columns for people.
+const WIDTH: usize = 80;
+
+/// A text behind its label, in lines that end before the 80th column.
+fn labelled(out: &mut String, first: &str, rest: usize, text: &str) {
+    let rest = " ".repeat(rest);
+    let options = textwrap::Options::new(WIDTH)
+        .initial_indent(first)
+        .subsequent_indent(&rest)
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    let _ = writeln!(out, "{}", textwrap::fill(text, options));
+}
+
+fn remark(out: &mut String, mark: char, what: &str, help: &str) {
+    labelled(out, &format!("  {mark} "), 4, what);
+    labelled(out, "      ", 6, help);
 }
 
 /// The difference for people.
@@ -120,60 +148,124 @@ pub fn diff_text(d: &Diff) -> String {
         d.node,
         d.current.as_deref().unwrap_or("no release")
     );
-    let mut section = |title: &str, lines: Vec<(String, Vec<String>)>| {
-        if lines.is_empty() {
-            return;
+    let mut section = |title: &str, body: String| {
+        if !body.is_empty() {
+            let _ = write!(out, "\n{title}\n{body}");
         }
-        let _ = writeln!(out, "\n{title}");
-        for (first, rest) in lines {
-            let _ = writeln!(out, "  {first}");
-            for line in rest {
-                let _ = writeln!(out, "      {line}");
+    };
+    let all = |each: &dyn Fn(&mut String)| {
+        let mut body = String::new();
+        each(&mut body);
+        body
+    };
+    section(
+        "drift",
+        all(&|b| {
+            d.drift
+                .iter()
+                .for_each(|r| remark(b, '~', &r.what, &r.help))
+        }),
+    );
+    section(
+        "changes",
+        all(&|b| d.changes.iter().for_each(|c| change_text(b, c))),
+    );
+    section(
+        "scheduled",
+        all(&|b| {
+            for s in &d.scheduled {
+                let remaining = s.remaining.map(|n| format!(", {n} blocks to go"));
+                let note = s.note.as_ref().map(|n| format!(", {n}"));
+                let text = format!(
+                    "{} at {}{}{}  ({})",
+                    s.upgrade,
+                    s.trigger,
+                    remaining.unwrap_or_default(),
+                    note.unwrap_or_default(),
+                    s.place
+                );
+                labelled(b, "  · ", 6, &text);
             }
-        }
-    };
-    let remark = |mark: char| {
-        move |r: &super::diff::Remark| (format!("{mark} {}", r.what), vec![r.help.clone()])
-    };
-    section("drift", d.drift.iter().map(remark('~')).collect());
-    let changes = d.changes.iter().map(|c| {
-        let mut rest = vec![format!("why     {}", c.why)];
-        rest.extend(c.place.iter().map(|p| format!("wish    {p}")));
-        rest.push(format!("risk    {}", c.risk));
-        rest.push(format!("outage  {}", c.outage));
-        (format!("+ {}", c.what), rest)
-    });
-    section("changes", changes.collect());
-    let scheduled = d.scheduled.iter().map(|s| {
-        let remaining = s
-            .remaining
-            .map(|n| format!(", {n} blocks to go"))
-            .unwrap_or_default();
-        let note = s
-            .note
-            .as_ref()
-            .map(|n| format!(", {n}"))
-            .unwrap_or_default();
-        (
-            format!(
-                "· {} at {}{remaining}{note}  ({})",
-                s.upgrade, s.trigger, s.place
-            ),
-            vec![],
-        )
-    });
-    section("scheduled", scheduled.collect());
-    section("blocked", d.blocked.iter().map(remark('!')).collect());
+        }),
+    );
+    section(
+        "blocked",
+        all(&|b| {
+            d.blocked
+                .iter()
+                .for_each(|r| remark(b, '!', &r.what, &r.help))
+        }),
+    );
     section(
         "overrides",
-        d.overrides
-            .iter()
-            .map(|o| (format!("# {o}"), vec![]))
-            .collect(),
+        all(&|b| d.overrides.iter().for_each(|o| labelled(b, "  # ", 4, o))),
     );
     if !d.has_changes() && d.blocked.is_empty() {
         let now = if d.scheduled.is_empty() { "" } else { " now" };
         let _ = writeln!(out, "\nnothing to do{now}");
     }
     out
+}
+
+/// A change: what, why, what comes first, and the risk in its parts.
+fn change_text(out: &mut String, c: &Change) {
+    labelled(out, "  + ", 4, &c.what);
+    let mut row = |label: &str, text: &str| labelled(out, &format!("      {label:<10}"), 16, text);
+    let mut label = "why";
+    for reason in &c.why {
+        let place = reason.place.as_ref().map(|p| format!("  ({p})"));
+        row(
+            label,
+            &format!("{}{}", reason.fact, place.unwrap_or_default()),
+        );
+        label = "";
+    }
+    if !c.first.is_empty() {
+        row("first", &c.first.join(" · "));
+    }
+    let outage = &c.risk.outage;
+    if outage.parts.is_empty() {
+        row(
+            "outage",
+            if c.kind == ChangeKind::Resume {
+                "as when it began"
+            } else {
+                "none"
+            },
+        );
+    } else {
+        match (outage.estimate_ms, &outage.measured) {
+            (Some(ms), Some(measured)) => {
+                row(
+                    "outage",
+                    &format!("about {}, measured by {measured}:", human_ms(ms)),
+                );
+            }
+            _ => row("outage", "not measured yet on this node; it is made of"),
+        }
+        for part in &outage.parts {
+            let estimate = part.estimate_ms.map(|ms| format!("about {}", human_ms(ms)));
+            let limit = part.limit_ms.map(|ms| format!("at most {}", human_ms(ms)));
+            let figures: Vec<String> = estimate.into_iter().chain(limit).collect();
+            let figures = if figures.is_empty() {
+                String::new()
+            } else {
+                format!(", {}", figures.join(", "))
+            };
+            row("", &format!("- {}{figures}", part.what));
+        }
+    }
+    let mut label = "for good";
+    for step in &c.risk.irreversible {
+        row(label, step);
+        label = "";
+    }
+    if !c.risk.roll_back.is_empty() {
+        let label = if c.risk.outage.parts.is_empty() {
+            "risk"
+        } else {
+            "if bad"
+        };
+        row(label, &c.risk.roll_back);
+    }
 }

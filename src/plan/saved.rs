@@ -11,6 +11,7 @@ use super::diff::Diff;
 use super::observed::{Fact, Liveness, Observed};
 use super::step::{Plan, PlanError};
 use crate::model::{Name, sha256_hex};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 const SAVED_VERSION: u32 = 1;
 
 /// What a pass would do now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SavedPlan {
     pub version: u32,
     /// The version of visor that made it.

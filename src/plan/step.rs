@@ -14,6 +14,7 @@ use crate::model::{
     ArtifactSpec, BackupSpec, ChainSpec, HealthSpec, HookSpec, Name, NodeSpec, OnFailure, Release,
     StopPolicy, Trigger, sha256_hex,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
@@ -22,7 +23,9 @@ use std::fmt;
 pub const PLAN_VERSION: u32 = 1;
 
 /// Stable identity of a step: the first 16 hex digits of SHA-256 over node, action, name and resolved inputs.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct StepId(pub String);
 
 impl fmt::Display for StepId {
@@ -32,7 +35,9 @@ impl fmt::Display for StepId {
 }
 
 /// Where in a run a step stands. The node is down only in `Critical`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     Prepare,
@@ -66,7 +71,7 @@ impl Phase {
 }
 
 /// Everything visor can do in a run. A closed set; `step/table.rs` says how each is probed and undone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepKind {
     /// Bring the artifact's bytes to the cache and verify them.
@@ -147,6 +152,16 @@ impl StepKind {
         }
     }
 
+    /// Why nothing takes the step back, where nothing does.
+    pub fn irreversible(&self) -> Option<&'static str> {
+        match self {
+            Self::Hook(_) => Some("what it does is not undone"),
+            Self::Commit => Some("from here on nothing is rolled back"),
+            Self::Prune { .. } => Some("copies that the policy no longer keeps are gone"),
+            _ => None,
+        }
+    }
+
     /// True for the undo steps that put the sealed data back.
     pub fn restores_data(&self) -> bool {
         matches!(
@@ -156,7 +171,7 @@ impl StepKind {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     pub id: StepId,
     /// Readable and unique within the plan: `critical/stop`, `gate/pre-stop/check-disk`.
@@ -167,7 +182,7 @@ pub struct Step {
 }
 
 /// What the whole run is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Stage the first release and point `current` at it. The node is not running.
@@ -193,7 +208,7 @@ impl Action {
 }
 
 /// A validated step graph for one node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     pub version: u32,
     /// The version of visor that made it.

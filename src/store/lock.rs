@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 
 /// Who holds the lock. For messages only: the lock itself is the truth.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Owner {
     pub pid: u32,
     pub command: String,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use visor::chain::EvmClient;
+use visor::cli::SchemaOf;
 use visor::model::sha256_hex;
 
 pub(crate) struct Env {
@@ -200,8 +201,30 @@ impl Env {
     }
 
     #[must_use]
+    /// Runs visor to its end. What it prints as JSON has to be what its schema says.
     pub(crate) fn visor(&self, args: &[&str]) -> Output {
-        Self::output(&mut self.command(args))
+        let out = Self::output(&mut self.command(args));
+        if args.ends_with(&["--format", "json"]) && !out.stdout.is_empty() {
+            let of = match args {
+                ["plan", "check", ..] => SchemaOf::Findings,
+                ["plan", "diff", ..] => SchemaOf::Diff,
+                ["plan", "show", ..] => SchemaOf::Plans,
+                ["status", ..] => SchemaOf::Status,
+                ["upgrade", "list", ..] => SchemaOf::Upgrades,
+                ["batch", "list", ..] => SchemaOf::Batches,
+                ["batch", "status" | "show", ..] => SchemaOf::BatchStatus,
+                ["history", "show", ..] => SchemaOf::Run,
+                ["history", ..] => SchemaOf::History,
+                ["rehearse", ..] => SchemaOf::Rehearsal,
+                other => panic!("{other:?} has no schema"),
+            };
+            let schema = serde_json::from_str(&of.text()).unwrap();
+            let value = serde_json::from_str(&out.stdout).unwrap();
+            if let Err(error) = jsonschema::validate(&schema, &value) {
+                panic!("{args:?}: {error} at {}", error.instance_path());
+            }
+        }
+        out
     }
 
     pub(crate) fn output(command: &mut Command) -> Output {

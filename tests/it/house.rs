@@ -56,7 +56,9 @@ fn golden(path: &str, text: &str) {
 
 #[test]
 fn generated_files_are_true() {
-    golden("schemas/manifest.v1.json", &visor::manifest::schema_text());
+    for of in visor::cli::SchemaOf::ALL {
+        golden(&format!("schemas/{}", of.file_name()), &of.text());
+    }
     let steps = format!(
         "# Steps\n\nEverything visor can do in a run, what recovery does with a step that was begun and not ended, and how a step is undone.\n\n{}",
         visor::step::book_table()

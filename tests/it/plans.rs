@@ -34,7 +34,7 @@ fn a_plan_is_a_pure_function_of_its_inputs() {
 fn the_tree_of_a_plan() {
     let plan = machine::plan(true, true, false, OnFailure::RollBack);
     insta::assert_snapshot!(plan_tree(&plan).replace(&plan.digest[..16], "DIGEST"), @r"
-    demo · upgrade v2
+    demo · upgrade v2 from genesis
     ├─ prepare  node runs
     │  ├─ fetch                      v2 (1 source)
     │  ├─ stage                      to upgrades/v2/bin
@@ -49,7 +49,7 @@ fn the_tree_of_a_plan() {
     │  ├─ seal                       backup b
     │  ├─ pre-upgrade/pre-upgrade    /bin/true
     │  ├─ switch                     current → upgrades/v2
-    │  └─ start
+    │  └─ start                      the new release
     ├─ confirm  node runs
     │  ├─ health                     within 3s, 3 blocks
     │  └─ commit                     from here on nothing is rolled back
@@ -58,16 +58,32 @@ fn the_tree_of_a_plan() {
     │  └─ post-upgrade/post-upgrade  /bin/true
     └─ undo  from any step before commit
        ├─ stop-new                   TERM, 1s, then QUIT and KILL
-       ├─ consume
+       ├─ consume                    the sealed copy is used up
        ├─ carry-keep                 signer state and keep paths
        ├─ exchange                   sealed data for failed data
        ├─ set-aside                  failed data to failed/
        ├─ switch-back                current → genesis
-       ├─ start-old
+       ├─ start-old                  the old release
        ├─ health-old                 within 3s, 3 blocks
        └─ on-failure/on-failure      /bin/true
-    plan DIGEST
+    digest DIGEST
     ");
+}
+
+/// What the table says cannot be undone, the difference tells people.
+#[test]
+fn what_is_not_undone_is_said() {
+    let plan = machine::plan(true, true, false, OnFailure::RollBack);
+    for step in &plan.steps {
+        let undo = visor::step::row(&step.kind).undo;
+        let is_for_good = undo == "irreversible" || undo.starts_with("none: hooks");
+        assert_eq!(
+            step.kind.irreversible().is_some(),
+            is_for_good,
+            "{}",
+            step.name
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! The JSON Schemas of what visor reads and prints, as published in `schemas/`.
+
+use super::batch::{BatchList, BatchStatus};
+use super::history::{History, Shown};
+use super::rehearse::Rehearsal;
+use super::status::Status;
+use super::upgrade::List;
+use crate::diag::findings_schema;
+use crate::manifest::schema_text;
+use crate::plan::{Diff, Plan, SavedPlan};
+use clap::ValueEnum;
+use schemars::{JsonSchema, schema_for};
+
+/// A form that programs read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// Manifest files
+    Manifest,
+    /// `plan check --format json`
+    Findings,
+    /// `plan diff --format json`
+    Diff,
+    /// `plan show --format json`
+    Plans,
+    /// `plan diff --out`
+    SavedPlan,
+    /// `status --format json`
+    Status,
+    /// `upgrade list --format json`
+    Upgrades,
+    /// `batch status --format json`
+    BatchStatus,
+    /// `batch list --format json`
+    Batches,
+    /// `history --format json`
+    History,
+    /// `history show --format json`
+    Run,
+    /// `rehearse --format json`
+    Rehearsal,
+}
+
+impl SchemaOf {
+    pub const ALL: &[Self] = &[
+        Self::Manifest,
+        Self::Findings,
+        Self::Diff,
+        Self::Plans,
+        Self::SavedPlan,
+        Self::Status,
+        Self::Upgrades,
+        Self::BatchStatus,
+        Self::Batches,
+        Self::History,
+        Self::Run,
+        Self::Rehearsal,
+    ];
+
+    /// Its file in `schemas/`.
+    pub fn file_name(self) -> String {
+        let word = self.to_possible_value().map(|v| v.get_name().to_owned());
+        format!("{}.v1.json", word.unwrap_or_default())
+    }
+
+    pub fn text(self) -> String {
+        match self {
+            Self::Manifest => schema_text(),
+            Self::Findings => findings_schema(),
+            Self::Diff => of::<Diff>(),
+            Self::Plans => of::<Vec<Plan>>(),
+            Self::SavedPlan => of::<SavedPlan>(),
+            Self::Status => of::<Status>(),
+            Self::Upgrades => of::<List>(),
+            Self::BatchStatus => of::<BatchStatus>(),
+            Self::Batches => of::<BatchList>(),
+            Self::History => of::<History>(),
+            Self::Run => of::<Shown>(),
+            Self::Rehearsal => of::<Rehearsal>(),
+        }
+    }
+}
+
+fn of<T: JsonSchema>() -> String {
+    serde_json::to_string_pretty(&schema_for!(T)).expect("plain data") + "\n"
+}
