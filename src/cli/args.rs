@@ -257,7 +257,7 @@ pub(super) enum BatchCommand {
         #[arg(long, value_enum, default_value = "human")]
         format: Format,
     },
-    /// The same as `status`
+    /// Show what the manifests say of a batch
     Show {
         name: String,
         /// For people or for programs

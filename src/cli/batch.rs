@@ -6,9 +6,9 @@ use super::error::{CliError, Exit};
 use super::out;
 use crate::check::{DesiredBatch, DesiredUpgrade, platform};
 use crate::host::{RealHost, wall_clock};
-use crate::model::{Release, Trigger, UnixMs, human_ms, rfc3339};
+use crate::model::{OnFailure, Release, Trigger, UnixMs, human_ms, rfc3339};
 use crate::observe::observe;
-use crate::plan::{Fact, Gate, Observed, Standing, standing, trigger};
+use crate::plan::{Fact, Gate, Observed, Standing, Standings, trigger};
 use crate::release::is_staged;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -16,9 +16,8 @@ use serde::Serialize;
 pub(super) fn batch(global: &Global, command: &BatchCommand) -> Result<Exit, CliError> {
     match command {
         BatchCommand::List { format } => list(global, *format),
-        BatchCommand::Show { name, format } | BatchCommand::Status { name, format } => {
-            status(global, name, *format)
-        }
+        BatchCommand::Show { name, format } => show(global, name, *format),
+        BatchCommand::Status { name, format } => status(global, name, *format),
         BatchCommand::Validate { name } => validate(global, name.as_deref()),
         BatchCommand::Import { file } => super::import::batch_plan(&set_dir(global), file),
     }
@@ -44,6 +43,94 @@ fn find<'a>(cx: &'a Context, name: &str) -> Result<&'a DesiredBatch, CliError> {
                 help,
             )
         })
+}
+
+/// What the manifests say of a batch. 1: first.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Batch {
+    version: u32,
+    name: String,
+    description: Option<String>,
+    node: String,
+    place: String,
+    /// Those that are for this node, in order.
+    upgrades: Vec<BatchMember>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct BatchMember {
+    name: String,
+    trigger: String,
+    artifact: String,
+    backup: Option<String>,
+    /// As `phase/name`, in the order in which they run.
+    hooks: Vec<String>,
+    /// roll-back or hold.
+    on_failure: &'static str,
+    place: String,
+}
+
+fn show(global: &Global, name: &str, format: Format) -> Result<Exit, CliError> {
+    let cx = Context::open(global)?;
+    let batch = find(&cx, name)?;
+    let upgrades = &cx.node().upgrades;
+    let members = batch
+        .upgrades
+        .iter()
+        .filter_map(|n| upgrades.iter().find(|u| u.name == *n));
+    let member = |u: &DesiredUpgrade| BatchMember {
+        name: u.name.to_string(),
+        trigger: u.trigger.to_string(),
+        artifact: u.artifact.name.to_string(),
+        backup: u.backup.as_ref().map(|b| b.name.clone()),
+        hooks: u
+            .hooks
+            .iter()
+            .map(|h| format!("{}/{}", h.spec.phase.as_str(), h.spec.name))
+            .collect(),
+        on_failure: match u.on_failure {
+            OnFailure::RollBack => "roll-back",
+            OnFailure::Hold => "hold",
+        },
+        place: u.place.clone(),
+    };
+    let shown = Batch {
+        version: 1,
+        name: batch.name.to_string(),
+        description: batch.description.clone(),
+        node: cx.node().spec.name.to_string(),
+        place: batch.place.clone(),
+        upgrades: members.map(member).collect(),
+    };
+    match format {
+        Format::Json => out::json(&shown),
+        Format::Human => {
+            let mut text = format!(
+                "batch {} of node {}  ({})\n",
+                shown.name, shown.node, shown.place
+            );
+            for line in shown.description.iter() {
+                text.push_str(&format!("  {line}\n"));
+            }
+            for (i, m) in shown.upgrades.iter().enumerate() {
+                let number = i + 1;
+                text.push_str(&format!(
+                    "\n  {number}. {} at {}  ({})\n",
+                    m.name, m.trigger, m.place
+                ));
+                let backup = m.backup.as_deref().unwrap_or("none");
+                text.push_str(&format!(
+                    "     artifact {} · backup {backup} · if bad {}\n",
+                    m.artifact, m.on_failure
+                ));
+                if !m.hooks.is_empty() {
+                    text.push_str(&format!("     hooks {}\n", m.hooks.join(", ")));
+                }
+            }
+            out::data(&text);
+        }
+    }
+    Ok(Exit::Done)
 }
 
 /// The JSON form. 1: first.
@@ -102,8 +189,10 @@ fn gather(
         .upgrades
         .iter()
         .filter_map(|n| cx.node().upgrades.iter().find(|u| u.name == *n));
+    let platform = platform();
+    let standings = Standings::new(cx.node(), observed, &platform);
     for upgrade in members {
-        upgrades.push(member(cx, observed, upgrade, head, block_ms)?);
+        upgrades.push(member(cx, observed, &standings, upgrade, block_ms)?);
     }
     let count = |states: &[&str]| {
         upgrades
@@ -141,10 +230,11 @@ fn gather(
 fn member(
     cx: &Context,
     observed: &Observed,
+    standings: &Standings<'_>,
     upgrade: &DesiredUpgrade,
-    head: Option<u64>,
     block_ms: Option<u64>,
 ) -> Result<Member, CliError> {
+    let head = observed.chain.head.known().copied();
     let open = observed
         .open_run
         .as_ref()
@@ -155,7 +245,7 @@ fn member(
         &observed.chain,
         &observed.overrides,
     );
-    let state = match (open, standing(cx.node(), upgrade, observed, &platform())) {
+    let state = match (open, standings.of(upgrade)) {
         (Some(open), _) if open.stuck.is_some() => "stuck",
         (Some(_), _) => "running",
         (None, Standing::Applied) => "applied",

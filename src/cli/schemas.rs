@@ -1,6 +1,6 @@
 //! The JSON Schemas of what visor reads and prints, as published in `schemas/`.
 
-use super::batch::{BatchList, BatchStatus};
+use super::batch::{Batch, BatchList, BatchStatus};
 use super::history::{History, Shown};
 use super::rehearse::Rehearsal;
 use super::status::Status;
@@ -28,6 +28,8 @@ pub enum SchemaOf {
     Status,
     /// `upgrade list --format json`
     Upgrades,
+    /// `batch show --format json`
+    Batch,
     /// `batch status --format json`
     BatchStatus,
     /// `batch list --format json`
@@ -49,6 +51,7 @@ impl SchemaOf {
         Self::SavedPlan,
         Self::Status,
         Self::Upgrades,
+        Self::Batch,
         Self::BatchStatus,
         Self::Batches,
         Self::History,
@@ -71,6 +74,7 @@ impl SchemaOf {
             Self::SavedPlan => of::<SavedPlan>(),
             Self::Status => of::<Status>(),
             Self::Upgrades => of::<List>(),
+            Self::Batch => of::<Batch>(),
             Self::BatchStatus => of::<BatchStatus>(),
             Self::Batches => of::<BatchList>(),
             Self::History => of::<History>(),

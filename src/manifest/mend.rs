@@ -41,9 +41,11 @@ pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed) -> Vec<Finding>
     };
     mend.root();
     for kind in ObjectKind::ALL {
-        mend.unnamed(kind);
-        mend.lists(kind);
-        mend.dotted(kind);
+        if mend.parsed.value.get(kind.word()).is_some() {
+            mend.unnamed(kind);
+            mend.lists(kind);
+            mend.dotted(kind);
+        }
     }
     mend.file_tables();
     mend.findings
@@ -214,7 +216,7 @@ impl Mend<'_> {
     fn unnamed(&mut self, kind: ObjectKind) {
         let word = kind.word();
         let here = format!("/{word}");
-        let known = properties(&here);
+        let known = properties(&format!("{here}/x"));
         let span = self.parsed.spans.key(&here);
         match self.parsed.value.pointer(&here) {
             Some(Value::Array(items)) if items.iter().all(Value::is_object) => {
@@ -232,7 +234,7 @@ impl Mend<'_> {
                 }
             }
             Some(Value::Object(table)) => {
-                let is_own = |key: &String| known.contains(key);
+                let is_own = |key: &String| known.clone().any(|k| k == key);
                 let says_something =
                     |(key, value): (&String, &Value)| is_own(key) && !value.is_object();
                 if !table.iter().any(says_something) {
@@ -321,10 +323,11 @@ impl Mend<'_> {
     fn dotted(&mut self, kind: ObjectKind) {
         let word = kind.word();
         for name in self.keys(&format!("/{word}")) {
-            if is_shadow(&name) {
+            let here = format!("/{word}/{}", escape(&name));
+            let holds_tables = |t: &Map<String, Value>| t.values().any(Value::is_object);
+            if is_shadow(&name) || !self.table(&here).is_some_and(holds_tables) {
                 continue;
             }
-            let here = format!("/{word}/{}", escape(&name));
             let mut meant = Vec::new();
             self.inner(kind, &here, &name, &mut meant);
             for (pointer, whole) in meant {
@@ -358,7 +361,8 @@ impl Mend<'_> {
 
     /// Objects of a kind that stand below a name which was cut at its dots.
     fn inner(&self, kind: ObjectKind, at: &str, name: &str, out: &mut Vec<(String, String)>) {
-        let known = properties(&format!("/{}", kind.word()));
+        let known = properties(&format!("/{}/x", kind.word()));
+        let is_property = |key: &str| known.clone().any(|k| k == key);
         let Some(table) = self.table(at) else { return };
         if at.matches('/').count() > 16 {
             return;
@@ -368,16 +372,14 @@ impl Mend<'_> {
                 continue;
             };
             let is_digits = key.chars().all(|c| c.is_ascii_digit());
-            let is_known = known.contains(key);
-            let is_typo = closest(key, known.iter().map(String::as_str)).is_some();
-            if is_known || is_typo && !is_digits {
+            if is_property(key) || !is_digits && closest(key, known.clone()).is_some() {
                 continue;
             }
             let whole = format!("{name}.{key}");
             let pointer = format!("{at}/{}", escape(key));
             let before = out.len();
             self.inner(kind, &pointer, &whole, out);
-            let says_something = below.keys().any(|k| known.contains(k));
+            let says_something = below.keys().any(|k| is_property(k));
             if says_something || is_digits && out.len() == before {
                 out.push((pointer, whole));
             }

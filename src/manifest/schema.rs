@@ -133,13 +133,9 @@ pub(super) fn flaws(value: &Value) -> Vec<Flaw> {
 }
 
 /// The keys that a table may have.
-pub(super) fn properties(pointer: &str) -> BTreeSet<String> {
-    // Of a kind, those of its objects.
-    let of = |p: &str| schema_at(p)?.get("properties")?.as_object();
-    let found = of(pointer).or_else(|| of(&format!("{pointer}/x")));
-    found
-        .map(|p| p.keys().cloned().collect())
-        .unwrap_or_default()
+pub(super) fn properties(pointer: &str) -> impl Iterator<Item = &'static str> + Clone + use<> {
+    let found = schema_at(pointer).and_then(|s| s.get("properties")?.as_object());
+    found.into_iter().flatten().map(|(key, _)| key.as_str())
 }
 
 /// The first example of a value.

@@ -111,7 +111,11 @@ pub(crate) fn escape(key: &str) -> std::borrow::Cow<'_, str> {
 
 /// One part of a JSON pointer as the key it stands for.
 pub(crate) fn unescape(part: &str) -> String {
-    part.replace("~1", "/").replace("~0", "~")
+    if part.contains('~') {
+        part.replace("~1", "/").replace("~0", "~")
+    } else {
+        part.to_owned()
+    }
 }
 
 fn narrow(range: &Range<usize>) -> (u32, u32) {

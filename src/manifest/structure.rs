@@ -35,7 +35,9 @@ pub(super) fn judge(file: usize, text: &str, parsed: &mut Parsed) -> Judged {
     let mut findings = vec![];
     if !found.is_empty() && !found.iter().any(is_other_format) {
         findings = mend(file, text, parsed);
-        found = flaws(&parsed.value);
+        if !findings.is_empty() {
+            found = flaws(&parsed.value);
+        }
     }
     let mut judge = Judge {
         file,
@@ -312,7 +314,7 @@ impl Judge<'_> {
         missing: &mut [String],
     ) {
         let place = self.spans.key(here);
-        let known: Vec<String> = properties(pointer).into_iter().collect();
+        let known: Vec<String> = properties(pointer).map(str::to_owned).collect();
         let present = value.pointer(pointer).and_then(Value::as_object);
         let absent = known
             .iter()

@@ -4,6 +4,7 @@ use super::change::{Change, ChangeKind, Reason, upgrade_change};
 use super::compile::upgrade_digest;
 use super::gate::{Gate, trigger};
 use super::observed::{Fact, Liveness, Observed};
+use super::standing::{Standing, Standings};
 use super::step::Plan;
 use super::{compile_install, compile_upgrade};
 use crate::check::{DesiredNode, DesiredUpgrade};
@@ -265,77 +266,12 @@ fn first_release(d: &mut Diff, node: &DesiredNode, observed: &Observed, platform
     }
 }
 
-/// What is known of an upgrade of a node, whatever the chain says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// A run committed it.
-    Applied,
-    /// Its height, or a later member of its batch, is behind the current release.
-    Passed,
-    /// It failed, and is not tried again.
-    Failed,
-    Open,
-}
-
-/// Where an upgrade stands.
-pub fn standing(
-    node: &DesiredNode,
-    upgrade: &DesiredUpgrade,
-    observed: &Observed,
-    platform: &str,
-) -> Standing {
-    let applied = |name: &Name| observed.applied.iter().any(|a| a.name == *name);
-    let current = observed.current.known().cloned().flatten();
-    let is_current = |name: &Name| current == Some(Release::Upgrade(name.clone()));
-    if applied(&upgrade.name) || is_current(&upgrade.name) {
-        return Standing::Applied;
-    }
-    let at_current = node
-        .upgrades
-        .iter()
-        .find(|u| is_current(&u.name))
-        .and_then(height_of);
-    let is_behind = height_of(upgrade)
-        .zip(at_current)
-        .is_some_and(|(h, now)| h <= now);
-    let later = upgrade.batch.iter().flat_map(|b| &b.after);
-    if is_behind || later.into_iter().any(|n| applied(n) || is_current(n)) {
-        return Standing::Passed;
-    }
-    let digest = upgrade
-        .artifact
-        .file(platform)
-        .map(|f| upgrade_digest(upgrade, f));
-    let is_denied = |x: &super::observed::Denied| {
-        x.upgrade == upgrade.name && Some(&x.digest) == digest.as_ref()
-    };
-    if observed.denied.iter().any(is_denied) {
-        Standing::Failed
-    } else {
-        Standing::Open
-    }
-}
-
-fn height_of(upgrade: &DesiredUpgrade) -> Option<u64> {
+pub(super) fn height_of(upgrade: &DesiredUpgrade) -> Option<u64> {
     if let Trigger::Height(h) = upgrade.trigger {
         Some(h)
     } else {
         None
     }
-}
-
-/// The member of the batch that holds an upgrade back: the first before it that is neither applied nor passed.
-fn holder<'a>(
-    node: &'a DesiredNode,
-    upgrade: &DesiredUpgrade,
-    observed: &Observed,
-    platform: &str,
-) -> Option<(&'a Name, Standing)> {
-    let before = upgrade.batch.iter().flat_map(|b| &b.before);
-    let members = before.filter_map(|name| node.upgrades.iter().find(|u| u.name == *name));
-    members
-        .map(|u| (&u.name, standing(node, u, observed, platform)))
-        .find(|(_, s)| matches!(s, Standing::Failed | Standing::Open))
 }
 
 fn upgrades(
@@ -346,6 +282,7 @@ fn upgrades(
     platform: &str,
 ) {
     let mut first = true;
+    let standings = Standings::new(node, observed, platform);
     for upgrade in &node.upgrades {
         let name = &upgrade.name;
         let file = upgrade.artifact.file(platform);
@@ -364,10 +301,7 @@ fn upgrades(
             }
             continue;
         }
-        if matches!(
-            standing(node, upgrade, observed, platform),
-            Standing::Applied | Standing::Passed
-        ) {
+        if matches!(standings.of(upgrade), Standing::Applied | Standing::Passed) {
             continue;
         }
         let Some((file, digest)) = file.zip(digest) else {
@@ -399,7 +333,7 @@ fn upgrades(
             continue;
         }
         let is_hindered = in_the_way(d, upgrade, observed);
-        let held_by = holder(node, upgrade, observed, platform);
+        let held_by = standings.holder(upgrade);
         let gate = trigger(&upgrade.trigger, name, &observed.chain, &observed.overrides);
         let head = d.head;
         let scheduled = |note: Option<String>| schedule(upgrade, head, note);

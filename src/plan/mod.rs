@@ -17,11 +17,12 @@ mod graph;
 mod observed;
 mod render;
 mod saved;
+mod standing;
 mod step;
 
 pub use change::{Change, ChangeKind, Outage, OutagePart, Reason, Risk};
 pub use compile::{compile_install, compile_upgrade, expand_launch};
-pub use diff::{Diff, Remark, Scheduled, Standing, diff, standing};
+pub use diff::{Diff, Remark, Scheduled, diff};
 pub use draw::{plan_dot, plan_mermaid};
 pub use gate::{Gate, chain_safe, trigger};
 pub use graph::{Cycle, order};
@@ -31,4 +32,5 @@ pub use observed::{
 };
 pub use render::{diff_text, plan_tree};
 pub use saved::{Moved, SavedError, SavedPlan};
+pub use standing::{Standing, Standings};
 pub use step::{Action, PLAN_VERSION, Phase, Plan, PlanError, Step, StepId, StepKind};

@@ -33,6 +33,15 @@ fn a_failed_member_holds_those_behind_it() {
         ..Set::default()
     });
     let _ = env.visor(&["batch", "validate"]).expect(0);
+    let shown = env.visor(&["batch", "show", "q4", "--format", "json"]);
+    let shown: Value = serde_json::from_str(&shown.expect(0).stdout).unwrap();
+    assert_eq!(
+        (
+            &shown["upgrades"][1]["name"],
+            &shown["upgrades"][1]["trigger"]
+        ),
+        (&"v3".into(), &"height 20".into())
+    );
     let _ = env.visor(&["reconcile"]).expect(0);
     let begun = status(&env);
     assert_eq!(

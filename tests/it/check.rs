@@ -1,5 +1,6 @@
 //! The checker: examples that hold, mistakes in any combination, edits that mend, forms for programs.
 
+use crate::house::repo;
 use crate::plants::{HEX, PLANTS, planted};
 use std::collections::BTreeMap;
 use visor::check::check;
@@ -241,4 +242,100 @@ fn edits_mend_what_has_one_cure_and_keep_the_rest() {
         .replace("\"500\"", "500");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), want);
     assert_eq!(visor(&["plan", "check", "--deny", "V9999"]), Some(64));
+}
+
+#[test]
+fn habits_of_other_formats_are_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("habits.toml");
+    std::fs::copy(repo().join("tests/invalid/habits.toml"), &path).unwrap();
+    let check = |args: &[&str]| {
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_visor"))
+            .args(["plan", "check", "--format", "json"])
+            .args(args)
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let of = |f: &serde_json::Value| f["code"].as_str().unwrap().to_owned();
+        let mut codes: Vec<String> = value["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(of)
+            .collect();
+        codes.sort();
+        codes.dedup();
+        codes
+    };
+    let before = check(&[]);
+    let after = check(&["--fix"]);
+    // Names, kinds, types and digests have one cure; what a person has to decide stays.
+    for code in ["V0003", "V0105", "V0207", "V0221"] {
+        assert!(
+            before.contains(&code.to_owned()) && !after.contains(&code.to_owned()),
+            "{code}: {after:?}"
+        );
+    }
+    for code in ["V0106", "V0203", "V0208", "V0213"] {
+        assert!(after.contains(&code.to_owned()), "{code}: {after:?}");
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        text.starts_with("#:schema ./manifest.v1.json\nvisor = 1\n"),
+        "{text}"
+    );
+    // A second time there is nothing left to do.
+    let _ = check(&["--fix"]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn paths_for_programs_are_those_of_the_repository() {
+    let repo = tempfile::tempdir().unwrap();
+    let set = repo.path().join("infra/manifests");
+    std::fs::create_dir_all(&set).unwrap();
+    std::fs::write(set.join("a.toml"), "visor = 1\n[nodes.a]\nbinary = 5\n").unwrap();
+    let run = |dir: &str, workspace: bool, args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_visor"));
+        command
+            .current_dir(repo.path().join(dir))
+            .args(["plan", "check"])
+            .args(args);
+        command.env_remove("GITHUB_WORKSPACE");
+        if workspace {
+            command.env("GITHUB_WORKSPACE", repo.path());
+        }
+        let out = command.output().unwrap();
+        assert_eq!(out.status.code(), Some(1));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    for (dir, workspace, named) in [
+        (".", false, "infra/manifests"),
+        (".", false, "./infra/manifests/"),
+        ("infra", true, "manifests"),
+        ("infra/manifests", true, "."),
+    ] {
+        let github = run(dir, workspace, &["--format", "github", named]);
+        assert!(
+            github.contains("file=infra/manifests/a.toml,"),
+            "{named}: {github}"
+        );
+        let sarif = run(dir, workspace, &["--format", "sarif", named]);
+        let log: serde_json::Value = serde_json::from_str(&sarif).unwrap();
+        let at = &log["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+        assert_eq!(at["artifactLocation"]["uri"], "infra/manifests/a.toml");
+    }
+    let human = run("infra", false, &["manifests"]);
+    assert!(human.contains("--> manifests/a.toml:2:2"), "{human}");
+    // Outside of any repository the whole path is said.
+    std::fs::create_dir(repo.path().join("elsewhere")).unwrap();
+    let absolute = set.display().to_string();
+    let sarif = run("elsewhere", false, &["--format", "sarif", &absolute]);
+    assert!(
+        sarif.contains(&format!("file://{absolute}/a.toml")),
+        "{sarif}"
+    );
+    let json = run(".", false, &["--format", "json", "infra/manifests"]);
+    assert!(json.contains("\"file\": \"a.toml\""), "{json}");
 }

@@ -11,7 +11,7 @@ use visor::check::{DesiredNode, check};
 use visor::model::{Name, Release, Trigger, UnixMs};
 use visor::plan::{
     AppliedUpgrade, Approval, ChainFacts, Denied, Diff, Fact, Liveness, MeasuredOutage, Observed,
-    Overrides, Phase, Plan, Standing, StepKind, diff, diff_text, order, standing,
+    Overrides, Phase, Plan, Standing, Standings, StepKind, diff, diff_text, order,
 };
 
 fn config() -> ProptestConfig {
@@ -89,6 +89,7 @@ fn holds(node: &DesiredNode, observed: &Observed, d: &Diff) -> Result<(), TestCa
         .filter_map(|b| b.upgrade.as_ref())
         .collect();
     let has_release = matches!(observed.current, Fact::Known(Some(_)));
+    let standings = Standings::new(node, observed, "linux/amd64");
     for upgrade in &node.upgrades {
         let name = &upgrade.name;
         let is_changed = changed.contains(&name);
@@ -98,7 +99,7 @@ fn holds(node: &DesiredNode, observed: &Observed, d: &Diff) -> Result<(), TestCa
             name,
             text
         );
-        let stands = standing(node, upgrade, observed, "linux/amd64");
+        let stands = standings.of(upgrade);
         let is_shown = is_changed || scheduled.contains(name) || blocked.contains(name);
         if has_release {
             // Every wish that is open is somewhere, and none that is not.
@@ -120,7 +121,7 @@ fn holds(node: &DesiredNode, observed: &Observed, d: &Diff) -> Result<(), TestCa
         }
         for before in upgrade.batch.iter().flat_map(|b| &b.before) {
             let before = node.upgrades.iter().find(|u| u.name == *before).unwrap();
-            let before = standing(node, before, observed, "linux/amd64");
+            let before = standings.of(before);
             prop_assert!(matches!(before, Standing::Applied | Standing::Passed));
         }
     }
