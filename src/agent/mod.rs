@@ -2,6 +2,7 @@
 
 mod act;
 mod pass;
+mod restart;
 mod supervise;
 mod wish;
 

@@ -3,6 +3,7 @@
 //! Both act on the node through one baton: while the engine has claimed it, the supervisor keeps its hands off.
 
 use super::pass::{AgentError, Pass, PassEnd, Patience};
+use super::restart::{Verdict, judge};
 use super::wish::Wish;
 use crate::engine::{EngineError, Run};
 use crate::host::{
@@ -60,6 +61,8 @@ pub fn supervise(
             tried: None,
             known: None,
             told_of_end: false,
+            ends: vec![],
+            start_at: None,
         };
         while host.pause(TICK).is_ok() {
             if let Some(Err(error)) = baton.unless_claimed(|| keeper.tick(report.as_mut())) {
@@ -125,6 +128,10 @@ struct Keeper<'a> {
     /// The process that was last told of.
     known: Option<StartId>,
     told_of_end: bool,
+    /// Ends that nobody asked for, as far as they count.
+    ends: Vec<Instant>,
+    /// Not before.
+    start_at: Option<Instant>,
 }
 
 impl Keeper<'_> {
@@ -135,8 +142,7 @@ impl Keeper<'_> {
                 report.notice(Notice::Warn(format!(
                     "stopping pid {pid}: an operator asked for it"
                 )));
-                // The next start is the operator's, and waits for nothing.
-                (self.tried, self.known) = (None, None);
+                self.forget();
                 if self.host.stop(&self.wish.node.spec.stop)?.is_none() {
                     report.notice(Notice::Warn(format!(
                         "pid {pid} does not end within its grace"
@@ -148,22 +154,23 @@ impl Keeper<'_> {
                 self.told_of_end = false;
                 report.notice(Notice::Warn(format!("the node runs, pid {pid}")));
             }
-            NodeState::Gone { exit, .. } if !stop_wanted && !self.stuck.load(Ordering::Acquire) => {
+            // The next start is the operator's: it waits for nothing, and what was before does not count.
+            NodeState::Gone { .. } if stop_wanted => self.forget(),
+            NodeState::Gone { exit, code, .. } if !self.stuck.load(Ordering::Acquire) => {
                 if crate::host::Releases::current(self.host)?.is_none() {
                     return Ok(());
                 }
-                let delay = self.wish.node.spec.restart.delay;
-                if (self.known.is_some() || self.tried.is_some()) && !self.told_of_end {
+                let has_run = self.known.is_some() || self.tried.is_some();
+                if has_run && !self.told_of_end {
                     self.told_of_end = true;
-                    self.tried = Some(Instant::now());
                     let exit = exit.as_deref().unwrap_or("exit status unknown");
-                    report.notice(Notice::Warn(format!(
-                        "the node has ended ({exit}); it is started again in {delay:?}"
-                    )));
+                    self.ended(exit, code, report)?;
+                    return Ok(());
                 }
                 // A node that never ran in this visor's time is not a crashed one; one that ends at once is.
-                if self.tried.is_none_or(|at| at.elapsed() >= delay) {
+                if self.start_at.is_none_or(|at| Instant::now() >= at) {
                     self.tried = Some(Instant::now());
+                    self.told_of_end = false;
                     if self.wish.refresh().is_ok() {
                         self.host.adopt(&self.wish.node.spec);
                     }
@@ -172,6 +179,44 @@ impl Keeper<'_> {
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        (self.tried, self.known, self.start_at) = (None, None, None);
+        self.told_of_end = false;
+        self.ends.clear();
+    }
+
+    /// The node has ended, and nobody asked for it.
+    fn ended(
+        &mut self,
+        exit: &str,
+        code: Option<i32>,
+        report: &mut dyn Report,
+    ) -> Result<(), HostError> {
+        let policy = &self.wish.node.spec.restart;
+        let now = Instant::now();
+        self.ends
+            .retain(|at| now.duration_since(*at) < policy.within);
+        self.ends.push(now);
+        let ends = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+        match judge(policy, code, ends) {
+            Verdict::StartAfter(pause) => {
+                self.start_at = Some(now + pause);
+                report.notice(Notice::Warn(format!(
+                    "the node has ended ({exit}); it is started again in {pause:?}"
+                )));
+            }
+            Verdict::Leave(why) => {
+                self.host.keep_stopped(&format!(
+                    "the node ended ({exit}) and is not started again: {why}"
+                ))?;
+                report.notice(Notice::Warn(format!(
+                    "the node has ended ({exit}) and is not started again: {why}; `visor start` starts it"
+                )));
+            }
         }
         Ok(())
     }

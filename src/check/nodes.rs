@@ -5,8 +5,8 @@ use super::facts::{NodeFacts, Reference};
 use super::local::Local;
 use super::vars::{NODE_VARS, split_rpc};
 use crate::diag::{Code, Finding};
-use crate::manifest::{ChainKind, Node, Object, ObjectKind, escape};
-use crate::model::{ChainSpec, DataSpec, Launch, NodeSpec, RestartPolicy, StopPolicy};
+use crate::manifest::{self, ChainKind, Node, Object, ObjectKind, escape};
+use crate::model::{ChainSpec, DataSpec, Launch, NodeSpec, RestartOn, RestartPolicy, StopPolicy};
 use std::path::{Path, PathBuf};
 
 impl Local<'_> {
@@ -121,11 +121,7 @@ impl Local<'_> {
                 dump: self.duration("dump", node.stop.dump.as_deref(), "5s", || at("/stop/dump")),
                 kill: node.stop.kill,
             };
-            let restart = RestartPolicy {
-                delay: self.duration("delay", node.restart.delay.as_deref(), "5s", || {
-                    at("/restart/delay")
-                }),
-            };
+            let restart = self.restart(object);
             if let Some(genesis) = &node.genesis {
                 self.facts.references.push(Reference {
                     kind: ObjectKind::Artifact,
@@ -180,6 +176,38 @@ impl Local<'_> {
                 genesis: node.genesis.clone(),
                 parts,
             });
+        }
+    }
+
+    fn restart(&mut self, object: &Object<Node>) -> RestartPolicy {
+        let (loaded, restart) = (self.file, &object.value.restart);
+        let at = |below: &str| loaded.at(object, &format!("/restart/{below}"));
+        let delay = self.duration("delay", restart.delay.as_deref(), "5s", || at("delay"));
+        let backoff = self.duration("backoff", restart.backoff.as_deref(), "5m", || {
+            at("backoff")
+        });
+        if restart.backoff.is_some() && backoff < delay {
+            let message = "the longest pause must not be shorter than the first, `delay`";
+            let help = "Make `backoff` as long as `delay` or longer.";
+            self.push(Finding::error(
+                Code::BadDuration,
+                at("backoff"),
+                message,
+                help,
+            ));
+        }
+        let within = self.time_limit("within", restart.within.as_deref(), "10m", || at("within"));
+        RestartPolicy {
+            delay,
+            on: match restart.on {
+                manifest::RestartOn::Failure => RestartOn::Failure,
+                manifest::RestartOn::Always => RestartOn::Always,
+                manifest::RestartOn::Never => RestartOn::Never,
+            },
+            backoff: backoff.max(delay),
+            max: restart.max.unwrap_or(RestartPolicy::DEFAULT_MAX),
+            within,
+            no_restart_on_exit: restart.no_restart_on_exit.clone(),
         }
     }
 

@@ -87,6 +87,8 @@ pub enum NodeState {
     Gone {
         last: Option<StartId>,
         exit: Option<String>,
+        /// Its exit status, when it exited by itself and that is on record.
+        code: Option<i32>,
     },
     Running {
         start: StartId,

@@ -32,7 +32,7 @@ pub use backup::{Backup, BackupKeep};
 pub use batch::Batch;
 pub use hook::{Hook, Retry};
 pub use load::{Kinds, LoadedFile, Named, Object, ObjectKind, load_file};
-pub use node::{Chain, ChainKind, Data, Node, Restart, Stop};
+pub use node::{Chain, ChainKind, Data, Node, Restart, RestartOn, Stop};
 pub use parse::{Parsed, parse};
 pub use schema::{File, schema_text};
 pub use set::{BesideFile, ManifestSet};

@@ -39,7 +39,8 @@ pub struct Node {
     #[serde(default)]
     #[schemars(example = json!({ "grace": "5m" }))]
     pub stop: Stop,
-    /// What `visor run` does after a crash. Default: it starts the node again after 5 seconds.
+    /// What `visor run` does when the node has ended by itself. Default: after a failure it is started again, after 5 seconds at first, at most
+    /// 5 times within 10 minutes.
     #[serde(default)]
     #[schemars(example = json!({ "delay": "5s" }))]
     pub restart: Restart,
@@ -118,11 +119,41 @@ pub struct Stop {
     pub kill: bool,
 }
 
-/// What `visor run` does after a crash of the node.
+/// What `visor run` does when the node has ended by itself. The end of a release that is not yet confirmed is its upgrade's matter.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Restart {
-    /// How long visor waits before it starts a crashed node again. A duration. Default: `"5s"`.
+    /// After which ends the node is started again. Default: `"failure"`.
+    #[serde(default)]
+    #[schemars(example = &"always")]
+    pub on: RestartOn,
+    /// The pause before the first start; each further end within `within` doubles it. A duration. Default: `"5s"`.
     #[schemars(example = &"5s")]
     pub delay: Option<String>,
+    /// The longest pause. A duration. Default: `"5m"`.
+    #[schemars(example = &"5m")]
+    pub backoff: Option<String>,
+    /// After so many ends within `within` the node is left as it is, until `visor start`. Default: 5.
+    #[schemars(range(min = 1, max = 1000), example = 5)]
+    pub max: Option<u32>,
+    /// The time over which ends are counted. A duration. Default: `"10m"`.
+    #[schemars(example = &"10m")]
+    pub within: Option<String>,
+    /// Exit statuses after which the node is left at once, until `visor start`. Default: none.
+    #[serde(default)]
+    #[schemars(inner(range(min = 0, max = 255)), example = [2])]
+    pub no_restart_on_exit: Vec<i32>,
+}
+
+/// After which ends a node is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartOn {
+    /// `"failure"`: any but exit status 0, which is a node's own wish: geth ends so when its disk is nearly full.
+    #[default]
+    Failure,
+    /// `"always"`: any.
+    Always,
+    /// `"never"`: none.
+    Never,
 }

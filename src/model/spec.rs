@@ -106,12 +106,97 @@ pub struct StopPolicy {
     pub kill: bool,
 }
 
-/// What `visor run` does after a crash of the node.
+/// What `visor run` does when the node has ended by itself. Plans that were made before a field came do without it, so the defaults are not
+/// written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RestartPolicy {
+    /// The pause before the first start; each further end doubles it.
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub delay: Duration,
+    #[serde(default, skip_serializing_if = "RestartOn::is_default")]
+    pub on: RestartOn,
+    /// The longest pause.
+    #[serde(
+        with = "millis",
+        default = "RestartPolicy::default_backoff",
+        skip_serializing_if = "RestartPolicy::is_default_backoff"
+    )]
+    #[schemars(with = "u64")]
+    pub backoff: Duration,
+    /// After so many ends within `within` the node is left as it is.
+    #[serde(
+        default = "RestartPolicy::default_max",
+        skip_serializing_if = "RestartPolicy::is_default_max"
+    )]
+    pub max: u32,
+    #[serde(
+        with = "millis",
+        default = "RestartPolicy::default_within",
+        skip_serializing_if = "RestartPolicy::is_default_within"
+    )]
+    #[schemars(with = "u64")]
+    pub within: Duration,
+    /// Exit statuses after which it is left at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub no_restart_on_exit: Vec<i32>,
+}
+
+/// After which ends the node is started again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartOn {
+    /// Any but exit status 0.
+    #[default]
+    Failure,
+    Always,
+    Never,
+}
+
+impl RestartOn {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl RestartPolicy {
+    pub const DEFAULT_MAX: u32 = 5;
+
+    /// The defaults, with this pause.
+    pub fn after(delay: Duration) -> Self {
+        Self {
+            delay,
+            on: RestartOn::default(),
+            backoff: Self::default_backoff(),
+            max: Self::DEFAULT_MAX,
+            within: Self::default_within(),
+            no_restart_on_exit: vec![],
+        }
+    }
+
+    fn default_backoff() -> Duration {
+        Duration::from_secs(5 * 60)
+    }
+
+    fn is_default_backoff(found: &Duration) -> bool {
+        *found == Self::default_backoff()
+    }
+
+    fn default_max() -> u32 {
+        Self::DEFAULT_MAX
+    }
+
+    fn is_default_max(found: &u32) -> bool {
+        *found == Self::DEFAULT_MAX
+    }
+
+    fn default_within() -> Duration {
+        Duration::from_secs(10 * 60)
+    }
+
+    fn is_default_within(found: &Duration) -> bool {
+        *found == Self::default_within()
+    }
 }
 
 /// Which chain the node follows and how to ask it.

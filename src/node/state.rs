@@ -1,6 +1,6 @@
 //! What evidence says of the node's process.
 
-use super::records::{dir, read_exit, read_start, starts};
+use super::records::{ExitRecord, dir, read_exit, read_start, starts};
 use crate::durable::{AtPath as _, PathError, open_lock, write_atomic};
 use crate::host::{NodeState, StartEvidence};
 use crate::model::StartId;
@@ -30,11 +30,15 @@ pub fn node_state(layout: &Layout) -> Result<NodeState, PathError> {
         let why = "state/node.lock is held, but no process with a start record lives: a child of the node, or a start under way";
         return Ok(NodeState::Unclear { why: why.into() });
     }
-    let exit = match last {
-        Some(start) => read_exit(layout, start)?.map(|e| e.describe()),
+    let record = match last {
+        Some(start) => read_exit(layout, start)?,
         None => None,
     };
-    Ok(NodeState::Gone { last, exit })
+    Ok(NodeState::Gone {
+        last,
+        exit: record.as_ref().map(ExitRecord::describe),
+        code: record.and_then(|r| r.code),
+    })
 }
 
 /// What is left of one start.

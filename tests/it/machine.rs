@@ -59,9 +59,7 @@ pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure)
                 dump: Duration::ZERO,
                 kill: true,
             },
-            restart: RestartPolicy {
-                delay: Duration::from_secs(1),
-            },
+            restart: RestartPolicy::after(Duration::from_secs(1)),
             chain: ChainSpec::Evm {
                 rpc: "http://127.0.0.1:1".into(),
                 max_head_age: Duration::from_secs(10),

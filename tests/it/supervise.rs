@@ -199,3 +199,98 @@ fn a_node_that_dies_at_once_is_not_started_without_pause() {
     );
     assert_eq!(run.term(), Some(0));
 }
+
+/// A node that devnode's fault makes end by itself.
+fn ending(restart: &str, fault: &str) -> Env {
+    let env = Env::with(&Set {
+        node_extra: format!("restart = {restart}"),
+        upgrades: vec![],
+        ..Set::default()
+    });
+    let _ = env.visor(&["reconcile"]).expect(0);
+    let _ = env.visor(&["stop"]).expect(0);
+    let program = env.root().join("genesis/bin/demod");
+    // The release is verified where it is staged, not each time it is started.
+    fs::write(
+        &program,
+        format!("#!/bin/sh\necho the last words >&2\n{fault}\n"),
+    )
+    .unwrap();
+    let _ = env.command(&["start"]).output();
+    env
+}
+
+#[test]
+fn a_crash_loop_ends_in_a_state_that_status_shows() {
+    let env = ending(
+        "{ delay = \"50ms\", backoff = \"100ms\", max = 4, within = \"1m\" }",
+        "exit 3",
+    );
+    let run = env.spawn(&["run"], "run.log");
+    env.eventually("it is left", || env.logs().contains("is not started again"));
+    let logs = env.logs();
+    assert_eq!(logs.matches("it is started again in").count(), 3, "{logs}");
+    for pause in ["again in 50ms", "again in 100ms"] {
+        assert!(logs.contains(pause), "{logs}");
+    }
+    let status = env.visor(&["status"]).expect(0).stdout;
+    let said = status.split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in [
+        "exit status 3",
+        "4 times within 1m",
+        "visor start",
+        "the last words",
+    ] {
+        assert!(said.contains(text), "{text}: {status}");
+    }
+    // It stays so, over a new visor too, until a person starts it; then what was before does not count.
+    run.kill();
+    let run = env.spawn(&["run"], "run.log");
+    let again = || env.logs().matches("it is started again in").count();
+    env.eventually("the new visor is at work", || {
+        env.visor(&["status"])
+            .stdout
+            .contains(&format!("`visor run`, pid {}", run.pid()))
+    });
+    assert_eq!((again(), env.nodes()), (3, vec![]));
+    let _ = env.command(&["start"]).output();
+    env.eventually("it is tried anew", || again() == 6);
+    assert_eq!(run.term(), Some(0));
+}
+
+#[test]
+fn a_node_that_ends_by_its_own_wish_is_not_started_again() {
+    for (restart, fault, why) in [
+        (
+            "{ delay = \"50ms\" }",
+            "exit 0",
+            "`restart.on` is \"failure\"",
+        ),
+        (
+            "{ on = \"always\", no-restart-on-exit = [7] }",
+            "exit 7",
+            "names exit status 7",
+        ),
+        (
+            "{ on = \"never\" }",
+            "kill -9 $$",
+            "`restart.on` is \"never\"",
+        ),
+    ] {
+        let env = ending(restart, fault);
+        let run = env.spawn(&["run"], "run.log");
+        env.eventually("it is left", || env.logs().contains(why));
+        assert!(
+            !env.logs().contains("it is started again in"),
+            "{}",
+            env.logs()
+        );
+        assert!(
+            env.visor(&["status"])
+                .expect(0)
+                .stdout
+                .contains("stopped by visor")
+        );
+        assert_eq!(run.term(), Some(0));
+    }
+}

@@ -188,6 +188,7 @@ impl Nodes for Sim {
             Ok(NodeState::Gone {
                 last: last.map(|p| p.start),
                 exit: last.and_then(|p| p.exit.clone()),
+                code: None,
             })
         })
     }
