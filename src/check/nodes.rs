@@ -81,11 +81,17 @@ impl Local<'_> {
                         || glob.split('/').any(|p| ["..", ".", ""].contains(&p))
                         || glob.is_empty();
                     if bad || globset::Glob::new(glob).is_err() {
+                        let below = glob.trim_start_matches('/');
+                        let help = if below.len() < glob.len() && !below.is_empty() {
+                            format!("It is relative to the data directory: write \"{below}\".")
+                        } else {
+                            "Write for example \"*.ipc\" or \"**/LOCK\".".to_owned()
+                        };
                         error(
                             Code::BadGlob,
                             &format!("/data/{key}/{i}"),
                             format!("\"{glob}\" is not a glob below the data directory"),
-                            "Write for example \"*.ipc\" or \"**/LOCK\".",
+                            &help,
                         );
                     }
                 }

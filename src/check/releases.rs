@@ -3,7 +3,7 @@
 use super::desired::Artifact;
 use super::local::Local;
 use crate::diag::{Code, Finding, Place};
-use crate::manifest::{self, ArtifactFile, Object};
+use crate::manifest::{self, ArtifactFile, Object, closest};
 use crate::model::{ArtifactSpec, BackupSpec, Digest, DigestError, Name};
 use std::collections::BTreeMap;
 
@@ -78,11 +78,15 @@ impl Local<'_> {
             return;
         }
         let lower = text.to_lowercase().replace(['-', '_'], "/");
-        let (os, arch) = lower.split_once('/').unwrap_or(("linux", &lower));
+        let (os, arch) = lower
+            .trim()
+            .split_once('/')
+            .unwrap_or(("linux", lower.trim()));
+        let os = closest(os, SYSTEMS.iter().copied()).unwrap_or(os);
         let arch = match arch {
             "x86/64" | "x64" | "x86" => "amd64",
             "aarch64" | "armv8" => "arm64",
-            other => other,
+            other => closest(other, ARCHITECTURES.iter().copied()).unwrap_or(other),
         };
         let finding = Finding::error(
             Code::BadPlatform,
@@ -133,7 +137,7 @@ impl Local<'_> {
                 let hex = file.sha256.as_ref().or(file.sha512.as_ref());
                 let hex = hex.map_or("", String::as_str);
                 let place = at(&format!("/{key}"));
-                let finding = match undressed(hex) {
+                let finding = match undressed(hex, key) {
                     Some((bare, what)) => Finding::error(
                         Code::BadDigest,
                         place.clone(),
@@ -146,6 +150,9 @@ impl Local<'_> {
                         place,
                         error.to_string(),
                         match error {
+                            _ if key == "sha256" && hex.to_lowercase().starts_with("sha512") => {
+                                "Is it a SHA-512? Then the key is `sha512`."
+                            }
                             DigestError::Length { found: 128, .. } if key == "sha256" => {
                                 "Is it a SHA-512? Then the key is `sha512`."
                             }
@@ -231,21 +238,23 @@ impl Local<'_> {
 }
 
 /// The hex digits of a digest that somebody copied with what stood around them, and what that was.
-fn undressed(text: &str) -> Option<(&str, String)> {
+fn undressed<'a>(text: &'a str, key: &str) -> Option<(&'a str, String)> {
     let trimmed = text.trim();
-    let before = ["sha256:", "sha512:", "SHA256:", "sha256-", "0x"];
-    let (bare, what) = match before
-        .iter()
-        .find_map(|p| Some((trimmed.strip_prefix(p)?, p)))
-    {
-        Some((rest, prefix)) => (rest, format!("`{prefix}`")),
+    let length = if key == "sha256" { 64 } else { 128 };
+    // Another algorithm's name says that the key is wrong, not the value.
+    let before = [":", "-", "=", " "].map(|mark| format!("{key}{mark}"));
+    let lower = trimmed.to_lowercase();
+    let prefix = before.iter().map(String::as_str).chain(["0x"]);
+    let prefix = prefix.into_iter().find(|p| lower.starts_with(p));
+    let (bare, what) = match prefix {
+        Some(prefix) => (trimmed.get(prefix.len()..)?.trim(), format!("`{prefix}`")),
         None => match trimmed.split_once(char::is_whitespace) {
             Some((digits, _)) => (digits, "a file's name".to_owned()),
             None if trimmed.len() < text.len() => (trimmed, "a blank".to_owned()),
             None => return None,
         },
     };
-    let is_digest = [64, 128].contains(&bare.len()) && bare.chars().all(|c| c.is_ascii_hexdigit());
+    let is_digest = bare.len() == length && bare.chars().all(|c| c.is_ascii_hexdigit());
     is_digest.then_some((bare, what))
 }
 

@@ -187,8 +187,8 @@ pub(super) fn chains(groups: &[Group<'_>], nodes: &[&NodeFacts], findings: &mut 
     }
 }
 
-/// Two upgrades of one node: not at one height, and not so near that the first cannot be confirmed before the second.
-/// The pairs that were said.
+/// Two upgrades of one node: not at one height, and not so near that the first cannot be confirmed before the second. The pairs at
+/// one height.
 pub(super) fn heights<'a>(
     groups: &[Group<'a>],
     nodes: &[&NodeFacts],
@@ -206,6 +206,7 @@ pub(super) fn heights<'a>(
     let mut cases: Vec<(usize, &[usize])> = cases.into_iter().map(|(g, i)| (i, g)).collect();
     cases.sort_unstable();
     let mut said: HashSet<(&str, &str)> = HashSet::new();
+    let mut same = HashSet::new();
     for (node, of_node) in cases {
         let upgrades = of_node
             .iter()
@@ -228,12 +229,17 @@ pub(super) fn heights<'a>(
             if apart > *blocks || first == second || !said.insert((first, second)) {
                 continue;
             }
+            if apart == 0 {
+                same.insert((first.as_str(), second.as_str()));
+            }
             let node = &nodes[node].name;
             let finding = if apart == 0 {
                 Finding::error(
                     Code::SameHeight,
                     (*place).clone(),
-                    format!("two upgrades of node \"{node}\" at height {height}"),
+                    format!(
+                        "upgrades \"{first}\" and \"{second}\" of node \"{node}\" are both at height {height}"
+                    ),
                     "Give one of them another height, or take it out.",
                 )
             } else {
@@ -241,7 +247,8 @@ pub(super) fn heights<'a>(
                     Code::TooClose,
                     (*place).clone(),
                     format!(
-                        "height {height} comes {apart} blocks after upgrade \"{first}\" of node \"{node}\", whose health takes {blocks} blocks to show"
+                        "height {height} comes {apart} block{} after upgrade \"{first}\" of node \"{node}\", whose health takes {blocks} to show",
+                        if apart == 1 { "" } else { "s" }
                     ),
                     format!(
                         "Leave more than {blocks} blocks between them, or ask for fewer in `health.blocks`."
@@ -251,7 +258,7 @@ pub(super) fn heights<'a>(
             findings.push(finding.with((*there).clone(), "the other one"));
         }
     }
-    said
+    same
 }
 
 /// Nodes that share a root or a data directory with one before them, or stand in another's data: findings, and which nodes.

@@ -9,8 +9,9 @@ pub fn duration(text: &str) -> Option<Duration> {
     if text.trim_start().starts_with(['-', '+', 'P', 'p']) || text.contains("ago") {
         return None;
     }
-    let parsed: jiff::SignedDuration = text.trim().parse().ok()?;
-    Duration::try_from(parsed).ok()
+    let parsed: jiff::Span = text.trim().parse().ok()?;
+    let days = jiff::SpanRelativeTo::days_are_24_hours();
+    Duration::try_from(parsed.to_duration(days).ok()?).ok()
 }
 
 /// The same, written back.
@@ -99,10 +100,12 @@ mod tests {
             ("1h 30m", 5_400_000),
             ("250ms", 250),
             ("0s", 0),
+            ("1d", 86_400_000),
+            ("1 day 2h", 93_600_000),
         ] {
             assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
         }
-        for bad in ["", "60 parsecs", "5", "-1s", "PT5M", "5s ago"] {
+        for bad in ["", "60 parsecs", "5", "-1s", "PT5M", "5s ago", "1 month"] {
             assert_eq!(duration(bad), None, "{bad}");
         }
     }

@@ -405,25 +405,26 @@ fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
         Format::Json => out::json(&list),
         Format::Human if list.batches.is_empty() => out::data("no batch for this node\n"),
         Format::Human => {
-            out::data(&format!(
-                "{:<20} {:<12} {:<20} {}\n",
-                "BATCH", "DONE", "NOW", "NEXT, PLACE"
-            ));
+            let mut rows = vec![
+                ["BATCH", "DONE", "NOW", "NEXT", "PLACE"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ];
             for b in &list.batches {
-                let done = format!("{} of {}, {} %", b.completed, b.total_upgrades, b.progress);
                 let next = b.upgrades.iter().find(|m| m.state == "pending");
                 let due = next.map(|m| {
-                    let at = m.due_at.map(|at| format!(" about {}", minute(at)));
-                    format!("{} at {}{}  ", m.name, m.trigger, at.unwrap_or_default())
+                    let at = m.due_at.map(|at| format!(", about {}", minute(at)));
+                    format!("{}{}", m.name, at.unwrap_or_default())
                 });
-                out::data(&format!(
-                    "{:<20} {done:<12} {:<20} {}({})\n",
-                    b.name,
-                    b.active.as_deref().unwrap_or("-"),
-                    due.unwrap_or_default(),
-                    b.place
-                ));
+                rows.push(vec![
+                    b.name.clone(),
+                    format!("{} of {}", b.completed, b.total_upgrades),
+                    b.active.clone().unwrap_or_else(|| "-".into()),
+                    due.unwrap_or_else(|| "-".into()),
+                    b.place.clone(),
+                ]);
             }
+            out::data(&out::table(&rows));
         }
     }
     Ok(Exit::Done)

@@ -40,3 +40,23 @@ pub(super) fn style(stream: &(impl IsTerminal + AsFd)) -> Style {
 pub(super) fn json(value: &impl serde::Serialize) {
     data(&(serde_json::to_string_pretty(value).expect("plain data") + "\n"));
 }
+
+/// A table for people: columns as wide as what stands in them, no blanks at the end of a line.
+pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| {
+        let cells = rows.iter().filter_map(|r| r.get(c));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths);
+        let line: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}

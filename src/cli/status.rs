@@ -11,11 +11,10 @@ use crate::host::{Clock as _, RealHost};
 use crate::journal::Stage;
 use crate::model::{human_ms, rfc3339};
 use crate::observe::{ObserveError, observe, run_summaries};
-use crate::plan::{Diff, Fact, Liveness, Observed, diff};
+use crate::plan::{Diff, Fact, Liveness, Observed, diff, wrapped};
 use crate::store::{Owner, StateLock};
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -184,7 +183,7 @@ fn last_lines(log: &Path) -> Result<Vec<String>, CliError> {
 fn text(s: &Status, now: u64) -> String {
     let mut out = String::new();
     let mut row = |key: &str, value: &str| {
-        let _ = writeln!(out, "{key:<9} {value}");
+        out.push_str(&wrapped(&format!("{key:<9} "), &" ".repeat(10), value));
     };
     row("node", &s.node);
     row("root", &s.root);
@@ -213,7 +212,11 @@ fn text(s: &Status, now: u64) -> String {
         };
         row(
             "chain",
-            &format!("head {}, {age}, syncing {}", chain.head, chain.syncing),
+            &match &chain.head {
+                // The rest is unknown for the same reason.
+                Fact::Unknown(why) => format!("unknown: {why}"),
+                Fact::Known(head) => format!("head {head}, {age}, syncing {}", chain.syncing),
+            },
         );
     }
     row(

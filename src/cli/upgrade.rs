@@ -190,24 +190,31 @@ pub(super) fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
         Format::Json => out::json(&list),
         Format::Human if list.upgrades.is_empty() => out::data("no upgrade for this node\n"),
         Format::Human => {
-            out::data(&format!(
-                "{:<10} {:<20} {:<18}  {}\n",
-                "STATE", "UPGRADE", "TRIGGER", "SINCE, DETAIL, PLACE"
-            ));
-            for r in &list.upgrades {
-                let at =
-                    r.at.map(|at| format!("  {}", rfc3339(at)))
-                        .unwrap_or_default();
-                let detail = r
-                    .detail
-                    .as_ref()
-                    .map(|d| format!("  {d}"))
-                    .unwrap_or_default();
-                out::data(&format!(
-                    "{:<10} {:<20} {:<18}{at}{detail}  ({})\n",
-                    r.state, r.name, r.trigger, r.place
-                ));
+            let mut rows = vec![
+                ["STATE", "UPGRADE", "TRIGGER", "PLACE"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ];
+            rows.extend(list.upgrades.iter().map(|r| {
+                vec![
+                    r.state.to_owned(),
+                    r.name.clone(),
+                    r.trigger.clone(),
+                    r.place.clone(),
+                ]
+            }));
+            let table = out::table(&rows);
+            let mut lines = table.lines();
+            let mut text = lines.next().map(|l| format!("{l}\n")).unwrap_or_default();
+            for (line, r) in lines.zip(&list.upgrades) {
+                text.push_str(&format!("{line}\n"));
+                let since = r.at.map(|at| format!("since {}", rfc3339(at)));
+                let more: Vec<String> = since.into_iter().chain(r.detail.clone()).collect();
+                if !more.is_empty() {
+                    text.push_str(&format!("    {}\n", more.join(", ")));
+                }
             }
+            out::data(&text);
         }
     }
     Ok(Exit::Done)

@@ -60,9 +60,9 @@ pub fn human(findings: &[Finding], files: &[SourceText], style: Style) -> String
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let title = level
-            .primary_title(&finding.message)
-            .id(finding.code.as_str());
+        // `warning[V0000]: ` comes before it.
+        let message = wrapped(&finding.message, style.width.saturating_sub(16));
+        let title = level.primary_title(message).id(finding.code.as_str());
         let mut group = annotate_snippets::Group::with_title(title);
         for snippet in snippets.of(finding) {
             group = group.element(snippet.build(files));

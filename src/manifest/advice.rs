@@ -3,6 +3,7 @@
 //! An edit is offered only where the line is TOML after it.
 
 use super::parse::{SyntaxError, SyntaxKind};
+use super::recover::begins_statement;
 use std::ops::Range;
 use toml::de::DeTable;
 
@@ -11,10 +12,12 @@ pub(super) fn syntax_error(text: &str, span: Range<usize>, message: &str) -> Syn
     let start = text[..span.start.min(text.len())]
         .rfind('\n')
         .map_or(0, |n| n + 1);
-    let line = text[start..].lines().next().unwrap_or_default();
+    let mut lines = text[start..].lines();
     let line = Line {
-        line: line.trim_end(),
+        line: lines.next().unwrap_or_default().trim_end(),
+        next: lines.next().unwrap_or_default().trim(),
         start,
+        message,
     };
     line.advice().unwrap_or_else(|| {
         let help = if message.contains("missing comma") {
@@ -36,6 +39,9 @@ pub(super) fn syntax_error(text: &str, span: Range<usize>, message: &str) -> Syn
 /// The line that the parser stopped in.
 struct Line<'a> {
     line: &'a str,
+    next: &'a str,
+    /// What the parser said.
+    message: &'a str,
     /// Of the line in the file.
     start: usize,
 }
@@ -92,9 +98,16 @@ impl Line<'_> {
         if code.starts_with('#') || code.is_empty() {
             return None;
         }
-        if code.starts_with("//") {
-            let message = "`//` begins no comment in TOML";
-            return Some(self.cured(&code[..2], message.into(), "Write `#`.".into(), "#"));
+        if ["<<<<<<<", "=======", ">>>>>>>"]
+            .iter()
+            .any(|m| code.starts_with(m))
+        {
+            let message = "a conflict marker of Git stands here";
+            let help = "Finish the merge, and take the markers out.";
+            return Some(self.error(code, message.into(), help.into()));
+        }
+        if let Some(mark) = ["//", "--"].iter().find(|m| code.starts_with(**m)) {
+            return Some(self.comment(&code[..mark.len()]));
         }
         if let Some(error) = self.odd_character() {
             return Some(error);
@@ -108,10 +121,23 @@ impl Line<'_> {
         let Some((key, value)) = code.split_once('=') else {
             return self.no_equals(code);
         };
-        if DeTable::parse(&format!("{key}= 0")).is_err() {
+        let key = key.trim();
+        if DeTable::parse(&format!("{key} = 0")).is_err() {
+            let is_bare = |c: char| c.is_ascii_alphanumeric() || "_- ".contains(c);
+            if !key.is_empty() && key.chars().all(is_bare) {
+                let joined = key.split_whitespace().collect::<Vec<_>>().join("-");
+                let message = "a key cannot hold a blank";
+                let help = format!("Write `{joined}`, or put the key into quotes.");
+                return Some(self.error(key, message.into(), help));
+            }
             return None;
         }
-        self.value(key.trim(), value.trim())
+        self.value(key, value.trim())
+    }
+
+    fn comment(&self, mark: &str) -> SyntaxError {
+        let message = format!("`{mark}` begins no comment in TOML");
+        self.cured(mark, message, "Write `#`.".into(), "#")
     }
 
     /// Quotes of text processors, letters of other alphabets, blanks that are none.
@@ -226,6 +252,115 @@ impl Line<'_> {
             return Some(self.cured(mark, message, "Take it out.".into(), ""));
         }
         let word = bare.trim_end_matches([',', ';']);
+        if let Some(error) = self.word(key, word) {
+            return Some(error);
+        }
+        for (quote, name) in [('"', "`\"`"), ('\'', "`'`")] {
+            let rest = bare.strip_prefix(quote);
+            if rest.is_some_and(|r| !r.contains(quote)) {
+                let message = "the text is not closed";
+                let help = format!("End it with {name}.");
+                let end = &bare[bare.len()..];
+                // Where it was to end is plain only when nothing else could stand behind it.
+                let is_plain = !value.contains(['#', ',']) && !bare[1..].contains(['"', '\'']);
+                let close = if is_plain {
+                    quote.to_string()
+                } else {
+                    String::new()
+                };
+                let mut error = self.cured(end, message.into(), help, &close);
+                error.span.start = self.start + self.offset(bare);
+                error.fix = error.fix.filter(|_| is_plain);
+                return Some(error);
+            }
+            if bare.len() > 1
+                && !bare.starts_with(quote)
+                && bare.find(quote) == Some(bare.len() - 1)
+            {
+                let inner = &bare[..bare.len() - 1];
+                let is_word = |c: char| c.is_ascii_alphanumeric() || "/._-:".contains(c);
+                if inner.chars().all(is_word) {
+                    let message = "the text has no quote before it";
+                    let right = format!("{quote}{inner}{quote}");
+                    let help = format!("Write {right}.");
+                    return Some(self.cured(bare, message.into(), help, &right));
+                }
+            }
+        }
+        if bare.starts_with('"') && self.message.contains("escape") {
+            let message = "a `\\` inside of `\"` begins an escape";
+            let help = "Write `\\\\` for one, or put the text between `'`.";
+            let inner = bare.trim_matches('"');
+            let plain = format!("'{inner}'");
+            let by = if inner.contains('\'') { bare } else { &plain };
+            return Some(self.cured(bare, message.into(), help.into(), by));
+        }
+        if let Some((at, _)) =
+            outside_quotes(value).find(|(at, c)| *c == '/' && value[*at..].starts_with("//"))
+            && DeTable::parse(&format!("x = {}", &value[..at])).is_ok()
+        {
+            return Some(self.comment(&value[at..at + 2]));
+        }
+        if self.message.contains("duplicate key") {
+            let message = "a key is given twice in one table";
+            return Some(self.error(bare, message.into(), "Keep one of them.".into()));
+        }
+        if let Some(error) = self.brackets(bare) {
+            return Some(error);
+        }
+        if bare.starts_with(['{', '[']) {
+            return self.inner(key, bare);
+        }
+        let is_word = bare.starts_with(|c: char| c.is_ascii_alphanumeric() || "/.$~_-".contains(c));
+        if is_word && !bare.contains(['"', '\'', '\\', ',', '{', '[']) {
+            let quoted = format!("\"{bare}\"");
+            let message = "a text needs quotes";
+            return Some(self.cured(bare, message.into(), format!("Write {quoted}."), &quoted));
+        }
+        None
+    }
+
+    /// Words in a list or an inline table.
+    fn inner(&self, key: &str, value: &str) -> Option<SyntaxError> {
+        // `{ height = 1,000,000 }`
+        let thousands = value.as_bytes().windows(5).position(|w| {
+            w[0].is_ascii_digit() && w[1] == b',' && w[2..].iter().all(u8::is_ascii_digit)
+        });
+        if let Some(at) = thousands {
+            let message = "a number is written without `,`";
+            let help = "Take the `,` out, or write `_` in its place.";
+            return Some(self.error(&value[at + 1..at + 2], message.into(), help.into()));
+        }
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "_.+-:/~$".contains(c);
+        let mut word: Option<(usize, usize)> = None;
+        let mut words = Vec::new();
+        for (at, c) in outside_quotes(value) {
+            word = match word {
+                Some((from, to)) if to == at && is_word(c) => Some((from, at + c.len_utf8())),
+                before => {
+                    words.extend(before);
+                    is_word(c).then_some((at, at + c.len_utf8()))
+                }
+            };
+        }
+        words.extend(word);
+        for (from, to) in words {
+            let word = &value[from..to];
+            let is_key = value[to..].trim_start().starts_with('=');
+            if is_key || DeTable::parse(&format!("x = {word}")).is_ok() {
+                continue;
+            }
+            return self.word(key, word).or_else(|| {
+                let quoted = format!("\"{word}\"");
+                let message = "a text needs quotes";
+                Some(self.cured(word, message.into(), format!("Write {quoted}."), &quoted))
+            });
+        }
+        None
+    }
+
+    /// A bare word that is none of TOML's.
+    fn word(&self, key: &str, word: &str) -> Option<SyntaxError> {
         match word.to_ascii_lowercase().as_str() {
             "null" | "nil" | "none" | "undefined" | "~" => {
                 let message = format!("TOML has no `{word}`");
@@ -236,38 +371,16 @@ impl Line<'_> {
             "false" | "no" | "off" => return Some(self.truth(word, "false")),
             _ => {}
         }
+        let is_of_number = |c: char| c.is_ascii_digit() || ",_'.".contains(c);
+        let starts = word.starts_with(|c: char| c.is_ascii_digit());
+        if !starts || !word.chars().all(is_of_number) || word.matches('.').count() == 1 {
+            return None;
+        }
         let digits: String = word.chars().filter(char::is_ascii_digit).collect();
-        if !digits.is_empty()
-            && word
-                .chars()
-                .all(|c| c.is_ascii_digit() || ",_'".contains(c))
-        {
-            let number = digits.trim_start_matches('0');
-            let number = if number.is_empty() { "0" } else { number };
-            let message = format!("`{word}` is no number of TOML");
-            return Some(self.cured(word, message, format!("Write {number}."), number));
-        }
-        for (quote, name) in [('"', "`\"`"), ('\'', "`'`")] {
-            let rest = bare.strip_prefix(quote);
-            if rest.is_some_and(|r| !r.contains(quote)) {
-                let message = "the text is not closed";
-                let help = format!("End it with {name}.");
-                let end = &bare[bare.len()..];
-                let mut error = self.cured(end, message.into(), help, &quote.to_string());
-                error.span.start = self.start + self.offset(bare);
-                return Some(error);
-            }
-        }
-        if let Some(error) = self.brackets(bare) {
-            return Some(error);
-        }
-        let is_word = bare.starts_with(|c: char| c.is_ascii_alphanumeric() || "/.$~_-".contains(c));
-        if is_word && !bare.contains(['"', '\'', '\\', ',', '{', '[']) {
-            let quoted = format!("\"{bare}\"");
-            let message = "a text needs quotes";
-            return Some(self.cured(bare, message.into(), format!("Write {quoted}."), &quoted));
-        }
-        None
+        let number = digits.trim_start_matches('0');
+        let number = if number.is_empty() { "0" } else { number };
+        let message = format!("`{word}` is no number of TOML");
+        Some(self.cured(word, message, format!("Write {number}."), number))
     }
 
     fn truth(&self, word: &str, right: &str) -> SyntaxError {
@@ -291,7 +404,10 @@ impl Line<'_> {
         let (at, close, word) = open.pop()?;
         let message = format!("the {word} is not closed");
         let help = format!("End it with `{close}`.");
-        let close = if open.is_empty() {
+        // The last element is plain only when it stands on this line, and a statement on the next.
+        let ends_here = !value.ends_with(['[', '{', ',']);
+        let is_plain = ends_here && open.is_empty() && begins_statement(self.next);
+        let close = if is_plain {
             close.to_string()
         } else {
             String::new()
@@ -299,6 +415,7 @@ impl Line<'_> {
         let end = &value[value.len()..];
         let mut error = self.cured(end, message, help, &close);
         error.span.start = self.start + self.offset(&value[at..]);
+        error.fix = error.fix.filter(|_| is_plain);
         Some(error)
     }
 }

@@ -14,8 +14,9 @@
 
 use super::load::ObjectKind;
 use super::parse::Parsed;
-use super::schema::properties;
+use super::schema::{Flaw, FlawKind, properties};
 use super::spans::{escape, unescape};
+use super::structure::{is_below, is_slip};
 use super::words::closest;
 use crate::diag::{Code, Finding, Fix, Place};
 use serde_json::{Map, Value};
@@ -30,8 +31,8 @@ pub(super) fn is_shadow(name: &str) -> bool {
     name.contains('\0')
 }
 
-/// Moves what was misplaced, and says so.
-pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed) -> Vec<Finding> {
+/// Moves what was misplaced, and says so. `found` is what the schema says against the file as it is.
+pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed, found: &[Flaw]) -> Vec<Finding> {
     let mut mend = Mend {
         file,
         text,
@@ -48,6 +49,11 @@ pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed) -> Vec<Finding>
         }
     }
     mend.file_tables();
+    for flaw in found {
+        if let FlawKind::Unknown(key) = &flaw.kind {
+            mend.slip(&flaw.pointer, key);
+        }
+    }
     mend.findings
 }
 
@@ -104,6 +110,15 @@ impl Mend<'_> {
         value
     }
 
+    /// What was lost below a pointer is lost below another now.
+    fn move_pointers(&mut self, from: &str, to: &str) {
+        for pointer in self.parsed.lost.iter_mut().chain(&mut self.parsed.holes) {
+            if is_below(pointer, from) {
+                *pointer = format!("{to}{}", &pointer[from.len()..]);
+            }
+        }
+    }
+
     /// Gives a value another place; one of that name which is there already makes it a shadow.
     fn put(&mut self, value: Value, from: &str, kind: ObjectKind, name: &str) {
         let kind = kind.word();
@@ -117,15 +132,7 @@ impl Mend<'_> {
         };
         let to = format!("/{kind}/{}", escape(&name));
         self.parsed.spans.rename(&value, from, &to);
-        for pointers in [&mut self.parsed.lost, &mut self.parsed.holes] {
-            for pointer in pointers.iter_mut() {
-                if let Some(rest) = pointer.strip_prefix(from)
-                    && (rest.is_empty() || rest.starts_with('/'))
-                {
-                    *pointer = format!("{to}{rest}");
-                }
-            }
-        }
+        self.move_pointers(from, &to);
         if let Some(root) = self.parsed.value.as_object_mut() {
             let objects = root
                 .entry(kind)
@@ -228,9 +235,26 @@ impl Mend<'_> {
                     format!("Write [{word}.NAME], once for each."),
                 );
                 self.take(&here);
-                for (i, item) in items.into_iter().enumerate() {
+                for (i, mut item) in items.into_iter().enumerate() {
+                    let from = format!("{here}/{i}");
+                    // `[node.a]` behind `[[node]]` is read as a part of it, and means an object.
+                    let fields = item.as_object_mut().into_iter().flatten();
+                    let is_object = |(key, value): (&String, &Value)| {
+                        value.is_object() && !known.clone().any(|k| k == key)
+                    };
+                    let named: Vec<String> = fields
+                        .filter(|(k, v)| is_object((*k, &**v)))
+                        .map(|(k, _)| k.clone())
+                        .collect();
+                    for name in named {
+                        let object = item.as_object_mut().and_then(|o| o.remove(&name));
+                        if let Some(object) = object {
+                            let from = format!("{from}/{}", escape(&name));
+                            self.put(object, &from, kind, &name);
+                        }
+                    }
                     let name = self.shadow("");
-                    self.put(item, &format!("{here}/{i}"), kind, &name);
+                    self.put(item, &from, kind, &name);
                 }
             }
             Some(Value::Object(table)) => {
@@ -386,6 +410,39 @@ impl Mend<'_> {
         }
     }
 
+    /// `[upgrade.x.helth]`: tables below a key with a slip.
+    fn slip(&mut self, pointer: &str, key: &str) {
+        let here = format!("{pointer}/{}", escape(key));
+        let Some(value @ (Value::Object(_) | Value::Array(_))) = self.parsed.value.pointer(&here)
+        else {
+            return;
+        };
+        let value = value.clone();
+        let Some(table) = self.table(pointer) else {
+            return;
+        };
+        let absent = properties(pointer).filter(|k| !table.contains_key(*k));
+        let Some(meant) = closest(key, absent).filter(|meant| is_slip(key, meant)) else {
+            return;
+        };
+        let span = self.parsed.spans.key(&here);
+        self.say(
+            Code::UnknownKey,
+            span.clone(),
+            format!("there is no key `{key}` here"),
+            format!("Did you mean `{meant}`?"),
+        );
+        self.fix(span, meant.into());
+        let to = format!("{pointer}/{meant}");
+        self.parsed.spans.rename(&value, &here, &to);
+        let table = self.parsed.value.pointer_mut(pointer);
+        if let Some(table) = table.and_then(Value::as_object_mut) {
+            table.remove(key);
+            table.insert(meant.into(), value);
+        }
+        self.move_pointers(&here, &to);
+    }
+
     /// `[artifact.x.file]`: one table where a list of them is meant.
     fn file_tables(&mut self) {
         for name in self.keys("/artifact") {
@@ -413,13 +470,7 @@ impl Mend<'_> {
             if let Some(slot) = self.parsed.value.pointer_mut(&here) {
                 *slot = Value::Array(vec![value]);
             }
-            for pointer in self.parsed.lost.iter_mut().chain(&mut self.parsed.holes) {
-                if let Some(rest) = pointer.strip_prefix(&here)
-                    && (rest.is_empty() || rest.starts_with('/'))
-                {
-                    *pointer = format!("{here}/0{rest}");
-                }
-            }
+            self.move_pointers(&here, &format!("{here}/0"));
         }
     }
 }
@@ -433,7 +484,7 @@ fn meant_kind(key: &str) -> Option<ObjectKind> {
 }
 
 /// A name as it stands in a header.
-fn shown_name(name: &str) -> String {
+pub(super) fn shown_name(name: &str) -> String {
     let name = given_name(name);
     let is_bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     if name.chars().all(is_bare) {

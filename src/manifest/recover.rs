@@ -6,6 +6,7 @@
 
 use super::advice::syntax_error;
 use super::load::{Kinds, ObjectKind};
+use super::mend::shown_name;
 use super::parse::{Parsed, SyntaxError, SyntaxKind, Walk};
 use super::spans::escape;
 use serde_json::{Map, Value};
@@ -77,6 +78,23 @@ impl Reader<'_> {
         }
         if trimmed.starts_with('[') {
             self.header(start, &line);
+            return line.end;
+        }
+        if let Some(kind) = lost_header(trimmed) {
+            let name = trimmed[kind.len() + 1..].trim_end();
+            let name = name.trim_end_matches([']', ':']).trim();
+            let whole = start..trimmed_end(self.text, &line);
+            self.parsed.errors.push(SyntaxError {
+                kind: SyntaxKind::NotToml,
+                span: whole.clone(),
+                message: "a header stands between `[` and `]`".into(),
+                help: format!("Write [{kind}.{name}]."),
+                first: None,
+                fix: Some((whole.clone(), format!("[{kind}.{name}]"))),
+            });
+            let bare = name.trim_matches(['"', '\'']).to_owned();
+            let path = [(kind.to_owned(), whole.clone()), (bare, whole.clone())];
+            self.table = self.open(&path, false, &whole);
             return line.end;
         }
         let (end, is_closed) = self.extent(start);
@@ -160,11 +178,6 @@ impl Reader<'_> {
         let text = &self.text[whole.clone()];
         let mut path = header_path(text);
         if let Err(error) = DeTable::parse(text) {
-            let span = error.span().unwrap_or(0..0);
-            let place = start + span.start..start + span.end;
-            self.parsed
-                .errors
-                .push(syntax_error(self.text, place, error.message()));
             // One that is not closed still says its name.
             let bare = text.trim_start_matches('[');
             let name = bare.split([']', '#']).next().unwrap_or_default().trim();
@@ -176,6 +189,26 @@ impl Reader<'_> {
                 }
                 path
             });
+            let guess = guessed_header(text).filter(|_| path.is_none());
+            self.parsed.errors.push(match guess.as_deref() {
+                Some([(kind, _), (name, _)]) => {
+                    let header = format!("[{kind}.{}]", shown_name(name));
+                    SyntaxError {
+                        kind: SyntaxKind::NotToml,
+                        span: whole.clone(),
+                        message: "this header cannot be read".into(),
+                        help: format!("Write {header}."),
+                        first: None,
+                        fix: Some((whole.clone(), header)),
+                    }
+                }
+                _ => {
+                    let span = error.span().unwrap_or(0..0);
+                    let place = start + span.start..start + span.end;
+                    syntax_error(self.text, place, error.message())
+                }
+            });
+            path = path.or(guess);
         }
         let Some(mut path) = path else {
             self.table = None;
@@ -219,6 +252,23 @@ impl Reader<'_> {
         let first = self.opened.get(&pointer).cloned();
         let found = slot(&mut self.parsed.value, &pointer)?;
         match (found, is_list) {
+            (found @ (Value::Object(_) | Value::Null), true)
+                if path.len() == 1 && ObjectKind::of_word(last).is_some() =>
+            {
+                if found.is_null() {
+                    *found = Value::Object(Map::new());
+                }
+                self.parsed.errors.push(SyntaxError {
+                    kind: SyntaxKind::NoName,
+                    span: place.clone(),
+                    message: format!("`[[{last}]]` gives no name"),
+                    help: format!("Write [{last}.NAME], once for each."),
+                    first: None,
+                    fix: None,
+                });
+                pointer = format!("{pointer}/\0r{}", self.parsed.errors.len());
+                *slot(&mut self.parsed.value, &pointer)? = Value::Object(Map::new());
+            }
             (found @ Value::Null, true) => {
                 *found = Value::Array(vec![Value::Object(Map::new())]);
                 self.parsed
@@ -232,18 +282,6 @@ impl Reader<'_> {
             }
             (found @ Value::Null, false) => *found = Value::Object(Map::new()),
             (Value::Object(_), false) if first.is_none() => {}
-            (Value::Object(_), true) if path.len() == 1 && ObjectKind::of_word(last).is_some() => {
-                self.parsed.errors.push(SyntaxError {
-                    kind: SyntaxKind::NoName,
-                    span: place.clone(),
-                    message: format!("`[[{last}]]` gives no name"),
-                    help: format!("Write [{last}.NAME], once for each."),
-                    first: None,
-                    fix: None,
-                });
-                pointer = format!("{pointer}/\0r{}", self.parsed.errors.len());
-                *slot(&mut self.parsed.value, &pointer)? = Value::Object(Map::new());
-            }
             _ => {
                 self.parsed.errors.push(SyntaxError {
                     kind: SyntaxKind::TableTwice,
@@ -258,8 +296,9 @@ impl Reader<'_> {
                     // What stands below it is looked at for its syntax only.
                     return None;
                 }
-                // The other one has the name; this one is looked at all the same.
+                // The other one has the name; this one is looked at all the same. It may be no more than a part.
                 pointer = format!("{pointer}\0r{}", self.parsed.errors.len());
+                self.parsed.holes.push(pointer.clone());
                 *slot(&mut self.parsed.value, &pointer)? = Value::Object(Map::new());
             }
         }
@@ -388,6 +427,43 @@ fn header_path(header: &str) -> Option<Vec<(String, Range<usize>)>> {
     (!path.is_empty() && path.len() < 64).then_some(path)
 }
 
+/// The kind of a line that is a header but for its brackets: `upgrade.v2]`, `node.a:`.
+fn lost_header(line: &str) -> Option<&'static str> {
+    let code = line.split('#').next()?.trim();
+    let is_header =
+        (code.ends_with(']') || code.ends_with(':')) && !code.contains(['=', '[', ' ', '{']);
+    let of = |kind: &&str| {
+        let rest = code.strip_prefix(*kind).and_then(|r| r.strip_prefix('.'));
+        rest.is_some_and(|r| r.len() > 1)
+    };
+    let mut kinds = ObjectKind::ALL.into_iter().map(ObjectKind::word);
+    kinds.find(of).filter(|_| is_header)
+}
+
+/// The object that a header means which cannot be read: `[node a]`, `[hook/a]`, `[upgrade."v2]`.
+fn guessed_header(header: &str) -> Option<Vec<(String, Range<usize>)>> {
+    let at = header.len() - header.trim_start_matches(['[', ' ']).len();
+    let inner = header[at..].split(['#', ']']).next()?.trim_end();
+    let mut kinds = ObjectKind::ALL.into_iter().map(ObjectKind::word);
+    let kind = kinds.find(|k| inner.starts_with(k))?;
+    let rest = &inner[kind.len()..];
+    if !rest.starts_with(['.', '/', ' ', ':', '-']) {
+        return None;
+    }
+    let name = rest.trim_matches(['.', '/', ' ', ':', '-', '"', '\'']);
+    // A name that stands in quotes and is followed by more is no name.
+    if name.contains(['"', '\'']) {
+        return None;
+    }
+    let start = name.as_ptr() as usize - header.as_ptr() as usize;
+    (!name.is_empty()).then(|| {
+        vec![
+            (kind.to_owned(), at..at + kind.len()),
+            (name.to_owned(), start..start + name.len()),
+        ]
+    })
+}
+
 /// The key of a statement that cannot be read: what stands before `=`, or its first word.
 fn guessed_key(statement: &str) -> Option<Vec<(String, Range<usize>)>> {
     let before = statement.split('=').next().unwrap_or_default().trim();
@@ -402,7 +478,7 @@ fn guessed_key(statement: &str) -> Option<Vec<(String, Range<usize>)>> {
 }
 
 /// A line that is blank, a comment, a header, or begins with a key and `=`.
-fn begins_statement(line: &str) -> bool {
+pub(super) fn begins_statement(line: &str) -> bool {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return true;

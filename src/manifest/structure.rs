@@ -34,7 +34,7 @@ pub(super) fn judge(file: usize, text: &str, parsed: &mut Parsed) -> Judged {
     let mut found = flaws(&parsed.value);
     let mut findings = vec![];
     if !found.is_empty() && !found.iter().any(is_other_format) {
-        findings = mend(file, text, parsed);
+        findings = mend(file, text, parsed, &found);
         if !findings.is_empty() {
             found = flaws(&parsed.value);
         }
@@ -218,6 +218,9 @@ impl Judge<'_> {
         // In a table of the user's own keys.
         let above = pointer.rsplit_once('/').and_then(|(p, _)| schema_at(p));
         let is_free = above.is_some_and(|s| s["additionalProperties"].is_object());
+        if pointer.ends_with("/backup") && *value == Value::Bool(false) {
+            help = "For no backup write \"none\".".into();
+        }
         if is_free && json_type(value) == "object" {
             help = "A key with dots needs quotes, or it is read as several tables.".into();
         }
@@ -227,14 +230,18 @@ impl Judge<'_> {
         let item_type = item.and_then(|s| s.get("type")?.as_str());
         let source = self.text.get(span.clone()).unwrap_or_default();
         let right = match (want, value) {
-            ("string", Value::Number(_) | Value::Bool(_)) => Some(format!("\"{source}\"")),
+            // Only where any text will do: a duration of no unit would be the next mistake.
+            ("string", Value::Number(_) | Value::Bool(_)) if is_free => {
+                let written = value.to_string();
+                (source == written).then(|| format!("\"{source}\""))
+            }
             ("array", Value::String(text)) if item_type == Some("string") => {
                 (!text.contains(char::is_whitespace)).then(|| format!("[{source}]"))
             }
             ("integer", Value::Object(float)) => float
                 .get(FLOAT)
                 .and_then(|f| f.as_str()?.replace('_', "").parse::<f64>().ok())
-                .filter(|f| f.fract() == 0.0 && f.abs() < 1e15)
+                .filter(|f| f.fract() == 0.0 && (0.0..1e15).contains(f))
                 .map(|f| format!("{f:.0}")),
             _ => unquoted(want, value),
         };
@@ -327,6 +334,13 @@ impl Judge<'_> {
                 "md5", "sha1", "sha224", "sha384", "checksum", "digest", "hash",
             ]
             .contains(&key.to_lowercase().as_str());
+        if pointer.ends_with("/trigger") {
+            // That the trigger is empty would be the same mistake again.
+            self.out.poisoned.push(format!("{pointer}/height"));
+        }
+        let is_certain = guess
+            .as_ref()
+            .is_some_and(|g| missing.contains(g) || is_slip(key, g));
         let help = match &guess {
             _ if is_digest => {
                 // That the file has no digest would be the same mistake again.
@@ -334,7 +348,11 @@ impl Judge<'_> {
                 "A file is verified by `sha256` or `sha512`: write what `sha256sum FILE` prints."
                     .into()
             }
-            Some(guess) => format!("Did you mean `{guess}`?"),
+            Some(guess) if is_certain => format!("Did you mean `{guess}`?"),
+            Some(guess) => format!(
+                "Did you mean `{guess}`? The keys here are {}.",
+                list(&known)
+            ),
             None => format!("The keys here are {}.", list(&known)),
         };
         let guess = guess.filter(|_| !is_digest);
@@ -351,10 +369,16 @@ impl Judge<'_> {
             format!("there is no key `{key}` here"),
             help,
         );
-        if let Some(guess) = guess {
+        if let Some(guess) = guess.filter(|_| is_certain) {
             self.fix(place, guess);
         }
     }
+}
+
+/// True for a key that is another but for one letter, two that changed places, its case, or `_` for `-`.
+pub(super) fn is_slip(key: &str, meant: &str) -> bool {
+    let plain = |text: &str| text.to_lowercase().replace('_', "-");
+    strsim::damerau_levenshtein(&plain(key), meant) <= 1
 }
 
 /// A number or a truth value that was put into quotes.

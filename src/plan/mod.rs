@@ -30,7 +30,7 @@ pub use observed::{
     AppliedUpgrade, Approval, ChainFacts, Denied, Fact, Hold, HookFile, Liveness, MeasuredOutage,
     Observed, OpenRun, Overrides, Resolution, StopOverride,
 };
-pub use render::{diff_text, plan_tree};
+pub use render::{diff_text, plan_tree, wrapped};
 pub use saved::{Moved, SavedError, SavedPlan};
 pub use standing::{Standing, Standings};
 pub use step::{Action, PLAN_VERSION, Phase, Plan, PlanError, Step, StepId, StepKind};

@@ -120,16 +120,19 @@ fn detail(kind: &StepKind) -> String {
 /// Columns for people.
 const WIDTH: usize = 80;
 
-/// A text behind its label, in lines that end before the 80th column.
-fn labelled(out: &mut String, first: &str, rest: usize, text: &str) {
-    let rest = " ".repeat(rest);
+/// A text behind its label, in lines that end before the 80th column; `rest` stands before all but the first. Words are kept whole.
+pub fn wrapped(first: &str, rest: &str, text: &str) -> String {
     let options = textwrap::Options::new(WIDTH)
         .initial_indent(first)
-        .subsequent_indent(&rest)
+        .subsequent_indent(rest)
         .break_words(false)
         .word_separator(textwrap::WordSeparator::AsciiSpace)
         .word_splitter(textwrap::WordSplitter::NoHyphenation);
-    let _ = writeln!(out, "{}", textwrap::fill(text, options));
+    textwrap::fill(text, options) + "\n"
+}
+
+fn labelled(out: &mut String, first: &str, rest: usize, text: &str) {
+    out.push_str(&wrapped(first, &" ".repeat(rest), text));
 }
 
 fn remark(out: &mut String, mark: char, what: &str, help: &str) {

@@ -228,6 +228,15 @@ impl Env {
         out
     }
 
+    /// What `upgrade list` says of an upgrade; nothing while it cannot be asked.
+    pub(crate) fn state_of(&self, upgrade: &str) -> String {
+        let out = self.visor(&["upgrade", "list", "--format", "json"]).stdout;
+        let list: serde_json::Value = serde_json::from_str(&out).unwrap_or_default();
+        let rows = list["upgrades"].as_array().cloned().unwrap_or_default();
+        let row = rows.into_iter().find(|r| r["name"] == upgrade);
+        row.map_or(String::new(), |r| r["state"].as_str().unwrap().to_owned())
+    }
+
     pub(crate) fn output(command: &mut Command) -> Output {
         let out = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

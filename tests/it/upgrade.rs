@@ -72,8 +72,7 @@ fn bad_upgrades_are_rolled_back_and_remembered() {
             "{}",
             again.stderr
         );
-        let list = env.visor(&["upgrade", "list"]).expect(0);
-        assert!(list.stdout.contains("failed     v2"), "{}", list.stdout);
+        assert_eq!(env.state_of("v2"), "failed");
         let report = env.stop_and_check();
         assert_eq!(report.schema, "v1", "{fault}: data as before");
         assert!(report.height >= before);
@@ -101,22 +100,14 @@ fn run_upgrades_twice_and_stops_on_term() {
     env.eventually("v3 is current", || {
         env.root().join("current").exists() && env.current() == "upgrades/v3"
     });
-    env.eventually("the run is over", || {
-        env.visor(&["upgrade", "list"])
-            .stdout
-            .contains("applied    v2")
-    });
+    env.eventually("the run is over", || env.state_of("v2") == "applied");
     let out = env.visor(&["reconcile"]).expect(3);
     assert!(
         out.stderr.contains("another visor works on this node") && out.stderr.contains("visor run"),
         "{}",
         out.stderr
     );
-    env.eventually("both are done", || {
-        env.visor(&["upgrade", "list"])
-            .stdout
-            .contains("current    v3")
-    });
+    env.eventually("both are done", || env.state_of("v3") == "current");
     assert_eq!(run.term(), Some(0));
     assert_eq!(env.nodes(), Vec::<i32>::new());
     let report = visor::devnode::check_data(&env.data()).unwrap();
@@ -131,8 +122,7 @@ fn run_rolls_bad_upgrades_back_and_goes_on_supervising() {
         set.node_extra = "restart = { delay = \"100ms\" }".into();
         let env = Env::with(&set);
         let run = env.spawn(&["run"], "run.log");
-        let list = || env.visor(&["upgrade", "list"]).stdout;
-        env.eventually("v2 has failed", || list().contains("failed     v2"));
+        env.eventually("v2 has failed", || env.state_of("v2") == "failed");
         assert_eq!(env.current(), "genesis", "{fault}");
         let pid = env.nodes()[0];
         kill(pid, "KILL");
@@ -191,11 +181,7 @@ fn an_rpc_that_cannot_be_trusted_opens_no_gate() {
     }
     env.fault("");
     env.eventually("the upgrade", || env.current() == "upgrades/v2");
-    env.eventually("the commit", || {
-        env.visor(&["upgrade", "list"])
-            .stdout
-            .contains("current    v2")
-    });
+    env.eventually("the commit", || env.state_of("v2") == "current");
     assert_eq!(run.term(), Some(0));
 }
 
