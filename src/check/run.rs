@@ -80,6 +80,7 @@ fn run<T>(
     let (named, mut facts): (Vec<Vec<Named>>, Vec<Facts>) =
         (0..set.files.len()).into_par_iter().map(of).unzip();
     let mut findings = unreadable(set);
+    findings.reserve_exact(facts.iter().map(|f| f.findings.len()).sum());
     for file in &mut facts {
         findings.append(&mut file.findings);
     }

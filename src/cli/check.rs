@@ -183,10 +183,15 @@ impl Report {
                     .or_insert_with(text);
             }
             mask(&findings, &mut set.files);
-            for finding in findings {
-                report
-                    .findings
-                    .extend(levels.judge(shifted(finding, offset)));
+            // In place: there may be very many.
+            let judged = findings.into_iter();
+            let judged: Vec<Finding> = judged
+                .filter_map(|f| levels.judge(shifted(f, offset)))
+                .collect();
+            if report.findings.is_empty() {
+                report.findings = judged;
+            } else {
+                report.findings.extend(judged);
             }
             if !before.is_empty() {
                 for file in &mut set.files {

@@ -72,6 +72,8 @@ pub fn parse(text: &str) -> Parsed {
     match DeTable::parse(text) {
         Ok(table) => {
             let mut parsed = Parsed::new();
+            // About as many values as a file of this length has.
+            parsed.spans.reserve(text.len() / 16);
             parsed.spans.insert("", 0..0, 0..0);
             let mut walk = Walk::new(&mut parsed, 0, String::new());
             let value = walk.table(table.get_ref());

@@ -31,6 +31,10 @@ impl Spans {
         self.nearest(pointer).map_or(0..0, |e| wide(e.key))
     }
 
+    pub(super) fn reserve(&mut self, places: usize) {
+        self.entries.reserve(places);
+    }
+
     pub(super) fn insert(&mut self, pointer: &str, key: Range<usize>, value: Range<usize>) {
         self.insert_hashed(fnv1a(pointer), key, value);
     }
