@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, UpgradeFacts};
 use crate::diag::{Code, Finding, Place};
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 /// `said` are pairs of upgrades whose heights meet, which was said already.
 pub(super) fn batches(facts: &[Facts], said: &HashSet<(&str, &str)>, findings: &mut Vec<Finding>) {

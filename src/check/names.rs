@@ -7,7 +7,8 @@ use crate::diag::{Code, Finding};
 use crate::manifest::ObjectKind;
 use crate::model::Name;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashSet};
+use foldhash::HashSet;
+use std::collections::BTreeMap;
 
 /// The rules about the names themselves.
 pub(super) fn names(table: &Table<'_>) -> Vec<Finding> {

@@ -7,6 +7,7 @@ use super::vars::{NODE_VARS, split_rpc};
 use crate::diag::{Code, Finding};
 use crate::manifest::{self, ChainKind, Node, Object, ObjectKind, escape};
 use crate::model::{ChainSpec, DataSpec, Launch, NodeSpec, RestartOn, RestartPolicy, StopPolicy};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 impl Local<'_> {
@@ -16,7 +17,7 @@ impl Local<'_> {
             let said_before = self.facts.findings.len();
             let node = &object.value;
             let at = |below: &str| loaded.at(object, below);
-            let mut error = |code, below: &str, message: String, help: &str| {
+            let mut error = |code, below: &str, message: String, help: Cow<'static, str>| {
                 self.push(Finding::error(code, at(below), message, help));
             };
             if node.binary.is_empty() || node.binary.contains('/') || node.binary.starts_with('.') {
@@ -27,7 +28,7 @@ impl Local<'_> {
                         "`binary` is the name of an executable, not a path; this is \"{}\"",
                         node.binary
                     ),
-                    "Write only the file's name; visor looks in `current/bin/`.",
+                    "Write only the file's name; visor looks in `current/bin/`.".into(),
                 );
             }
             let home = PathBuf::from(&node.home);
@@ -40,7 +41,7 @@ impl Local<'_> {
                         Code::BadPath,
                         &format!("/{key}"),
                         format!("`{key}` wants an absolute path without `..`; this is \"{path}\""),
-                        "Write the whole path, beginning with `/`.",
+                        "Write the whole path, beginning with `/`.".into(),
                     );
                     good = false;
                 }
@@ -54,7 +55,7 @@ impl Local<'_> {
                         "`path` wants a directory below the home, or an absolute one; this is \"{}\"",
                         node.data.path
                     ),
-                    "Write for example \"data\".",
+                    "Write for example \"data\".".into(),
                 );
                 good = false;
             }
@@ -72,7 +73,7 @@ impl Local<'_> {
                     Code::BadPath,
                     "/data/path",
                     message,
-                    "Give the data a directory of their own, or set `root` to one elsewhere on the same file system.",
+                    "Give the data a directory of their own, or set `root` to one elsewhere on the same file system.".into(),
                 );
             }
             for (key, globs) in [("exclude", &node.data.exclude), ("keep", &node.data.keep)] {
@@ -80,18 +81,20 @@ impl Local<'_> {
                     let bad = glob.starts_with('/')
                         || glob.split('/').any(|p| ["..", ".", ""].contains(&p))
                         || glob.is_empty();
-                    if bad || globset::Glob::new(glob).is_err() {
+                    // Only sets and choices can be wrong.
+                    let is_plain = !glob.contains(['[', ']', '{', '}', '\\']);
+                    if bad || !is_plain && globset::Glob::new(glob).is_err() {
                         let below = glob.trim_start_matches('/');
                         let help = if below.len() < glob.len() && !below.is_empty() {
-                            format!("It is relative to the data directory: write \"{below}\".")
+                            format!("It is relative to the data directory: write \"{below}\".").into()
                         } else {
-                            "Write for example \"*.ipc\" or \"**/LOCK\".".to_owned()
+                            "Write for example \"*.ipc\" or \"**/LOCK\".".into()
                         };
                         error(
                             Code::BadGlob,
                             &format!("/data/{key}/{i}"),
                             format!("\"{glob}\" is not a glob below the data directory"),
-                            &help,
+                            help,
                         );
                     }
                 }

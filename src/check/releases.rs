@@ -96,7 +96,7 @@ impl Local<'_> {
         );
         self.push(if known((os, arch)) {
             let mut finding = finding.fixed_by(place(), format!("\"{os}/{arch}\""));
-            finding.help = format!("Did you mean \"{os}/{arch}\"?");
+            finding.help = format!("Did you mean \"{os}/{arch}\"?").into();
             finding
         } else {
             finding

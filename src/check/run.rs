@@ -13,7 +13,8 @@ use crate::diag::{Code, Finding, Place, Severity, sort};
 use crate::manifest::{Kinds, ManifestSet, Named};
 use crate::model::{Name, Trigger};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use foldhash::{HashMap, HashMapExt, HashSet};
+use std::collections::BTreeMap;
 
 /// The result of a check.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use super::names::NodeAt;
 use super::table::Table;
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{ObjectKind, Selector, closest};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// So many other places are shown with a finding.
@@ -31,8 +32,8 @@ impl<'a> Index<'a> {
     fn new(nodes: &'a [&'a NodeFacts]) -> Self {
         let mut out = Self {
             nodes,
-            names: HashMap::new(),
-            labels: HashMap::new(),
+            names: HashMap::with_capacity(nodes.len()),
+            labels: HashMap::with_capacity(nodes.len()),
         };
         for (i, node) in nodes.iter().enumerate() {
             out.names.entry(&node.name).or_default().push(i);
@@ -265,7 +266,7 @@ pub(super) fn heights<'a>(
 pub(super) fn twins(facts: &[Facts]) -> (Vec<Finding>, HashSet<NodeAt>) {
     let mut findings = Vec::new();
     let mut twins = HashSet::new();
-    let mut dirs: HashMap<&Path, &NodeFacts> = HashMap::new();
+    let mut dirs: HashMap<&Path, &NodeFacts> = HashMap::with_capacity(2 * facts.len());
     let nodes = || {
         let all = facts.iter().enumerate();
         all.flat_map(|(f, facts)| {
@@ -281,7 +282,7 @@ pub(super) fn twins(facts: &[Facts]) -> (Vec<Finding>, HashSet<NodeAt>) {
         let finding = Finding::error(Code::BadPath, node.home.clone(), message, help);
         findings.push(finding.with(other.home.clone(), "the other one"));
     };
-    let mut data: HashMap<&Path, &NodeFacts> = HashMap::new();
+    let mut data: HashMap<&Path, &NodeFacts> = HashMap::with_capacity(facts.len());
     for (at, node) in nodes() {
         data.entry(&node.dirs[1]).or_insert(node);
         let before = node.dirs.iter().map(|dir| dirs.insert(dir, node));

@@ -3,7 +3,7 @@
 use crate::diag::Place;
 use crate::manifest::{Kinds, Named, NearNames, ObjectKind};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -8,7 +8,7 @@ use super::releases::DEFAULT_KEEP_LAST;
 use crate::diag::{Code, Finding};
 use crate::manifest::{self, Object, ObjectKind, Upgrade};
 use crate::model::{BackupSpec, HealthSpec, HookPhase, Name, OnFailure, Trigger};
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::time::Duration;
 
 /// Blocks that the head must rise before a release counts as healthy.

@@ -2,6 +2,7 @@
 
 use super::Code;
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -81,7 +82,7 @@ pub struct Finding {
     /// What is wrong: lower case, no full stop.
     pub message: String,
     /// What to do: a sentence.
-    pub help: String,
+    pub help: Cow<'static, str>,
     pub related: Vec<Related>,
     /// What `--fix` does; empty where more than one edit could be meant.
     pub fixes: Vec<Fix>,
@@ -94,7 +95,7 @@ impl Finding {
         code: Code,
         place: Place,
         message: impl Into<String>,
-        help: impl Into<String>,
+        help: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self {
             code,
@@ -112,7 +113,7 @@ impl Finding {
         code: Code,
         place: Place,
         message: impl Into<String>,
-        help: impl Into<String>,
+        help: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self {
             severity: Severity::Warning,

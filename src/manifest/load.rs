@@ -126,25 +126,25 @@ impl LoadedFile {
 
     /// Where a value of an object stands; `below` as in `/trigger/height`. Nowhere when it was broken and stood in for.
     pub fn at<T>(&self, object: &Object<T>, below: &str) -> Place {
-        self.place(object, below, Spans::value)
+        self.place(object, below, Spans::value_below)
     }
 
     /// Where the key of an object's value stands.
     pub fn key_of<T>(&self, object: &Object<T>, below: &str) -> Place {
-        self.place(object, below, Spans::key)
+        self.place(object, below, Spans::key_below)
     }
 
     fn place<T>(
         &self,
         object: &Object<T>,
         below: &str,
-        of: impl Fn(&Spans, &str) -> Range<usize>,
+        of: impl Fn(&Spans, &str, &str) -> Range<usize>,
     ) -> Place {
-        let pointer = format!("{}{below}", object.pointer);
-        if self.is_poisoned(&pointer) {
+        let pointer = &object.pointer;
+        if !self.poisoned.is_empty() && self.is_poisoned(&format!("{pointer}{below}")) {
             return Place::NOWHERE;
         }
-        Place::new(self.index, of(&self.spans, &pointer))
+        Place::new(self.index, of(&self.spans, pointer, below))
     }
 
     /// Where an object's name stands.
@@ -173,7 +173,6 @@ impl LoadedFile {
 /// Reads a file of a set; never fails.
 pub fn load_file(index: usize, text: &str) -> LoadedFile {
     let mut parsed = parse(text);
-    parsed.spans.settle();
     let judged = judge(index, text, &mut parsed);
     let mut out = LoadedFile {
         names_unknown: parsed.names_unknown.union(judged.names_unknown),
@@ -221,7 +220,7 @@ pub fn load_file(index: usize, text: &str) -> LoadedFile {
         let mut parts = pointer.split('/').skip(1);
         let kind = parts.next().and_then(ObjectKind::of_word);
         match (kind, parts.next(), parts.next()) {
-            (Some(kind), Some(name), None) => out.name(kind, unescape(name), None, true),
+            (Some(kind), Some(name), None) => out.name(kind, unescape(name).into_owned(), None, true),
             (Some(kind), None, _) => out.names_unknown.insert(kind),
             _ => {}
         }
@@ -236,7 +235,7 @@ fn syntax(file: usize, error: &SyntaxError) -> Finding {
         SyntaxKind::TableTwice | SyntaxKind::KeyTwice => Code::Duplicate,
         SyntaxKind::NoName => Code::NoName,
     };
-    let mut finding = Finding::error(code, place, &error.message, &error.help);
+    let mut finding = Finding::error(code, place, &error.message, error.help.clone());
     if let Some(first) = &error.first {
         finding = finding.with(Place::new(file, first.clone()), "first given here");
     }

@@ -33,6 +33,19 @@ pub(super) fn is_shadow(name: &str) -> bool {
 
 /// Moves what was misplaced, and says so. `found` is what the schema says against the file as it is.
 pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed, found: &[Flaw]) -> Vec<Finding> {
+    // Whatever is misplaced makes a table stand where none is known, or a table and a list be taken for each other.
+    let is_misplaced = |flaw: &Flaw| match &flaw.kind {
+        FlawKind::Unknown(key) => {
+            let table = parsed.find(&flaw.pointer).and_then(Value::as_object);
+            let value = table.and_then(|t| t.get(key));
+            value.is_some_and(|v| v.is_object() || v.is_array())
+        }
+        FlawKind::Type(want) => want == "object" || want == "array",
+        _ => false,
+    };
+    if !found.iter().any(is_misplaced) {
+        return vec![];
+    }
     let mut mend = Mend {
         file,
         text,
@@ -84,7 +97,7 @@ impl Mend<'_> {
     }
 
     fn table(&self, pointer: &str) -> Option<&Map<String, Value>> {
-        self.parsed.value.pointer(pointer)?.as_object()
+        self.parsed.find(pointer)?.as_object()
     }
 
     fn keys(&self, pointer: &str) -> Vec<String> {
@@ -102,8 +115,8 @@ impl Mend<'_> {
     /// Takes a value out of the tree; tables that are left empty by that go too.
     fn take(&mut self, pointer: &str) -> Option<Value> {
         let (above, key) = pointer.rsplit_once('/')?;
-        let parent = self.parsed.value.pointer_mut(above)?.as_object_mut()?;
-        let value = parent.remove(&unescape(key));
+        let parent = self.parsed.find_mut(above)?.as_object_mut()?;
+        let value = parent.remove(&*unescape(key));
         if parent.is_empty() && above.matches('/').count() > 1 {
             self.take(above);
         }
@@ -170,9 +183,7 @@ impl Mend<'_> {
             let names = self.keys(&here);
             let holds_objects = names.iter().any(|n| {
                 let below = format!("{here}/{}", escape(n));
-                self.parsed
-                    .value
-                    .pointer(&below)
+                self.parsed.find(&below)
                     .is_some_and(|v| v.is_object() || v.is_array())
             });
             let Some(kind) = meant_kind(&key).filter(|_| !is_known && holds_objects) else {
@@ -225,7 +236,7 @@ impl Mend<'_> {
         let here = format!("/{word}");
         let known = properties(&format!("{here}/x"));
         let span = self.parsed.spans.key(&here);
-        match self.parsed.value.pointer(&here) {
+        match self.parsed.find(&here) {
             Some(Value::Array(items)) if items.iter().all(Value::is_object) => {
                 let items = items.clone();
                 self.say(
@@ -287,7 +298,7 @@ impl Mend<'_> {
                 }
                 self.parsed.spans.insert(&to, span.clone(), span);
                 self.parsed.spans.settle();
-                let objects = self.parsed.value.pointer_mut(&here);
+                let objects = self.parsed.find_mut(&here);
                 if let Some(objects) = objects.and_then(Value::as_object_mut) {
                     objects.insert(name, Value::Object(object));
                 }
@@ -301,7 +312,7 @@ impl Mend<'_> {
         let word = kind.word();
         for name in self.keys(&format!("/{word}")) {
             let here = format!("/{word}/{}", escape(&name));
-            let Some(Value::Array(items)) = self.parsed.value.pointer(&here) else {
+            let Some(Value::Array(items)) = self.parsed.find(&here) else {
                 continue;
             };
             if items.is_empty() || !items.iter().all(Value::is_object) {
@@ -413,7 +424,7 @@ impl Mend<'_> {
     /// `[upgrade.x.helth]`: tables below a key with a slip.
     fn slip(&mut self, pointer: &str, key: &str) {
         let here = format!("{pointer}/{}", escape(key));
-        let Some(value @ (Value::Object(_) | Value::Array(_))) = self.parsed.value.pointer(&here)
+        let Some(value @ (Value::Object(_) | Value::Array(_))) = self.parsed.find(&here)
         else {
             return;
         };
@@ -435,7 +446,7 @@ impl Mend<'_> {
         self.fix(span, meant.into());
         let to = format!("{pointer}/{meant}");
         self.parsed.spans.rename(&value, &here, &to);
-        let table = self.parsed.value.pointer_mut(pointer);
+        let table = self.parsed.find_mut(pointer);
         if let Some(table) = table.and_then(Value::as_object_mut) {
             table.remove(key);
             table.insert(meant.into(), value);
@@ -447,7 +458,7 @@ impl Mend<'_> {
     fn file_tables(&mut self) {
         for name in self.keys("/artifact") {
             let here = format!("/artifact/{}/file", escape(&name));
-            let Some(value @ Value::Object(_)) = self.parsed.value.pointer(&here) else {
+            let Some(value @ Value::Object(_)) = self.parsed.find(&here) else {
                 continue;
             };
             let value = value.clone();
@@ -467,7 +478,7 @@ impl Mend<'_> {
             self.parsed
                 .spans
                 .rename(&value, &here, &format!("{here}/0"));
-            if let Some(slot) = self.parsed.value.pointer_mut(&here) {
+            if let Some(slot) = self.parsed.find_mut(&here) {
                 *slot = Value::Array(vec![value]);
             }
             self.move_pointers(&here, &format!("{here}/0"));

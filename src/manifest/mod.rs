@@ -19,6 +19,7 @@ mod load;
 mod mend;
 mod node;
 mod parse;
+mod plain;
 mod recover;
 mod schema;
 mod set;

@@ -2,8 +2,9 @@
 //! but its own statement.
 
 use super::load::Kinds;
+use super::plain::parse_plain;
 use super::recover::recover;
-use super::spans::{Spans, escape};
+use super::spans::{Spans, escape, find, find_mut};
 use crate::diag::{fnv1a, fnv1a_on};
 use serde_json::{Map, Value, json};
 use std::ops::Range;
@@ -65,15 +66,35 @@ impl Parsed {
             names_unknown: Kinds::default(),
         }
     }
+
+    /// The value at a pointer.
+    pub(super) fn find(&self, pointer: &str) -> Option<&Value> {
+        find(&self.value, pointer)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn find_mut(&mut self, pointer: &str) -> Option<&mut Value> {
+        find_mut(&mut self.value, pointer)
+    }
 }
 
 /// Reads a text; never fails.
 pub fn parse(text: &str) -> Parsed {
-    match DeTable::parse(text) {
+    let Some((value, spans)) = parse_plain(text) else {
+        return parse_any(text);
+    };
+    let mut parsed = Parsed::new();
+    (parsed.value, parsed.spans) = (value, spans);
+    parsed.spans.settle();
+    debug_assert_eq!(parsed, parse_any(text));
+    parsed
+}
+
+/// The same for every text.
+fn parse_any(text: &str) -> Parsed {
+    let mut parsed = match DeTable::parse(text) {
         Ok(table) => {
             let mut parsed = Parsed::new();
-            // About as many values as a file of this length has.
-            parsed.spans.reserve(text.len() / 16);
             parsed.spans.insert("", 0..0, 0..0);
             let mut walk = Walk::new(&mut parsed, 0, String::new());
             let value = walk.table(table.get_ref());
@@ -81,7 +102,9 @@ pub fn parse(text: &str) -> Parsed {
             parsed
         }
         Err(error) => recover(text, &error),
-    }
+    };
+    parsed.spans.settle();
+    parsed
 }
 
 /// Makes JSON of a parsed table, and writes down where everything stands.

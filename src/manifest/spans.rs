@@ -1,7 +1,8 @@
 //! Where the values of a file stand, by JSON pointer.
 
-use crate::diag::fnv1a;
+use crate::diag::{fnv1a, fnv1a_on};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Where a value stands, and its key if it has one. Manifests are limited to a few MiB, far below four GiB.
@@ -23,12 +24,34 @@ pub struct Spans {
 impl Spans {
     /// Where a value stands; the nearest value above it that is known otherwise.
     pub fn value(&self, pointer: &str) -> Range<usize> {
-        self.nearest(pointer).map_or(0..0, |e| wide(e.value))
+        self.value_below(pointer, "")
+    }
+
+    /// The same for a pointer in two parts.
+    pub fn value_below(&self, pointer: &str, below: &str) -> Range<usize> {
+        let found = self.nearest(pointer, below);
+        found.map_or(0..0, |e| wide(e.value))
     }
 
     /// Where a value's key stands; for a list element the element itself.
     pub fn key(&self, pointer: &str) -> Range<usize> {
-        self.nearest(pointer).map_or(0..0, |e| wide(e.key))
+        self.key_below(pointer, "")
+    }
+
+    /// The same for a pointer in two parts.
+    pub fn key_below(&self, pointer: &str, below: &str) -> Range<usize> {
+        let found = self.nearest(pointer, below);
+        found.map_or(0..0, |e| wide(e.key))
+    }
+
+    /// Where a value that is there, and its key, stand, by the FNV-1a hash of its pointer.
+    fn exact(&self, hash: u64) -> Option<&Entry> {
+        if self.is_sorted {
+            let i = self.entries.binary_search_by_key(&hash, |e| e.hash);
+            i.ok().map(|i| &self.entries[i])
+        } else {
+            self.entries.iter().rfind(|e| e.hash == hash)
+        }
     }
 
     pub(super) fn reserve(&mut self, places: usize) {
@@ -86,18 +109,15 @@ impl Spans {
         self.settle();
     }
 
-    fn nearest(&self, pointer: &str) -> Option<Entry> {
-        let mut at = pointer;
+    fn nearest(&self, pointer: &str, below: &str) -> Option<Entry> {
+        if let Some(found) = self.exact(fnv1a_on(fnv1a(pointer), below.as_bytes())) {
+            return Some(*found);
+        }
+        let whole = format!("{pointer}{below}");
+        let mut at = whole.as_str();
         loop {
-            let wanted = fnv1a(at);
-            let found = if self.is_sorted {
-                let i = self.entries.binary_search_by_key(&wanted, |e| e.hash);
-                i.ok().map(|i| self.entries[i])
-            } else {
-                self.entries.iter().rfind(|e| e.hash == wanted).copied()
-            };
-            if found.is_some() {
-                return found;
+            if let Some(found) = self.exact(fnv1a(at)) {
+                return Some(*found);
             }
             at = at.rsplit_once('/')?.0;
         }
@@ -105,8 +125,8 @@ impl Spans {
 }
 
 /// A key as one part of a JSON pointer.
-pub(crate) fn escape(key: &str) -> std::borrow::Cow<'_, str> {
-    if key.contains(['~', '/']) {
+pub(crate) fn escape(key: &str) -> Cow<'_, str> {
+    if key.bytes().any(|b| matches!(b, b'~' | b'/')) {
         key.replace('~', "~0").replace('/', "~1").into()
     } else {
         key.into()
@@ -114,12 +134,32 @@ pub(crate) fn escape(key: &str) -> std::borrow::Cow<'_, str> {
 }
 
 /// One part of a JSON pointer as the key it stands for.
-pub(crate) fn unescape(part: &str) -> String {
+pub(crate) fn unescape(part: &str) -> Cow<'_, str> {
     if part.contains('~') {
-        part.replace("~1", "/").replace("~0", "~")
+        part.replace("~1", "/").replace("~0", "~").into()
     } else {
-        part.to_owned()
+        part.into()
     }
+}
+
+/// The value at a pointer: `Value::pointer`, which allocates for every part.
+pub(super) fn find<'v>(root: &'v Value, pointer: &str) -> Option<&'v Value> {
+    let mut parts = pointer.split('/').skip(1);
+    parts.try_fold(root, |at, part| match at {
+        Value::Object(map) => map.get(&*unescape(part)),
+        Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+/// The same, to be changed.
+pub(super) fn find_mut<'v>(root: &'v mut Value, pointer: &str) -> Option<&'v mut Value> {
+    let mut parts = pointer.split('/').skip(1);
+    parts.try_fold(root, |at, part| match at {
+        Value::Object(map) => map.get_mut(&*unescape(part)),
+        Value::Array(items) => items.get_mut(part.parse::<usize>().ok()?),
+        _ => None,
+    })
 }
 
 fn narrow(range: &Range<usize>) -> (u32, u32) {

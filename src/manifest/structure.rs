@@ -7,10 +7,11 @@ use super::load::Kinds;
 use super::mend::{given_name, mend};
 use super::parse::Parsed;
 use super::schema::{Flaw, FlawKind, example_at, flaws, placeholder, properties, schema_at};
-use super::spans::{Spans, escape, unescape};
+use super::spans::{Spans, escape, find, find_mut, unescape};
 use super::words::{FLOAT, closest, json_type, list, type_word};
 use crate::diag::{Code, Finding, Fix, Place};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::de::DeTable;
@@ -57,7 +58,7 @@ pub(super) fn judge(file: usize, text: &str, parsed: &mut Parsed) -> Judged {
     }
     if let Some(flaw) = found.iter().find(|f| is_other_format(f)) {
         // What the rest of the file means is not known here.
-        let value = parsed.value.pointer(&flaw.pointer).unwrap_or(&Value::Null);
+        let value = parsed.find(&flaw.pointer).unwrap_or(&Value::Null);
         judge.wrong(&flaw.pointer, &flaw.kind, value);
         judge.out.names_unknown = Kinds::ALL;
         parsed.value = Value::Null;
@@ -75,11 +76,11 @@ pub(super) fn judge(file: usize, text: &str, parsed: &mut Parsed) -> Judged {
     }
     for (pointer, kind) in wrong {
         if !judge.is_lost(&pointer) {
-            let value = parsed.value.pointer(&pointer).unwrap_or(&Value::Null);
+            let value = parsed.find(&pointer).unwrap_or(&Value::Null);
             judge.wrong(&pointer, &kind, value);
         }
         let stand_in = schema_at(&pointer).map(placeholder);
-        mention(parsed.value.pointer(&pointer), &mut judge.out.mentioned);
+        mention(parsed.find(&pointer), &mut judge.out.mentioned);
         replace(&mut parsed.value, &pointer, stand_in);
         // `/node` or `/node/a` cannot be stood in for.
         if pointer.matches('/').count() < 3 && !pointer.is_empty() {
@@ -99,7 +100,7 @@ pub(super) fn judge(file: usize, text: &str, parsed: &mut Parsed) -> Judged {
         let here = format!("{pointer}/{}", escape(&key));
         let wanted = missing.entry(pointer.clone()).or_default();
         judge.unknown(&parsed.value, &pointer, &here, &key, wanted);
-        mention(parsed.value.pointer(&here), &mut judge.out.mentioned);
+        mention(parsed.find(&here), &mut judge.out.mentioned);
         replace(&mut parsed.value, &here, None);
     }
     for (pointer, keys) in missing {
@@ -255,7 +256,7 @@ impl Judge<'_> {
             self.no_version();
             return;
         }
-        let path: Vec<String> = pointer.split('/').skip(1).map(unescape).collect();
+        let path: Vec<Cow<'_, str>> = pointer.split('/').skip(1).map(unescape).collect();
         let path: Vec<&str> = path
             .iter()
             .map(|part| given_name(part))
@@ -322,7 +323,7 @@ impl Judge<'_> {
     ) {
         let place = self.spans.key(here);
         let known: Vec<String> = properties(pointer).map(str::to_owned).collect();
-        let present = value.pointer(pointer).and_then(Value::as_object);
+        let present = find(value, pointer).and_then(Value::as_object);
         let absent = known
             .iter()
             .filter(|k| present.is_none_or(|p| !p.contains_key(*k)));
@@ -450,11 +451,11 @@ fn replace(root: &mut Value, pointer: &str, with: Option<Value>) {
         return;
     };
     let key = unescape(key);
-    match root.pointer_mut(above) {
+    match find_mut(root, above) {
         Some(Value::Object(map)) => {
             match with {
-                Some(value) => map.insert(key, value),
-                None => map.remove(&key),
+                Some(value) => map.insert(key.into_owned(), value),
+                None => map.remove(&*key),
             };
         }
         Some(Value::Array(items)) => {

@@ -38,7 +38,7 @@ impl std::str::FromStr for Name {
         if text.len() > 128 {
             return Err(NameError::TooLong(text.chars().count()));
         }
-        let good = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '-');
         if let Some(bad) = text.chars().find(|c| !good(*c)) {
             return Err(NameError::BadChar(bad));
         }

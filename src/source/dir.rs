@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use rustix::fs::OFlags;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -46,43 +46,34 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
         unreadable: vec![],
         beside: BTreeMap::new(),
     };
-    let mut dirs = vec![(dir.clone(), 0)];
     let mut manifests = Vec::new();
-    while let Some((at, depth)) = dirs.pop() {
-        for entry in fs::read_dir(&at).at("list", &at)? {
-            let entry = entry.at("list", &at)?;
-            let path = entry.path();
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
-            let kind = entry.file_type().at("look at", &path)?;
-            let relative = path
-                .strip_prefix(&dir)
-                .unwrap_or(&path)
-                .to_string_lossy()
-                .into_owned();
-            let is_manifest = path.extension().is_some_and(|e| e == "toml");
-            if kind.is_dir() {
-                if depth < MAX_DEPTH {
-                    dirs.push((path, depth + 1));
-                }
-            } else if is_manifest {
-                manifests.push((path, relative));
-            } else if let Ok(meta) = fs::metadata(&path)
-                && meta.is_file()
-            {
-                let mode = meta.mode() & 0o7777;
-                set.beside.insert(relative, BesideFile { mode });
-            }
-            if manifests.len() + set.beside.len() > MAX_FILES {
-                return Err(SourceError::TooMany(dir));
+    let mut level = vec![String::new()];
+    for depth in 0..=MAX_DEPTH {
+        let found: Result<Vec<Listing>, SourceError> =
+            level.par_iter().map(|at| list(&dir, at)).collect();
+        level = Vec::new();
+        for listing in found? {
+            manifests.extend(listing.manifests);
+            set.beside.extend(listing.beside);
+            if depth < MAX_DEPTH {
+                level.extend(listing.dirs);
             }
         }
+        if manifests.len() + set.beside.len() > MAX_FILES {
+            return Err(SourceError::TooMany(dir));
+        }
     }
-    manifests.sort_by(|a, b| a.1.cmp(&b.1));
+    manifests.par_sort_unstable();
     let read: Vec<(String, Result<String, String>)> = manifests
         .into_par_iter()
-        .map(|(path, relative)| (relative, text(&path)))
+        .map(|relative| {
+            let text = if relative.contains(char::REPLACEMENT_CHARACTER) {
+                Err("its name is not UTF-8".into())
+            } else {
+                text(&dir.join(&relative))
+            };
+            (relative, text)
+        })
         .collect();
     let mut bytes = 0;
     for (path, text) in read {
@@ -100,20 +91,72 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
     Ok(set)
 }
 
+/// What one directory of a set holds, by paths relative to the set.
+#[derive(Default)]
+struct Listing {
+    dirs: Vec<String>,
+    manifests: Vec<String>,
+    beside: Vec<(String, BesideFile)>,
+}
+
+fn list(set: &Path, at: &str) -> Result<Listing, SourceError> {
+    let dir = set.join(at);
+    let mut out = Listing::default();
+    for entry in fs::read_dir(&dir).at("list", &dir)? {
+        let entry = entry.at("list", &dir)?;
+        let name = entry.file_name();
+        let shown = name.to_string_lossy();
+        if shown.starts_with('.') {
+            continue;
+        }
+        let relative = if at.is_empty() {
+            shown.into_owned()
+        } else {
+            format!("{at}/{shown}")
+        };
+        let path = || dir.join(&name);
+        let kind = entry.file_type().at("look at", &path())?;
+        if kind.is_dir() && name.to_str().is_some() {
+            out.dirs.push(relative);
+        } else if kind.is_dir() || Path::new(&name).extension().is_some_and(|e| e == "toml") {
+            out.manifests.push(relative);
+        } else if let Ok(meta) = fs::metadata(path())
+            && meta.is_file()
+        {
+            let mode = meta.mode() & 0o7777;
+            out.beside.push((relative, BesideFile { mode }));
+        }
+        if out.manifests.len() + out.beside.len() > MAX_FILES {
+            return Err(SourceError::TooMany(set.to_owned()));
+        }
+    }
+    Ok(out)
+}
+
 fn text(path: &Path) -> Result<String, String> {
     // Opening a FIFO waits for its writer, unless this is said.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = open.map_err(|e| e.to_string())?;
+    let mut file = open.map_err(|e| e.to_string())?;
     let meta = file.metadata().map_err(|e| e.to_string())?;
     // A directory of that name is none of ours.
     if !meta.is_file() {
         return Err("it is not a file".into());
     }
-    let mut bytes =
-        Vec::with_capacity(usize::try_from(meta.len().min(MAX_MANIFEST)).unwrap_or(0) + 1);
-    let mut limited = file.take(MAX_MANIFEST + 1);
-    limited.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    let expected = usize::try_from(meta.len().min(MAX_MANIFEST)).unwrap_or(0);
+    let mut bytes = vec![0; expected + 1];
+    let read = loop {
+        match file.read(&mut bytes) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            read => break read.map_err(|e| e.to_string())?,
+        }
+    };
+    bytes.truncate(read);
+    if read != expected {
+        // It changed meanwhile, or comes in parts.
+        let mut rest = file.take(MAX_MANIFEST);
+        rest.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    }
     if bytes.len() as u64 > MAX_MANIFEST {
         return Err(format!("it is larger than {} MiB", MAX_MANIFEST >> 20));
     }

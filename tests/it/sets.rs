@@ -1,6 +1,8 @@
 //! Sets as they lie on a disk: what cannot be read, what never ends, what is too much.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -42,16 +44,19 @@ fn files_that_cannot_be_read_are_findings_and_hide_no_other() {
             .unwrap()
             .success()
     );
+    let odd = OsStr::from_bytes(b"caf\xe9.toml");
+    fs::write(dir.path().join(odd), "visor = 1\n").unwrap();
     let (code, text) = check(dir.path());
     assert_eq!(code, Some(1), "{text}");
     for says in [
+        "toml cannot be read: its name is not UTF-8",
         "latin.toml cannot be read: byte 13 is not UTF-8",
         "large.toml cannot be read",
         "dangling.toml cannot be read",
         "circle.toml cannot be read",
         "fifo.toml cannot be read: it is not a file",
         "there is no key `rn` here",
-        "6 errors, 0 warnings in 6 files",
+        "7 errors, 0 warnings in 7 files",
     ] {
         assert!(text.contains(says), "{says}: {text}");
     }
