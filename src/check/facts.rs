@@ -9,7 +9,6 @@ use super::upgrades::UpgradeParts;
 use crate::diag::{Finding, Place};
 use crate::manifest::{Kinds, ObjectKind, Selector};
 use crate::model::BackupSpec;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// One file. The parts of `Desired` are there only when they are wanted.
@@ -27,6 +26,16 @@ pub(super) struct Facts {
     pub(super) artifacts: Vec<(String, Artifact)>,
     pub(super) hooks: Vec<(String, HookParts)>,
     pub(super) backups: Vec<(String, BackupSpec)>,
+}
+
+impl Facts {
+    /// Gives back the room that lists keep for more: most files hold one object of a kind.
+    pub(super) fn shrink(&mut self) {
+        self.findings.shrink_to_fit();
+        self.references.shrink_to_fit();
+        self.nodes.shrink_to_fit();
+        self.upgrades.shrink_to_fit();
+    }
 }
 
 /// What is wrong with a program's mode.
@@ -55,7 +64,7 @@ pub(super) struct NodeFacts {
     pub(super) home: Place,
     /// Root and data.
     pub(super) dirs: [PathBuf; 2],
-    pub(super) labels: BTreeMap<String, String>,
+    pub(super) labels: Vec<(String, String)>,
     pub(super) has_chain: bool,
     /// Nothing was wrong with its `chain`, or with its `labels`.
     pub(super) chain_is_sound: bool,
@@ -64,6 +73,13 @@ pub(super) struct NodeFacts {
     pub(super) is_unsound: bool,
     pub(super) genesis: Option<String>,
     pub(super) parts: Option<Box<DesiredNode>>,
+}
+
+impl NodeFacts {
+    pub(super) fn label(&self, key: &str) -> Option<&String> {
+        let mut labels = self.labels.iter();
+        labels.find(|(k, _)| k == key).map(|(_, value)| value)
+    }
 }
 
 #[derive(Debug)]

@@ -27,7 +27,7 @@ pub(super) fn local(
         // What is in it nobody knows; that it cannot be read is said elsewhere.
         LoadedFile::unread(index)
     };
-    let named = std::mem::take(&mut file.named);
+    let mut named = std::mem::take(&mut file.named);
     let facts = Facts {
         findings: std::mem::take(&mut file.findings),
         mentioned: std::mem::take(&mut file.mentioned),
@@ -46,6 +46,8 @@ pub(super) fn local(
     local.nodes();
     local.upgrades();
     local.batches();
+    named.shrink_to_fit();
+    local.facts.shrink();
     (named, local.facts)
 }
 

@@ -6,8 +6,8 @@ use super::table::Table;
 use crate::diag::{Code, Finding};
 use crate::manifest::ObjectKind;
 use crate::model::Name;
-use rayon::prelude::*;
 use foldhash::HashSet;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// The rules about the names themselves.

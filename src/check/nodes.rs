@@ -86,7 +86,8 @@ impl Local<'_> {
                     if bad || !is_plain && globset::Glob::new(glob).is_err() {
                         let below = glob.trim_start_matches('/');
                         let help = if below.len() < glob.len() && !below.is_empty() {
-                            format!("It is relative to the data directory: write \"{below}\".").into()
+                            format!("It is relative to the data directory: write \"{below}\".")
+                                .into()
                         } else {
                             "Write for example \"*.ipc\" or \"**/LOCK\".".into()
                         };
@@ -177,7 +178,7 @@ impl Local<'_> {
                 place,
                 home: at("/home"),
                 dirs: [root, data],
-                labels: node.labels.clone(),
+                labels: node.labels.clone().into_iter().collect(),
                 has_chain,
                 chain_is_sound,
                 labels_are_sound: !at("/labels").is_nowhere(),

@@ -12,8 +12,8 @@ use super::upgrades::Definitions;
 use crate::diag::{Code, Finding, Place, Severity, sort};
 use crate::manifest::{Kinds, ManifestSet, Named};
 use crate::model::{Name, Trigger};
-use rayon::prelude::*;
 use foldhash::{HashMap, HashMapExt, HashSet};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// The result of a check.

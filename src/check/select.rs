@@ -66,8 +66,7 @@ impl<'a> Index<'a> {
         some.sort_unstable();
         some.dedup();
         let fits = |i: &usize| {
-            let has =
-                |(key, value): (&String, &String)| self.nodes[*i].labels.get(key) == Some(value);
+            let has = |(key, value): (&String, &String)| self.nodes[*i].label(key) == Some(value);
             labels.iter().flatten().all(has)
         };
         some.retain(fits);
@@ -135,12 +134,12 @@ pub(super) fn no_match(
 
 /// The first label of a selector that no node has, and what nodes have in its place.
 fn odd_label(selector: &Selector, nodes: &[&NodeFacts]) -> Option<String> {
-    let has = |key: &String, value: &String| nodes.iter().any(|n| n.labels.get(key) == Some(value));
+    let has = |key: &String, value: &String| nodes.iter().any(|n| n.label(key) == Some(value));
     let mut labels = selector.labels.iter().flatten();
     let (key, value) = labels.find(|(key, value)| !has(key, value))?;
     let values: BTreeSet<&str> = nodes
         .iter()
-        .filter_map(|n| n.labels.get(key).map(String::as_str))
+        .filter_map(|n| n.label(key).map(String::as_str))
         .collect();
     if let Some(near) = closest(value, values.iter().copied()) {
         return Some(format!("Did you mean {key} = \"{near}\"?"));

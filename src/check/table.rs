@@ -2,8 +2,8 @@
 
 use crate::diag::Place;
 use crate::manifest::{Kinds, Named, NearNames, ObjectKind};
-use rayon::prelude::*;
 use foldhash::{HashMap, HashMapExt};
+use rayon::prelude::*;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 

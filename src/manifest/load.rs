@@ -220,7 +220,9 @@ pub fn load_file(index: usize, text: &str) -> LoadedFile {
         let mut parts = pointer.split('/').skip(1);
         let kind = parts.next().and_then(ObjectKind::of_word);
         match (kind, parts.next(), parts.next()) {
-            (Some(kind), Some(name), None) => out.name(kind, unescape(name).into_owned(), None, true),
+            (Some(kind), Some(name), None) => {
+                out.name(kind, unescape(name).into_owned(), None, true)
+            }
             (Some(kind), None, _) => out.names_unknown.insert(kind),
             _ => {}
         }

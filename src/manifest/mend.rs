@@ -183,7 +183,8 @@ impl Mend<'_> {
             let names = self.keys(&here);
             let holds_objects = names.iter().any(|n| {
                 let below = format!("{here}/{}", escape(n));
-                self.parsed.find(&below)
+                self.parsed
+                    .find(&below)
                     .is_some_and(|v| v.is_object() || v.is_array())
             });
             let Some(kind) = meant_kind(&key).filter(|_| !is_known && holds_objects) else {
@@ -424,8 +425,7 @@ impl Mend<'_> {
     /// `[upgrade.x.helth]`: tables below a key with a slip.
     fn slip(&mut self, pointer: &str, key: &str) {
         let here = format!("{pointer}/{}", escape(key));
-        let Some(value @ (Value::Object(_) | Value::Array(_))) = self.parsed.find(&here)
-        else {
+        let Some(value @ (Value::Object(_) | Value::Array(_))) = self.parsed.find(&here) else {
             return;
         };
         let value = value.clone();
