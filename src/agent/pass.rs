@@ -195,14 +195,21 @@ impl Pass<'_> {
     }
 
     fn refresh(&mut self) {
+        let is_asked = self.host.reload_asked();
         let complaint = match self.wish.refresh() {
+            Ok(()) if is_asked => {
+                let notice = Notice::Warn("the manifests were read again".into());
+                self.report.notice(notice);
+                String::new()
+            }
             Ok(()) => String::new(),
             Err(error) => format!(
                 "{}; the wishes read before are kept; see `visor plan check`",
                 error.describe()
             ),
         };
-        if complaint != self.complaint && !complaint.is_empty() {
+        let is_news = is_asked || complaint != self.complaint;
+        if is_news && !complaint.is_empty() {
             self.report.notice(Notice::Warn(complaint.clone()));
         }
         self.complaint = complaint;

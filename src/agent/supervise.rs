@@ -9,12 +9,12 @@ use crate::engine::{EngineError, Run};
 use crate::host::{
     Ambient, Baton, Clock as _, HostError, NodeState, Nodes as _, RealHost, Requests as _,
 };
-use crate::model::StartId;
+use crate::model::{LogPolicy, StartId};
 use crate::observe::run_summaries;
 use crate::plan::expand_launch;
 use crate::step::{Notice, Report};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How `visor run` ended.
@@ -22,10 +22,14 @@ use std::time::{Duration, Instant};
 pub enum Supervised {
     /// Told to end: node stopped.
     Stopped,
+    /// Told to leave: the node is as it was.
+    Left,
     /// The node lives although its stop policy is spent.
     NotStopped,
 }
 
+/// Between two looks at the node's log.
+const LOG_EVERY: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(200);
 /// After a pass that could not do its work, the next one waits this long at first, and at the most.
 const FIRST_REST: Duration = Duration::from_secs(5);
@@ -39,12 +43,13 @@ pub fn supervise(
 ) -> Result<Supervised, AgentError> {
     let baton = Baton::default();
     let stuck = Arc::new(AtomicBool::new(false));
-    let host = RealHost::new(&wish.node.spec, ambient.clone(), baton.clone());
+    let host = host_of(wish, ambient, &baton);
     // Until the engine has looked at what an earlier visor left, nobody touches the node.
     host.claim_node();
+    let policy = Mutex::new(wish.node.spec.logs.clone());
     let failed: Option<AgentError> = std::thread::scope(|scope| {
         let engine = scope.spawn(|| {
-            let host = RealHost::new(&wish.node.spec, ambient.clone(), baton.clone());
+            let host = host_of(wish, ambient, &baton);
             let mut report = new_report();
             let ended = reconcile_forever(wish.clone(), &host, &stuck, report.as_mut());
             // An engine that could not go on takes the supervisor along.
@@ -64,7 +69,21 @@ pub fn supervise(
             ends: vec![],
             start_at: None,
         };
+        scope.spawn(|| {
+            let host = host_of(wish, ambient, &baton);
+            keep_log(&host, &policy, new_report().as_mut());
+        });
         while host.pause(TICK).is_ok() {
+            // Not while the engine has the node in its hands: it would be left between two releases.
+            if ambient.leave.load(Ordering::Relaxed) {
+                baton.unless_claimed(|| ambient.interrupt.store(true, Ordering::Relaxed));
+            }
+            if ambient.reload_keeper.swap(false, Ordering::Relaxed)
+                && keeper.wish.refresh().is_ok()
+                && let Ok(mut policy) = policy.lock()
+            {
+                *policy = keeper.wish.node.spec.logs.clone();
+            }
             if let Some(Err(error)) = baton.unless_claimed(|| keeper.tick(report.as_mut())) {
                 report.notice(Notice::Warn(format!("supervision: {error}")));
             }
@@ -74,7 +93,33 @@ pub fn supervise(
     if let Some(error) = failed {
         return Err(error);
     }
+    if ambient.leave.load(Ordering::Relaxed) && !ambient.stop.load(Ordering::Relaxed) {
+        return Ok(Supervised::Left);
+    }
     finish(wish, ambient, new_report().as_mut())
+}
+
+fn host_of(wish: &Wish, ambient: &Ambient, baton: &Baton) -> RealHost {
+    RealHost::new(&wish.node.spec, ambient.clone(), baton.clone())
+}
+
+/// Looks after the node's log until visor ends. What goes wrong is said once, until it goes well again.
+fn keep_log(host: &RealHost, policy: &Mutex<LogPolicy>, report: &mut dyn Report) {
+    let mut said = String::new();
+    loop {
+        let now = policy.lock().map(|p| p.clone()).unwrap_or_default();
+        let complaint = match host.keep_log(&now) {
+            Ok(()) => String::new(),
+            Err(error) => format!("the node's log is not rotated: {error}"),
+        };
+        if complaint != said && !complaint.is_empty() {
+            report.notice(Notice::Warn(complaint.clone()));
+        }
+        said = complaint;
+        if host.pause(LOG_EVERY).is_err() {
+            return;
+        }
+    }
 }
 
 fn reconcile_forever(
@@ -136,8 +181,24 @@ struct Keeper<'a> {
 
 impl Keeper<'_> {
     fn tick(&mut self, report: &mut dyn Report) -> Result<(), HostError> {
-        let stop_wanted = self.host.overrides()?.stop.is_some();
+        let overrides = self.host.overrides()?;
+        let stop_wanted = overrides.stop.is_some();
         match self.host.node()? {
+            NodeState::Running { pid, start, .. }
+                if !stop_wanted && overrides.restart == Some(start) =>
+            {
+                report.notice(Notice::Warn(format!(
+                    "stopping pid {pid}: an operator asked for a restart"
+                )));
+                if self.host.stop(&self.wish.node.spec.stop)?.is_none() {
+                    report.notice(Notice::Warn(format!(
+                        "pid {pid} does not end within its grace"
+                    )));
+                    return Ok(());
+                }
+                // Nothing that was before counts, and nothing is waited for.
+                self.forget();
+            }
             NodeState::Running { pid, .. } if stop_wanted => {
                 report.notice(Notice::Warn(format!(
                     "stopping pid {pid}: an operator asked for it"
@@ -228,8 +289,10 @@ fn finish(
     ambient: &Ambient,
     report: &mut dyn Report,
 ) -> Result<Supervised, AgentError> {
+    // What ends visor does not end the wait for the node: a second TERM changes nothing.
     let calm = Ambient {
         env: ambient.env.clone(),
+        say: ambient.say.clone(),
         ..Ambient::default()
     };
     let host = RealHost::new(&wish.node.spec, calm, Baton::default());

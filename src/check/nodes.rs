@@ -6,7 +6,9 @@ use super::local::Local;
 use super::vars::{NODE_VARS, split_rpc};
 use crate::diag::{Code, Finding};
 use crate::manifest::{self, ChainKind, Node, Object, ObjectKind, escape};
-use crate::model::{ChainSpec, DataSpec, Launch, NodeSpec, RestartOn, RestartPolicy, StopPolicy};
+use crate::model::{
+    ChainSpec, DataSpec, Launch, LogPolicy, NodeSpec, RestartOn, RestartPolicy, StopPolicy,
+};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
@@ -132,6 +134,7 @@ impl Local<'_> {
                 kill: node.stop.kill,
             };
             let restart = self.restart(object);
+            let logs = self.logs(object);
             if let Some(genesis) = &node.genesis {
                 self.facts.references.push(Reference {
                     kind: ObjectKind::Artifact,
@@ -162,6 +165,7 @@ impl Local<'_> {
                     },
                     stop,
                     restart,
+                    logs,
                     chain,
                 };
                 Box::new(DesiredNode {
@@ -218,6 +222,20 @@ impl Local<'_> {
             max: restart.max.unwrap_or(RestartPolicy::DEFAULT_MAX),
             within,
             no_restart_on_exit: restart.no_restart_on_exit.clone(),
+        }
+    }
+
+    fn logs(&mut self, object: &Object<Node>) -> LogPolicy {
+        let (loaded, logs) = (self.file, &object.value.logs);
+        let at = |below: &str| loaded.at(object, &format!("/logs/{below}"));
+        let age = logs.age.as_deref();
+        LogPolicy {
+            size: self.size("size", logs.size.as_deref(), "64MiB", || at("size")),
+            age_ms: age.map(|text| {
+                let age = self.time_limit("age", Some(text), "1d", || at("age"));
+                u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+            }),
+            keep: logs.keep.unwrap_or(LogPolicy::DEFAULT_KEEP),
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Global {
     )]
     pub(super) manifests: Option<PathBuf>,
     /// The node of the set; needed when it has several
-    #[arg(long, short, global = true, env = "VISOR_NODE", value_name = "NAME")]
+    #[arg(long, global = true, env = "VISOR_NODE", value_name = "NAME")]
     pub(super) node: Option<String>,
 }
 
@@ -75,7 +75,11 @@ pub(super) enum Command {
     Reconcile(ReconcileOptions),
     /// Supervise the node and reconcile, until told to end
     ///
-    /// TERM or INT stop the node gracefully, then visor. A node that crashes is started again after `restart.delay`.
+    /// TERM and INT stop the node gracefully, then visor. HUP reads the manifests at once and says what came of it. USR1 ends visor
+    /// and leaves the node, for the next `visor run` to take over. A node that crashes is started again, as its `restart` says.
+    ///
+    /// As the first process of a container visor runs below a parent that reaps and hands signals on; there the node cannot outlive
+    /// it, and USR1 is refused.
     Run,
     /// Start the node and end an override of `visor stop`
     Start {
@@ -89,6 +93,14 @@ pub(super) enum Command {
         #[arg(long, default_value = "no reason given")]
         reason: String,
     },
+    /// Stop the node and start it again at once
+    Restart {
+        /// Why, for the record of overrides
+        #[arg(long, default_value = "no reason given")]
+        reason: String,
+    },
+    /// Show what the node wrote, across all that was cut out of its log
+    Logs(LogsOptions),
     /// Let no upgrade begin until `visor release-hold`
     Hold {
         /// Why, for those who look at `visor status`
@@ -364,4 +376,21 @@ pub(super) struct DevnodeOptions {
 pub(super) enum DevnodeCommand {
     /// Say whether a data directory is whole
     Check { dir: PathBuf },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct LogsOptions {
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// From this time on: how long ago, such as "10m", or RFC 3339. To the minute, as long as `visor run` was there
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
+    /// So many lines, the last ones; "all" for all of them. With --since all, unless it is said
+    #[arg(short = 'n', long, value_name = "LINES", default_value = LogsOptions::LINES)]
+    pub(super) lines: String,
+}
+
+impl LogsOptions {
+    pub(super) const LINES: &'static str = "100";
 }

@@ -4,13 +4,14 @@ use super::args::Global;
 use super::error::CliError;
 use crate::agent::Wish;
 use crate::check::DesiredNode;
-use crate::host::{Ambient, Baton, RealHost, wall_clock};
+use crate::host::{Ambient, Baton, RealHost, Say, wall_clock};
 use crate::plan::Overrides;
 use crate::store::{Layout, LockError, OverrideChange, Owner, StateLock, edit_overrides};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// One node of a set.
 pub(super) struct Context {
@@ -106,6 +107,7 @@ pub(super) fn ambient() -> Ambient {
     }
     Ambient {
         env,
+        say: Say(Arc::new(|text| super::out::line(&format!("visor: {text}")))),
         ..Ambient::default()
     }
 }
@@ -117,10 +119,25 @@ pub(super) fn ambient_with_signals(command: &str) -> Result<Ambient, CliError> {
         ..ambient()
     };
     for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&ambient.interrupt))
-            .map_err(|e| CliError::Machine(format!("signals cannot be caught: {e}")))?;
+        set_at(signal, &ambient.stop)?;
+        set_at(signal, &ambient.interrupt)?;
     }
     Ok(ambient)
+}
+
+/// The same for `visor run`, which HUP and USR1 speak to as well.
+pub(super) fn ambient_of_run() -> Result<Ambient, CliError> {
+    let ambient = ambient_with_signals("run")?;
+    set_at(SIGHUP, &ambient.reload)?;
+    set_at(SIGHUP, &ambient.reload_keeper)?;
+    set_at(SIGUSR1, &ambient.leave)?;
+    Ok(ambient)
+}
+
+fn set_at(signal: i32, flag: &Arc<AtomicBool>) -> Result<(), CliError> {
+    let set = signal_hook::flag::register(signal, Arc::clone(flag));
+    set.map(|_| ())
+        .map_err(|e| CliError::Machine(format!("signals cannot be caught: {e}")))
 }
 
 /// Who is at the terminal.

@@ -10,6 +10,7 @@ mod error;
 mod history;
 mod import;
 mod init;
+mod logs;
 mod node;
 mod out;
 mod plan;
@@ -25,6 +26,7 @@ mod upgrade;
 
 pub use schemas::SchemaOf;
 
+use crate::process::is_first;
 use args::{Args, Command, HistoryCommand, PlanCommand, UpgradeCommand};
 use clap::Parser as _;
 use error::{CliError, Exit};
@@ -71,9 +73,12 @@ fn run(args: Args) -> Result<Done, CliError> {
             plan::show(&global, upgrade.as_deref(), format)?
         }
         Command::Reconcile(options) => reconcile::reconcile(&global, &options)?,
+        Command::Run if is_first() => return reconcile::run_as_container().map(Done::Code),
         Command::Run => reconcile::run(&global)?,
         Command::Start { release } => node::start(&global, release.as_deref())?,
         Command::Stop { reason } => node::stop(&global, &reason)?,
+        Command::Restart { reason } => node::restart(&global, &reason)?,
+        Command::Logs(options) => logs::logs(&global, &options)?,
         Command::Hold { reason, r#for } => node::hold(&global, &reason, r#for.as_deref())?,
         Command::ReleaseHold => node::release_hold(&global)?,
         Command::Status { format } => status::status(&global, format)?,

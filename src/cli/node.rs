@@ -195,6 +195,53 @@ pub(super) fn stop(global: &Global, reason: &str) -> Result<Exit, CliError> {
     }
 }
 
+pub(super) fn restart(global: &Global, reason: &str) -> Result<Exit, CliError> {
+    let cx = Context::open_node(global)?;
+    let host = cx.host();
+    let runs = run_summaries(&host).map_err(ObserveError::from)?;
+    if let Some(open) = runs.iter().rfind(|r| r.is_open() && !r.waits()) {
+        let open = format!("{} ({})", open.run, open.plan.action.describe());
+        let help = "`visor status` shows what it waits for; `visor stop` and `visor start` work at any time.";
+        return Err(CliError::usage(format!("run {open} is not finished"), help));
+    }
+    let NodeState::Running {
+        start: old, pid, ..
+    } = host.node()?
+    else {
+        return Err(CliError::usage(
+            "the node does not run, so it cannot be restarted",
+            "Say `visor start`.",
+        ));
+    };
+    if let Ok(_lock) = cx.try_lock("restart")? {
+        if stop_node(cx.node(), &host)?.is_none() {
+            out::line(
+                "visor: TERM was sent, and the node lives after its grace; the manifest does not allow more",
+            );
+            return Ok(Exit::Stuck);
+        }
+        let started = start_node(cx.node(), &host)?;
+        return report_running(&host, started);
+    }
+    cx.override_(&format!("restart: {reason}"), |now| now.restart = Some(old))?;
+    out::line(&format!("visor: asked `visor run` to restart pid {pid}"));
+    let stop = &cx.node().spec.stop;
+    let time = stop.grace + stop.dump + Duration::from_secs(30);
+    let is_done = wait_for(
+        &host,
+        time,
+        |state| matches!(state, NodeState::Running { start, .. } if *start != old),
+    )?;
+    if is_done {
+        cx.override_("restarted", |now| now.restart = None)?;
+        return report_running(&host, true);
+    }
+    out::line(
+        "visor: the node is not yet started again; `visor status` shows what visor waits for",
+    );
+    Ok(Exit::Blocked)
+}
+
 /// Stops the node; an open run is told first that the node's death is ours.
 fn stop_in_run(cx: &Context, host: &RealHost) -> Result<Option<StopReport>, CliError> {
     let runs = run_summaries(host).map_err(ObserveError::from)?;

@@ -1,7 +1,7 @@
 //! `visor reconcile` and `visor run`.
 
 use super::args::{Global, ReconcileOptions};
-use super::context::{Context, ambient_with_signals};
+use super::context::{Context, ambient_of_run, ambient_with_signals};
 use super::error::{CliError, Exit};
 use super::out;
 use super::report::Lines;
@@ -12,9 +12,11 @@ use crate::journal::Outcome;
 use crate::model::human_ms;
 use crate::observe::{ObserveError, observe, run_summaries};
 use crate::plan::{Gate, Plan, StepKind, chain_safe, diff as compare, diff_text, trigger};
+use crate::process::run_as_first;
 use crate::release::is_staged;
 use crate::step::row;
 use crate::store::{LockError, StateLock};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -268,10 +270,22 @@ fn lock_of_run(cx: &Context) -> Result<StateLock, CliError> {
     }
 }
 
+/// `visor run` below a parent that reaps: in a container there is no other.
+pub(super) fn run_as_container() -> Result<ExitCode, CliError> {
+    let refuse = || {
+        out::line(
+            "visor: USR1 is refused: in this container the node would end with visor; stop the container instead",
+        );
+    };
+    run_as_first(&refuse)
+        .map(ExitCode::from)
+        .map_err(|e| CliError::Machine(format!("the first process: {e}")))
+}
+
 pub(super) fn run(global: &Global) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
     let _lock = lock_of_run(&cx)?;
-    let ambient = ambient_with_signals("run")?;
+    let ambient = ambient_of_run()?;
     let began = wall_clock();
     out::line(&format!(
         "visor: run of node {} below {}",
@@ -285,6 +299,10 @@ pub(super) fn run(global: &Global) -> Result<Exit, CliError> {
     ));
     match end {
         Supervised::Stopped => Ok(Exit::Done),
+        Supervised::Left => {
+            out::line("visor: the node is left as it is; the next `visor run` takes it over");
+            Ok(Exit::Done)
+        }
         Supervised::NotStopped => {
             out::line(
                 "visor: the node does not end within its grace, and lives on; `visor status` shows it",

@@ -6,18 +6,15 @@ use super::error::{CliError, Exit};
 use super::out;
 use crate::backup::sealed_generations;
 use crate::check::platform;
-use crate::durable::AtPath as _;
 use crate::host::{Clock as _, RealHost};
 use crate::journal::Stage;
 use crate::model::{human_ms, rfc3339};
+use crate::node::last_lines;
 use crate::observe::{ObserveError, observe, run_summaries};
 use crate::plan::{Diff, Fact, Liveness, Observed, diff, wrapped};
 use crate::store::{Owner, StateLock};
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::fs::File;
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
 
 /// The format of the JSON form. 1: first.
 #[derive(Serialize, JsonSchema)]
@@ -144,7 +141,7 @@ fn gather(cx: &Context, host: &RealHost, observed: &Observed) -> Result<Status, 
             .map(ToString::to_string)
             .collect(),
         last_output: match &observed.node {
-            Liveness::Stopped { exit: Some(_) } => last_lines(&cx.layout.log())?,
+            Liveness::Stopped { exit: Some(_) } => last_lines(&cx.layout, LAST_LINES)?,
             _ => vec![],
         },
         peers_variables: super::context::peers_variables(),
@@ -152,33 +149,8 @@ fn gather(cx: &Context, host: &RealHost, observed: &Observed) -> Result<Status, 
     })
 }
 
-/// Lines of the log that are shown, and the bytes that are read for them.
+/// Lines of the log that are shown.
 const LAST_LINES: usize = 5;
-const LAST_BYTES: u64 = 8 * 1024;
-
-/// The last lines of the node's log, bounded; control characters are taken out.
-fn last_lines(log: &Path) -> Result<Vec<String>, CliError> {
-    let mut file = match File::open(log) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(vec![]),
-        other => other.at("open", log)?,
-    };
-    let length = file.metadata().at("look at", log)?.len();
-    let from = length.saturating_sub(LAST_BYTES);
-    file.seek(SeekFrom::Start(from)).at("read", log)?;
-    let mut bytes = Vec::new();
-    file.take(LAST_BYTES)
-        .read_to_end(&mut bytes)
-        .at("read", log)?;
-    let text = String::from_utf8_lossy(&bytes);
-    // The first line may be cut.
-    let lines: Vec<&str> = text.lines().skip(usize::from(from > 0)).collect();
-    let last = lines.iter().rev().take(LAST_LINES).rev();
-    let plain = |line: &&str| {
-        let shown = line.chars().filter(|c| !c.is_control() || *c == '\t');
-        shown.take(200).collect()
-    };
-    Ok(last.map(plain).collect())
-}
 
 fn text(s: &Status, now: u64) -> String {
     let mut out = String::new();

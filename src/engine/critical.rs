@@ -21,6 +21,7 @@ use crate::journal::{Event, Intent};
 use crate::model::StartId;
 use crate::plan::{Gate, Phase, Step, StepKind};
 use crate::step::{Notice, Report, StepEnd, StepError, await_clear, run_step};
+use std::time::Duration;
 
 impl<H: Host> Run<'_, H> {
     /// Ends the pre-copy, looks at the chain a last time, and writes the intent.
@@ -53,6 +54,11 @@ impl<H: Host> Run<'_, H> {
             }
         }
         self.host.claim_node();
+        // Once the node is claimed nobody interrupts for its sake; what was said before still counts.
+        if matches!(self.host.pause(Duration::ZERO), Err(HostError::Interrupted)) {
+            self.host.release_node();
+            return Ok(Some(Advance::Interrupted));
+        }
         // Said while the last round went on, it still counts.
         if let Some(held) = self.is_held()? {
             self.host.release_node();

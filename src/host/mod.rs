@@ -10,7 +10,7 @@ pub mod sim;
 mod traits;
 
 pub use clock::wall_clock;
-pub use real::{Ambient, Baton, RealHost};
+pub use real::{Ambient, Baton, RealHost, Say};
 pub use traits::{
     Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, Host, HostError, Journals,
     NodeState, Nodes, Precopy, Releases, Requests, SealReport, SealState, StartEvidence,

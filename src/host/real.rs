@@ -9,10 +9,10 @@ use crate::backup::{self, GenPaths, Precopier};
 use crate::chain::EvmClient;
 use crate::hook;
 use crate::model::{
-    ArtifactSpec, BackupSpec, ChainSpec, DataSpec, GenId, HookSpec, Launch, NodeSpec, Release,
-    RunId, StartId, StopPolicy, UnixMs,
+    ArtifactSpec, BackupSpec, ChainSpec, DataSpec, GenId, HookSpec, Launch, LogPolicy, NodeSpec,
+    Release, RunId, StartId, StopPolicy, UnixMs,
 };
-use crate::node::{self, StopError, Stopper};
+use crate::node::{self, Rotated, StopError, Stopper};
 use crate::plan::{ChainFacts, Denied, Overrides, StepId, StopOverride};
 use crate::release;
 use crate::store::{JournalDir, Layout, OverrideChange, edit_deny, edit_overrides, read_overrides};
@@ -29,8 +29,33 @@ pub struct Ambient {
     pub env: BTreeMap<String, String>,
     /// Set when visor is told to end.
     pub interrupt: Arc<AtomicBool>,
+    /// Set with it when the node is to end too, as TERM and INT ask.
+    pub stop: Arc<AtomicBool>,
+    /// Set when visor is to end and the node to stay, as USR1 asks.
+    pub leave: Arc<AtomicBool>,
+    /// Set when the manifests are to be read again and the outcome said, as HUP asks.
+    pub reload: Arc<AtomicBool>,
+    /// The same for the supervisor.
+    pub reload_keeper: Arc<AtomicBool>,
     /// The command, and who gave it.
     pub actor: String,
+    pub say: Say,
+}
+
+/// Where visor says what it waits for while it does one thing.
+#[derive(Clone)]
+pub struct Say(pub Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Default for Say {
+    fn default() -> Self {
+        Self(Arc::new(|_| {}))
+    }
+}
+
+impl std::fmt::Debug for Say {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Say")
+    }
 }
 
 /// Who may start and stop the node: the supervisor, or the engine while it claims it.
@@ -99,6 +124,23 @@ impl RealHost {
 
     pub fn interrupted(&self) -> bool {
         self.ambient.interrupt.load(Ordering::Relaxed)
+    }
+
+    /// True once for each time that the manifests were asked to be read again.
+    pub fn reload_asked(&self) -> bool {
+        self.ambient.reload.swap(false, Ordering::Relaxed)
+    }
+
+    /// Marks how far the node's log has come, and cuts a piece out of it when that is due.
+    pub fn keep_log(&self, policy: &LogPolicy) -> Result<()> {
+        node::mark(&self.layout, self.now()).map_err(failed)?;
+        match node::rotate(&self.layout, policy, self.now()).map_err(failed)? {
+            Rotated::NotDue | Rotated::Cut(_) => Ok(()),
+            Rotated::NoHoles => Err(HostError::Failed(format!(
+                "the file system of {} frees no part of a file; it grows",
+                self.layout.log().display()
+            ))),
+        }
     }
 
     /// All runs on record, oldest first.
@@ -298,8 +340,9 @@ impl Nodes for RealHost {
     fn stop(&self, policy: &StopPolicy) -> Result<Option<StopReport>> {
         match self
             .stopper
-            .stop(&self.layout, policy, &|| self.interrupted())
-        {
+            .stop(&self.layout, policy, &|| self.interrupted(), &|text| {
+                (self.ambient.say.0)(text);
+            }) {
             Err(StopError::Interrupted) => Err(HostError::Interrupted),
             other => other.map_err(failed),
         }

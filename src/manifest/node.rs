@@ -44,6 +44,10 @@ pub struct Node {
     #[serde(default)]
     #[schemars(example = json!({ "delay": "5s" }))]
     pub restart: Restart,
+    /// When `visor run` cuts pieces out of the node's log, and how many it keeps. Default: 64 MiB each, 10 of them.
+    #[serde(default)]
+    #[schemars(example = json!({ "size": "64MiB", "keep": 10 }))]
+    pub logs: Logs,
     /// Labels that upgrades select by. Default: none.
     #[serde(default)]
     #[schemars(example = BTreeMap::from([("network", "mainnet")]))]
@@ -117,6 +121,21 @@ pub struct Stop {
     #[serde(default)]
     #[schemars(example = false)]
     pub kill: bool,
+}
+
+/// The node's log, `logs/node.log` in visor's root. The node writes it itself; what is cut out of it is compressed beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Logs {
+    /// So much is cut out at once. A size. Default: `"64MiB"`.
+    #[schemars(example = &"64MiB")]
+    pub size: Option<String>,
+    /// What is older is cut out, however small. A duration. Default: none.
+    #[schemars(example = &"1d")]
+    pub age: Option<String>,
+    /// Pieces that are kept; the oldest goes first. Default: 10.
+    #[schemars(range(min = 1, max = 10000), example = 10)]
+    pub keep: Option<u32>,
 }
 
 /// What `visor run` does when the node has ended by itself. The end of a release that is not yet confirmed is its upgrade's matter.

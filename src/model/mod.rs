@@ -12,7 +12,7 @@ pub use id::{GenId, RunId, StartId};
 pub use name::{Name, NameError};
 pub use spec::{
     ArtifactSpec, BackupSpec, ChainSpec, DataSpec, HealthSpec, HookPhase, HookSpec, Launch,
-    NodeSpec, OnFailure, Release, RestartOn, RestartPolicy, StopPolicy, Trigger,
+    LogPolicy, NodeSpec, OnFailure, Release, RestartOn, RestartPolicy, StopPolicy, Trigger,
 };
 
 /// Milliseconds since the Unix epoch, UTC.

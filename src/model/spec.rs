@@ -73,7 +73,38 @@ pub struct NodeSpec {
     pub launch: Launch,
     pub stop: StopPolicy,
     pub restart: RestartPolicy,
+    #[serde(default, skip_serializing_if = "LogPolicy::is_default")]
+    pub logs: LogPolicy,
     pub chain: ChainSpec,
+}
+
+/// When a piece of the node's log is cut out, and how many are kept. Plans that were made before do without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogPolicy {
+    /// So many bytes are cut out at once.
+    pub size: u64,
+    /// What is older, in milliseconds, is cut out, however small.
+    pub age_ms: Option<u64>,
+    /// Pieces that are kept.
+    pub keep: u32,
+}
+
+impl Default for LogPolicy {
+    fn default() -> Self {
+        Self {
+            size: 64 * 1024 * 1024,
+            age_ms: None,
+            keep: Self::DEFAULT_KEEP,
+        }
+    }
+}
+
+impl LogPolicy {
+    pub const DEFAULT_KEEP: u32 = 10;
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The node's data directory and what of it is special.

@@ -14,12 +14,14 @@
 //! at which a node lives without lock or record. A start whose visor died before its shim took the lock is fenced off by
 //! the next visor (`fence`): the shim looks for that mark once it has the lock.
 
+mod log;
 mod records;
 mod shim;
 mod start;
 mod state;
 mod stop;
 
+pub use log::{Kept, Piece, Rotated, last_lines, mark, pieces, read_all, rotate};
 pub use records::{ExitRecord, STARTS_KEPT, StartRecord, launched, read_exit, read_start, starts};
 pub use shim::{ShimStage, shim_main};
 pub use start::{StartError, start};

@@ -1,16 +1,17 @@
 //! The stop sequence: TERM, wait; only when the policy allows: QUIT, wait, KILL. Ends when process and lock are gone.
 
+use super::log::last_lines;
 use super::records::{read_exit, read_start, starts};
 use super::state::{lock_is_free, node_state};
 use crate::durable::PathError;
 use crate::host::{NodeState, StopReport, wall_clock};
 use crate::killpoint;
-use crate::model::{StartId, StopPolicy, UnixMs};
+use crate::model::{StartId, StopPolicy, UnixMs, human_ms};
 use crate::process::{Watch, kill_group};
 use crate::store::Layout;
 use rustix::io::Errno;
 use rustix::process::Signal;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,7 @@ impl Stopper {
         layout: &Layout,
         policy: &StopPolicy,
         interrupted: &dyn Fn() -> bool,
+        say: &dyn Fn(&str),
     ) -> Result<Option<StopReport>, StopError> {
         let (start, pid) = match node_state(layout)? {
             NodeState::Running { start, pid, .. } => (start, pid),
@@ -74,8 +76,13 @@ impl Stopper {
             return see_gone(layout, start, pid, (None, false), policy, interrupted);
         };
         let ended = |time: Duration, interrupted: &dyn Fn() -> bool| {
+            let progress = Progress::new(layout, time, say);
+            let interrupted = || {
+                progress.tell();
+                interrupted()
+            };
             watch
-                .wait(time, interrupted)
+                .wait(time, &interrupted)
                 .map_err(deed("wait for"))?
                 .ok_or(StopError::Interrupted)
         };
@@ -104,6 +111,44 @@ impl Stopper {
             }
         }
         see_gone(layout, start, pid, (term_at, killed), policy, interrupted)
+    }
+}
+
+/// What is said while the node's exit is awaited.
+struct Progress<'a> {
+    layout: &'a Layout,
+    of: Duration,
+    say: &'a dyn Fn(&str),
+    began: Instant,
+    /// Seconds after which it is said again.
+    next: Cell<u64>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(layout: &'a Layout, of: Duration, say: &'a dyn Fn(&str)) -> Self {
+        Self {
+            layout,
+            of,
+            say,
+            began: Instant::now(),
+            next: Cell::new(3),
+        }
+    }
+
+    fn tell(&self) {
+        let seconds = self.began.elapsed().as_secs();
+        if seconds < self.next.get() {
+            return;
+        }
+        // 3 s, 10 s, 20 s, …: often at first, then as often as a person looks.
+        self.next.set(seconds / 10 * 10 + 10);
+        let of = human_ms(u64::try_from(self.of.as_millis()).unwrap_or(u64::MAX));
+        let last = last_lines(self.layout, 1).unwrap_or_default();
+        let last = last.first().map(|l| format!("; its last line: {l}"));
+        let last = last.unwrap_or_default();
+        (self.say)(&format!(
+            "waiting for the node's exit, {seconds} s of {of}{last}"
+        ));
     }
 }
 

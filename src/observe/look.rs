@@ -52,7 +52,7 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
             Action::Install { .. } => None,
         },
         stage: r.status.stage.word().to_owned(),
-        waits: matches!(r.status.stage, Stage::Preparing | Stage::After),
+        waits: r.waits(),
         stuck: match &r.status.stage {
             Stage::Stuck(at) => Some(at.reason.clone()),
             _ => None,

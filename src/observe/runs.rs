@@ -30,6 +30,11 @@ impl RunSummary {
         !matches!(self.status.stage, Stage::Closed(..))
     }
 
+    /// Before its critical section, and behind its commit, a run leaves the node to the supervisor.
+    pub fn waits(&self) -> bool {
+        matches!(self.status.stage, Stage::Preparing | Stage::After)
+    }
+
     pub fn outcome(&self) -> Option<(Outcome, &str)> {
         match &self.status.stage {
             Stage::Closed(outcome, detail) => Some((*outcome, detail)),

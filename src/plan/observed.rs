@@ -1,6 +1,6 @@
 //! What the planner is told about machine, process, chain and the operator's overrides. Data only; `observe/` fills it.
 
-use crate::model::{Answer, Name, Release, RunId, UnixMs};
+use crate::model::{Answer, Name, Release, RunId, StartId, UnixMs};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -122,6 +122,9 @@ pub struct Overrides {
     /// A person's word about a stuck run.
     #[serde(default)]
     pub resolution: Option<Resolution>,
+    /// A start that is to be ended and followed by another at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<StartId>,
 }
 
 /// What a person says about a stuck run.

@@ -156,8 +156,6 @@ impl Env {
             "20",
             "--start-ms",
             "20",
-            "--stop-ms",
-            "20",
         ]
         .into_iter()
         .map(str::to_owned)
@@ -167,6 +165,9 @@ impl Env {
             self.path("signed").display().to_string(),
         ]);
         args.extend(["--faults".into(), self.path("faults").display().to_string()]);
+        if !set.args_extra.contains(&"--stop-ms".to_owned()) {
+            args.extend(["--stop-ms".into(), "20".into()]);
+        }
         args.extend(set.args_extra.clone());
         let mut text = format!(
             "visor = 1\n[node.demo]\nbinary = \"demod\"\nhome = \"{}\"\nargs = {args:?}\n\
@@ -422,7 +423,11 @@ pub(crate) fn kill(pid: i32, signal: &str) {
         "TERM" => Signal::TERM,
         "STOP" => Signal::STOP,
         "CONT" => Signal::CONT,
-        _ => Signal::KILL,
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "USR1" => Signal::USR1,
+        "KILL" => Signal::KILL,
+        other => panic!("no signal {other}"),
     };
     let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
 }

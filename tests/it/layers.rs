@@ -66,8 +66,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "agent", "backup", "check", "devnode", "diag", "durable", "engine", "hook", "host",
-            "journal", "manifest", "model", "node", "observe", "plan", "rehearse", "release",
-            "source", "step", "store",
+            "journal", "manifest", "model", "node", "observe", "plan", "process", "rehearse",
+            "release", "source", "step", "store",
         ],
     ),
 ];

@@ -9,7 +9,7 @@ use visor::host::{Clock, HostError};
 use visor::journal::Outcome;
 use visor::model::{
     ArtifactSpec, BackupSpec, ChainSpec, DataSpec, Digest, HealthSpec, HookPhase, HookSpec, Launch,
-    NodeSpec, OnFailure, Release, RestartPolicy, StopPolicy, Trigger,
+    LogPolicy, NodeSpec, OnFailure, Release, RestartPolicy, StopPolicy, Trigger,
 };
 use visor::plan::{Phase, Plan, compile_upgrade};
 use visor::step::Silent;
@@ -60,6 +60,7 @@ pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure)
                 kill: true,
             },
             restart: RestartPolicy::after(Duration::from_secs(1)),
+            logs: LogPolicy::default(),
             chain: ChainSpec::Evm {
                 rpc: "http://127.0.0.1:1".into(),
                 max_head_age: Duration::from_secs(10),

@@ -13,6 +13,7 @@ mod check;
 mod data;
 mod env;
 mod house;
+mod keeper;
 mod kill;
 mod layers;
 mod machine;
