@@ -16,6 +16,7 @@ mod hooks;
 mod local;
 mod names;
 mod nodes;
+mod process;
 mod releases;
 mod run;
 mod secrets;

@@ -135,6 +135,7 @@ impl Local<'_> {
             };
             let restart = self.restart(object);
             let logs = self.logs(object);
+            let process = self.process(object);
             if let Some(genesis) = &node.genesis {
                 self.facts.references.push(Reference {
                     kind: ObjectKind::Artifact,
@@ -162,6 +163,7 @@ impl Local<'_> {
                         binary: node.binary.clone(),
                         args: node.args.clone(),
                         env: node.env.clone(),
+                        process,
                     },
                     stop,
                     restart,

@@ -1,5 +1,6 @@
 //! `[node.<name>]`: one supervised process.
 
+use super::Process;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -44,6 +45,10 @@ pub struct Node {
     #[serde(default)]
     #[schemars(example = json!({ "delay": "5s" }))]
     pub restart: Restart,
+    /// What its process is given before it becomes the node. Default: nothing but what visor has itself.
+    #[serde(default)]
+    #[schemars(example = json!({ "user": "geth", "limits": { "nofile": "65536" } }))]
+    pub process: Process,
     /// When `visor run` cuts pieces out of the node's log, and how many it keeps. Default: 64 MiB each, 10 of them.
     #[serde(default)]
     #[schemars(example = json!({ "size": "64MiB", "keep": 10 }))]

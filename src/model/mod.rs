@@ -4,12 +4,14 @@ mod answer;
 mod digest;
 mod id;
 mod name;
+mod process;
 mod spec;
 
 pub use answer::Answer;
 pub use digest::{Digest, DigestError, Hasher, hex, sha256_hex};
 pub use id::{GenId, RunId, StartId};
 pub use name::{Name, NameError};
+pub use process::{IoPriority, Limit, LimitKind, ProcessSpec};
 pub use spec::{
     ArtifactSpec, BackupSpec, ChainSpec, DataSpec, HealthSpec, HookPhase, HookSpec, Launch,
     LogPolicy, NodeSpec, OnFailure, Release, RestartOn, RestartPolicy, StopPolicy, Trigger,

@@ -1,6 +1,7 @@
 //! What a plan says about the world, fully resolved: absolute paths, expanded variables, parsed durations.
 //! These values are stored in `plan.json`, so a run that was cut off needs nothing but its own directory.
 
+use super::process::ProcessSpec;
 use super::{Digest, Name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,8 @@ pub struct Launch {
     pub binary: String,
     pub args: Vec<String>,
     pub env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "ProcessSpec::is_default")]
+    pub process: ProcessSpec,
 }
 
 /// TERM, wait `grace`; then, only when `kill`, QUIT, wait `dump`, KILL.

@@ -14,6 +14,7 @@
 //! at which a node lives without lock or record. A start whose visor died before its shim took the lock is fenced off by
 //! the next visor (`fence`): the shim looks for that mark once it has the lock.
 
+mod attributes;
 mod log;
 mod records;
 mod shim;

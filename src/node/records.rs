@@ -3,7 +3,7 @@
 //! They need no sync: a power loss takes the process too.
 
 use crate::durable::{PathError, read_record};
-use crate::model::{Launch, StartId, UnixMs};
+use crate::model::{Launch, ProcessSpec, StartId, UnixMs};
 use crate::process::Identity;
 use crate::store::Layout;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub(super) struct LaunchRecord {
     pub(super) args: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
     pub(super) cwd: PathBuf,
+    #[serde(default)]
+    pub(super) process: ProcessSpec,
 }
 
 /// Written by the process that becomes the node.
@@ -88,6 +90,7 @@ pub fn launched(layout: &Layout, start: StartId) -> Result<Option<Launch>, PathE
         binary: binary(&r.program),
         args: r.args,
         env: r.env,
+        process: r.process,
     }))
 }
 

@@ -2,14 +2,16 @@
 
 #![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
 
-use super::records::{ExitRecord, RECORD_VERSION, StartRecord, dir, read_launch};
-use crate::durable::write_atomic;
+use super::attributes::{apply, variables};
+use super::records::{ExitRecord, LaunchRecord, RECORD_VERSION, StartRecord, dir, read_launch};
+use crate::durable::{create_private, write_atomic};
 use crate::killpoint;
 use crate::model::{StartId, UnixMs};
 use crate::process::Identity;
 use crate::store::Layout;
+use std::convert::Infallible;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitCode, Stdio};
@@ -68,6 +70,7 @@ fn parent(layout: &Layout, start: StartId) -> io::Result<()> {
     killpoint::hit("shim:forked");
     let status = second.wait()?;
     let failed = std::fs::read_to_string(dir(layout, start).join("not-executed")).ok();
+    let failed = failed.filter(|text| !text.is_empty());
     let record = ExitRecord {
         version: RECORD_VERSION,
         code: status.code(),
@@ -105,20 +108,31 @@ fn second(layout: &Layout, start: StartId) -> io::Result<()> {
     )
     .map_err(io::Error::other)?;
     killpoint::hit("stage2:recorded");
+    // Opened now: the node's user may not write here. Empty for a node that was executed.
+    let mut excuse =
+        create_private(&dir(layout, start).join("not-executed")).map_err(io::Error::other)?;
+    let text = match execute(&launch) {
+        Ok(never) => match never {},
+        Err(text) => text,
+    };
+    let _ = excuse.write_all(text.as_bytes());
+    Err(io::Error::other(text))
+}
+
+/// Becomes the node.
+fn execute(launch: &LaunchRecord) -> Result<Infallible, String> {
+    let variables = variables(&launch.process).map_err(|e| e.to_string())?;
+    apply(&launch.process).map_err(|e| e.to_string())?;
+    let directory = launch.process.working_directory.as_ref();
     let error = Command::new(&launch.program)
         .args(&launch.args)
         .env_clear()
         .envs(&launch.env)
-        .current_dir(&launch.cwd)
+        .envs(variables)
+        .current_dir(directory.unwrap_or(&launch.cwd))
         .stdin(Stdio::null())
         .exec();
-    let text = format!("{}: {error}", launch.program.display());
-    let _ = write_atomic(
-        &dir(layout, start).join("not-executed"),
-        text.as_bytes(),
-        false,
-    );
-    Err(io::Error::other(text))
+    Err(format!("{}: {error}", launch.program.display()))
 }
 
 /// Takes the node's lock in a way that children inherit.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
 
+use super::attributes::{identity, open_the_way};
 use super::records::{LaunchRecord, RECORD_VERSION, STARTS_KEPT, dir, read_start, starts};
 use super::state::{fence, lock_is_free};
 use crate::durable::{AtPath as _, PathError, make_private_dir, write_atomic};
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 pub enum StartError {
     #[error(transparent)]
     Path(#[from] PathError),
+    #[error("the node's `process` cannot be had: {0}")]
+    Identity(std::io::Error),
     #[error("the shim could not be started")]
     Spawn(#[source] std::io::Error),
     #[error("the node was not started: {0}")]
@@ -55,7 +58,12 @@ pub fn start(
         args: launch.args.clone(),
         env: all_env,
         cwd: node.home.clone(),
+        process: launch.process.clone(),
     };
+    let identity = identity(&launch.process).map_err(StartError::Identity)?;
+    if identity.is_some() {
+        open_the_way(&layout.root, &record.program).map_err(StartError::Identity)?;
+    }
     write_atomic(
         &dir.join("launch.json"),
         &serde_json::to_vec(&record).expect("plain data"),
@@ -64,6 +72,11 @@ pub fn start(
     // Some programs write into their data directory and do not make it.
     if !node.data.path.exists() {
         make_private_dir(&node.data.path)?;
+        if let Some(identity) = identity {
+            let (uid, gid) = (identity.uid.as_raw(), identity.gid.as_raw());
+            std::os::unix::fs::chown(&node.data.path, Some(uid), Some(gid))
+                .at("give away", &node.data.path)?;
+        }
     }
     let log_path = layout.log();
     make_private_dir(crate::durable::parent(&log_path))?;

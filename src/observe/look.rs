@@ -116,7 +116,7 @@ fn launch_differs(desired: &DesiredNode, host: &RealHost) -> bool {
     };
     let wanted = expand_launch(&desired.spec);
     let has = |(key, value): (&String, &String)| was.env.get(key) == Some(value);
-    was.args != wanted.args || !wanted.env.iter().all(has)
+    was.args != wanted.args || was.process != wanted.process || !wanted.env.iter().all(has)
 }
 
 fn is_empty(dir: &Path) -> bool {

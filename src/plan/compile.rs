@@ -21,6 +21,7 @@ pub fn expand_launch(node: &NodeSpec) -> Launch {
             .iter()
             .map(|(k, v)| (k.clone(), value(v)))
             .collect(),
+        process: node.launch.process.clone(),
     }
 }
 

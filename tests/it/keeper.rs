@@ -83,7 +83,9 @@ fn usr1_in_the_middle_of_an_upgrade_waits_until_the_node_is_whole() {
     };
     let env = Env::with(&set);
     let run = env.spawn(&["run"], "run.log");
-    env.eventually("the height has come", || env.height().is_some_and(|h| h >= 20));
+    env.eventually("the height has come", || {
+        env.height().is_some_and(|h| h >= 20)
+    });
     // The node takes a second to end.
     thread::sleep(Duration::from_millis(400));
     kill(run.pid(), "USR1");

@@ -9,7 +9,7 @@ use visor::host::{Clock, HostError};
 use visor::journal::Outcome;
 use visor::model::{
     ArtifactSpec, BackupSpec, ChainSpec, DataSpec, Digest, HealthSpec, HookPhase, HookSpec, Launch,
-    LogPolicy, NodeSpec, OnFailure, Release, RestartPolicy, StopPolicy, Trigger,
+    LogPolicy, NodeSpec, OnFailure, ProcessSpec, Release, RestartPolicy, StopPolicy, Trigger,
 };
 use visor::plan::{Phase, Plan, compile_upgrade};
 use visor::step::Silent;
@@ -53,6 +53,7 @@ pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure)
                 binary: "demod".into(),
                 args: vec![],
                 env: BTreeMap::new(),
+                process: ProcessSpec::default(),
             },
             stop: StopPolicy {
                 grace: Duration::from_secs(1),

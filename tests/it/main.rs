@@ -8,6 +8,7 @@
 )]
 
 mod anvil;
+mod attributes;
 mod batch;
 mod check;
 mod data;

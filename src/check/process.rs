@@ -1,0 +1,201 @@
+//! `process` of a node: identities, masks, limits, priorities.
+
+use super::local::Local;
+use crate::diag::{Code, Finding};
+use crate::manifest::{Node, Object};
+use crate::model::{IoPriority, Limit, LimitKind, ProcessSpec};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// More CPUs than any machine has.
+const MOST_CPUS: u32 = 4_096;
+
+impl Local<'_> {
+    pub(super) fn process(&mut self, object: &Object<Node>) -> ProcessSpec {
+        let process = &object.value.process;
+        for (key, name) in [("user", &process.user), ("group", &process.group)] {
+            self.part(object, key, name.as_deref(), identity, "a name or a number");
+        }
+        let umask = self.part(
+            object,
+            "umask",
+            process.umask.as_deref(),
+            umask,
+            "an octal mask such as \"0027\"",
+        );
+        let io = self.part(
+            object,
+            "io",
+            process.io.as_deref(),
+            io_priority,
+            "\"idle\", or a class and a level such as \"best-effort:4\"",
+        );
+        let cpus = self.part(
+            object,
+            "cpus",
+            process.cpus.as_deref(),
+            cpus,
+            "a list of CPUs such as \"0-3,8\"",
+        );
+        let limits = &process.limits;
+        let limits: BTreeMap<LimitKind, Limit> = [
+            (LimitKind::Nofile, "nofile", &limits.nofile),
+            (LimitKind::Nproc, "nproc", &limits.nproc),
+            (LimitKind::Core, "core", &limits.core),
+            (LimitKind::Memlock, "memlock", &limits.memlock),
+            (
+                LimitKind::AddressSpace,
+                "address-space",
+                &limits.address_space,
+            ),
+            (LimitKind::Stack, "stack", &limits.stack),
+            (LimitKind::FileSize, "file-size", &limits.file_size),
+        ]
+        .into_iter()
+        .filter_map(|(kind, key, text)| {
+            let key = format!("limits/{key}");
+            let wants = "a number, \"infinity\", or two of them such as \"1024:65536\"";
+            Some((
+                kind,
+                self.part(object, &key, text.as_deref(), limit, wants)?,
+            ))
+        })
+        .collect();
+        let mut paths = Vec::new();
+        for (i, path) in process.env_files.iter().enumerate() {
+            let key = format!("env-files/{i}");
+            paths.extend(self.absolute(object, &key, path));
+        }
+        let directory = process.working_directory.as_ref();
+        let directory = directory.and_then(|p| self.absolute(object, "working-directory", p));
+        ProcessSpec {
+            user: process.user.clone(),
+            group: process.group.clone(),
+            umask,
+            limits,
+            env_files: paths,
+            working_directory: directory,
+            nice: process.nice,
+            io,
+            oom_score: process.oom_score,
+            cpus: cpus.unwrap_or_default(),
+        }
+    }
+
+    fn part<T>(
+        &mut self,
+        object: &Object<Node>,
+        key: &str,
+        text: Option<&str>,
+        read: fn(&str) -> Option<T>,
+        wants: &str,
+    ) -> Option<T> {
+        let text = text?;
+        let found = read(text);
+        if found.is_none() {
+            let place = self.file.at(object, &format!("/process/{key}"));
+            let name = key.rsplit('/').next().unwrap_or(key);
+            let message = format!("`{name}` wants {wants}; this is \"{text}\"");
+            let help = "See `visor schema` for what it can be.";
+            self.push(Finding::error(Code::BadValue, place, message, help));
+        }
+        found
+    }
+
+    fn absolute(&mut self, object: &Object<Node>, key: &str, path: &str) -> Option<PathBuf> {
+        let is_good = Path::new(path).is_absolute();
+        if !is_good {
+            let place = self.file.at(object, &format!("/process/{key}"));
+            let message = format!("\"{path}\" is not an absolute path");
+            let help = "Write the whole path, beginning with `/`.";
+            self.push(Finding::error(Code::BadPath, place, message, help));
+        }
+        is_good.then(|| PathBuf::from(path))
+    }
+}
+
+fn identity(text: &str) -> Option<()> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let is_good = !text.is_empty() && !text.starts_with('-') && text.chars().all(good);
+    is_good.then_some(())
+}
+
+fn umask(text: &str) -> Option<u32> {
+    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let mask = u32::from_str_radix(text, 8).ok()?;
+    (is_octal && mask <= 0o777).then_some(mask)
+}
+
+fn io_priority(text: &str) -> Option<IoPriority> {
+    if text == "idle" {
+        return Some(IoPriority::Idle);
+    }
+    let (class, level) = text.split_once(':')?;
+    let level: u8 = level.parse().ok().filter(|l| *l <= 7)?;
+    match class {
+        "realtime" => Some(IoPriority::Realtime(level)),
+        "best-effort" => Some(IoPriority::BestEffort(level)),
+        _ => None,
+    }
+}
+
+fn limit(text: &str) -> Option<Limit> {
+    let one = |text: &str| match text {
+        "infinity" => Some(None),
+        number => number.parse().ok().map(Some),
+    };
+    let (soft, hard) = match text.split_once(':') {
+        Some((soft, hard)) => (one(soft)?, one(hard)?),
+        None => (one(text)?, one(text)?),
+    };
+    let is_in_order = match (soft, hard) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(soft), Some(hard)) => soft <= hard,
+    };
+    is_in_order.then_some(Limit { soft, hard })
+}
+
+fn cpus(text: &str) -> Option<Vec<u32>> {
+    let mut all = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part
+            .trim()
+            .split_once('-')
+            .unwrap_or((part.trim(), part.trim()));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last >= MOST_CPUS {
+            return None;
+        }
+        all.extend(first..=last);
+    }
+    all.sort_unstable();
+    all.dedup();
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_and_odd_ones_refused() {
+        assert_eq!(umask("0027"), Some(0o027));
+        assert_eq!(["27", "0o27", "999", "1777"].map(umask), [None; 4]);
+        assert_eq!(io_priority("idle"), Some(IoPriority::Idle));
+        assert_eq!(
+            io_priority("best-effort:7"),
+            Some(IoPriority::BestEffort(7))
+        );
+        assert_eq!(
+            ["idle:1", "best-effort", "realtime:8"].map(io_priority),
+            [None; 3]
+        );
+        let both = |soft, hard| Some(Limit { soft, hard });
+        assert_eq!(limit("5"), both(Some(5), Some(5)));
+        assert_eq!(limit("5:infinity"), both(Some(5), None));
+        assert_eq!(["", "5:4", "infinity:5", "1k", "-1"].map(limit), [None; 5]);
+        assert_eq!(cpus("8, 0-2,1"), Some(vec![0, 1, 2, 8]));
+        assert_eq!(["", "3-1", "a", "0-4096"].map(cpus), [const { None }; 4]);
+    }
+}
