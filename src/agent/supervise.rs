@@ -7,9 +7,10 @@ use super::restart::{Verdict, judge};
 use super::wish::Wish;
 use crate::engine::{EngineError, Run};
 use crate::host::{
-    Ambient, Baton, Clock as _, HostError, NodeState, Nodes as _, RealHost, Requests as _,
+    Ambient, Baton, Chains as _, Clock as _, HostError, NodeState, Nodes as _, RealHost,
+    Requests as _, Signs,
 };
-use crate::model::{LogPolicy, StartId};
+use crate::model::{ChainSpec, LogPolicy, StartId};
 use crate::observe::run_summaries;
 use crate::plan::expand_launch;
 use crate::step::{Notice, Report};
@@ -28,6 +29,8 @@ pub enum Supervised {
     NotStopped,
 }
 
+/// Between two looks whether the node is ready.
+const READY_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at the node's log.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(200);
@@ -46,10 +49,15 @@ pub fn supervise(
     let host = host_of(wish, ambient, &baton);
     // Until the engine has looked at what an earlier visor left, nobody touches the node.
     host.claim_node();
+    // Only who keeps the node says that visor lives.
+    let unsigned = Ambient {
+        signs: Signs::default(),
+        ..ambient.clone()
+    };
     let policy = Mutex::new(wish.node.spec.logs.clone());
     let failed: Option<AgentError> = std::thread::scope(|scope| {
         let engine = scope.spawn(|| {
-            let host = host_of(wish, ambient, &baton);
+            let host = host_of(wish, &unsigned, &baton);
             let mut report = new_report();
             let ended = reconcile_forever(wish.clone(), &host, &stuck, report.as_mut());
             // An engine that could not go on takes the supervisor along.
@@ -68,9 +76,11 @@ pub fn supervise(
             told_of_end: false,
             ends: vec![],
             start_at: None,
+            asked: None,
+            is_ready: false,
         };
         scope.spawn(|| {
-            let host = host_of(wish, ambient, &baton);
+            let host = host_of(wish, &unsigned, &baton);
             keep_log(&host, &policy, new_report().as_mut());
         });
         while host.pause(TICK).is_ok() {
@@ -84,10 +94,14 @@ pub fn supervise(
             {
                 *policy = keeper.wish.node.spec.logs.clone();
             }
+            if let Err(error) = keeper.say_ready(&ambient.signs) {
+                report.notice(Notice::Warn(format!("supervision: {error}")));
+            }
             if let Some(Err(error)) = baton.unless_claimed(|| keeper.tick(report.as_mut())) {
                 report.notice(Notice::Warn(format!("supervision: {error}")));
             }
         }
+        (ambient.signs.ending)();
         engine.join().ok().and_then(Result::err)
     });
     if let Some(error) = failed {
@@ -177,6 +191,9 @@ struct Keeper<'a> {
     ends: Vec<Instant>,
     /// Not before.
     start_at: Option<Instant>,
+    /// When the chain was last asked whether the node is ready.
+    asked: Option<Instant>,
+    is_ready: bool,
 }
 
 impl Keeper<'_> {
@@ -244,6 +261,26 @@ impl Keeper<'_> {
         Ok(())
     }
 
+    /// Says once that the node is as it should be: it runs and its chain answers, or an operator wants it down.
+    fn say_ready(&mut self, signs: &Signs) -> Result<(), HostError> {
+        let lately = |at: Instant| at.elapsed() < READY_EVERY;
+        if self.is_ready || self.asked.is_some_and(lately) {
+            return Ok(());
+        }
+        self.asked = Some(Instant::now());
+        let chain = &self.wish.node.spec.chain;
+        self.is_ready = match self.host.node()? {
+            NodeState::Running { .. } => {
+                *chain == ChainSpec::None || self.host.chain(chain).head.known().is_some()
+            }
+            _ => self.host.overrides()?.stop.is_some(),
+        };
+        if self.is_ready {
+            (signs.ready)();
+        }
+        Ok(())
+    }
+
     fn forget(&mut self) {
         (self.tried, self.known, self.start_at) = (None, None, None);
         self.told_of_end = false;
@@ -293,6 +330,7 @@ fn finish(
     let calm = Ambient {
         env: ambient.env.clone(),
         say: ambient.say.clone(),
+        signs: ambient.signs.clone(),
         ..Ambient::default()
     };
     let host = RealHost::new(&wish.node.spec, calm, Baton::default());

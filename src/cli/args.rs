@@ -53,16 +53,19 @@ pub(super) enum ShowFormat {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Write a commented manifest set that passes the check
+    /// Write a commented manifest set that passes the check, or a systemd unit
     ///
-    /// It writes `visor.toml` and the schema for editors, replaces nothing and installs nothing.
+    /// It writes `visor.toml` and the schema for editors, or with --systemd `visor-NODE.service` for a node of a set that is there. It
+    /// replaces nothing and installs nothing.
     Init {
         /// What the node is
-        #[arg(value_enum)]
-        kind: NodeKind,
-        /// Where to
-        #[arg(default_value = "manifests")]
-        dir: PathBuf,
+        #[arg(value_enum, required_unless_present = "systemd")]
+        kind: Option<NodeKind>,
+        /// Where to [default: manifests; for a unit the current directory]
+        dir: Option<PathBuf>,
+        /// Write a unit for `visor run`
+        #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = ".", conflicts_with_all = ["kind", "dir"])]
+        systemd: Option<PathBuf>,
     },
     /// Check manifests, compare them with the machine, show what would be done
     #[command(subcommand)]

@@ -21,6 +21,7 @@ mod resolve;
 mod saved;
 mod schemas;
 mod status;
+mod systemd;
 mod timeline;
 mod upgrade;
 
@@ -30,6 +31,7 @@ use crate::process::is_first;
 use args::{Args, Command, HistoryCommand, PlanCommand, UpgradeCommand};
 use clap::Parser as _;
 use error::{CliError, Exit};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The program.
@@ -96,7 +98,14 @@ fn run(args: Args) -> Result<Done, CliError> {
         Command::Batch(command) => batch::batch(&global, &command)?,
         Command::Resolve { answer, reason } => resolve::resolve(&global, answer, &reason)?,
         Command::Rehearse(options) => rehearse::rehearse(&global, &options)?,
-        Command::Init { kind, dir } => init::init(&dir, kind)?,
+        Command::Init {
+            kind: Some(kind),
+            dir,
+            ..
+        } => init::init(dir.as_deref().unwrap_or(Path::new("manifests")), kind)?,
+        Command::Init { systemd: dir, .. } => {
+            systemd::init_unit(&global, dir.as_deref().unwrap_or(Path::new(".")))?
+        }
         Command::Explain { code } => check::explain(code.as_deref())?,
         Command::Schema { of } => {
             out::data(&of.text());

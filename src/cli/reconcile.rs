@@ -5,9 +5,10 @@ use super::context::{Context, ambient_of_run, ambient_with_signals};
 use super::error::{CliError, Exit};
 use super::out;
 use super::report::Lines;
+use super::systemd::{Announced, Systemd};
 use crate::agent::{Pass, PassEnd, Patience, Supervised, supervise};
 use crate::check::{duration, platform};
-use crate::host::{Baton, Chains as _, RealHost, Requests as _, wall_clock};
+use crate::host::{Ambient, Baton, Chains as _, RealHost, Requests as _, wall_clock};
 use crate::journal::Outcome;
 use crate::model::human_ms;
 use crate::observe::{ObserveError, observe, run_summaries};
@@ -285,14 +286,23 @@ pub(super) fn run_as_container() -> Result<ExitCode, CliError> {
 pub(super) fn run(global: &Global) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
     let _lock = lock_of_run(&cx)?;
-    let ambient = ambient_of_run()?;
+    let systemd = Systemd::new();
+    let ambient = Ambient {
+        signs: systemd.signs(),
+        ..ambient_of_run()?
+    };
     let began = wall_clock();
     out::line(&format!(
         "visor: run of node {} below {}",
         cx.node().spec.name,
         cx.layout.root.display()
     ));
-    let end = supervise(&cx.wish, &ambient, &|| Box::new(Lines::new()))?;
+    let end = supervise(&cx.wish, &ambient, &|| {
+        Box::new(Announced {
+            lines: Lines::new(),
+            systemd: Arc::clone(&systemd),
+        })
+    })?;
     out::line(&format!(
         "visor: ran for {}",
         human_ms(wall_clock() - began)

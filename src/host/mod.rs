@@ -4,13 +4,15 @@
 //! cut off before, in and after every call. Each method has one effect, leaves an artefact that can be found again, and
 //! may be called twice.
 
+mod ambient;
 mod clock;
 mod real;
 pub mod sim;
 mod traits;
 
+pub use ambient::{Ambient, Say, Signs};
 pub use clock::wall_clock;
-pub use real::{Ambient, Baton, RealHost, Say};
+pub use real::{Baton, RealHost};
 pub use traits::{
     Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, Host, HostError, Journals,
     NodeState, Nodes, Precopy, Releases, Requests, SealReport, SealState, StartEvidence,

@@ -1,5 +1,6 @@
 //! The real machine: the capability modules behind the host's traits, for one node.
 
+use super::ambient::Ambient;
 use super::clock::wall_clock;
 use super::traits::{
     Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, HostError, Journals, NodeState,
@@ -17,46 +18,9 @@ use crate::plan::{ChainFacts, Denied, Overrides, StepId, StopOverride};
 use crate::release;
 use crate::store::{JournalDir, Layout, OverrideChange, edit_deny, edit_overrides, read_overrides};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
-
-/// What visor takes from its own surroundings, read once by the program's start.
-#[derive(Debug, Clone, Default)]
-pub struct Ambient {
-    /// The allow-listed variables `PATH HOME LANG TZ`, and `VISOR_EXE`, the path of visor itself.
-    pub env: BTreeMap<String, String>,
-    /// Set when visor is told to end.
-    pub interrupt: Arc<AtomicBool>,
-    /// Set with it when the node is to end too, as TERM and INT ask.
-    pub stop: Arc<AtomicBool>,
-    /// Set when visor is to end and the node to stay, as USR1 asks.
-    pub leave: Arc<AtomicBool>,
-    /// Set when the manifests are to be read again and the outcome said, as HUP asks.
-    pub reload: Arc<AtomicBool>,
-    /// The same for the supervisor.
-    pub reload_keeper: Arc<AtomicBool>,
-    /// The command, and who gave it.
-    pub actor: String,
-    pub say: Say,
-}
-
-/// Where visor says what it waits for while it does one thing.
-#[derive(Clone)]
-pub struct Say(pub Arc<dyn Fn(&str) + Send + Sync>);
-
-impl Default for Say {
-    fn default() -> Self {
-        Self(Arc::new(|_| {}))
-    }
-}
-
-impl std::fmt::Debug for Say {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Say")
-    }
-}
 
 /// Who may start and stop the node: the supervisor, or the engine while it claims it.
 #[derive(Debug, Clone, Default)]
@@ -123,6 +87,7 @@ impl RealHost {
     }
 
     pub fn interrupted(&self) -> bool {
+        (self.ambient.signs.alive)();
         self.ambient.interrupt.load(Ordering::Relaxed)
     }
 

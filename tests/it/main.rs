@@ -27,4 +27,5 @@ mod saved;
 mod sets;
 mod sim;
 mod supervise;
+mod systemd;
 mod upgrade;
