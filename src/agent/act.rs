@@ -5,6 +5,7 @@ use crate::host::{
     Chains as _, Clock as _, HostError, NodeState, Nodes as _, RealHost, StopReport,
 };
 use crate::model::{ChainSpec, StartId};
+use crate::observe::describe_holder;
 use crate::plan::expand_launch;
 use crate::step::{StepError, await_clear};
 use std::time::Duration;
@@ -17,6 +18,12 @@ pub fn start_node(node: &DesiredNode, host: &RealHost) -> Result<bool, HostError
     let clear = await_clear(host).map_err(plain)?;
     if matches!(clear, NodeState::Running { .. }) {
         return Ok(false);
+    }
+    if let Some(holder) = host.foreign_holder()? {
+        return Err(HostError::Failed(format!(
+            "the node is not started: {}, and visor did not start it",
+            describe_holder(&holder)
+        )));
     }
     let start = StartId(host.new_ulid());
     host.start(start, &expand_launch(&node.spec))?;

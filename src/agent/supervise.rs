@@ -11,7 +11,7 @@ use crate::host::{
     Requests as _, Signs,
 };
 use crate::model::{ChainSpec, LogPolicy, StartId};
-use crate::observe::run_summaries;
+use crate::observe::{describe_holder, run_summaries};
 use crate::plan::expand_launch;
 use crate::step::{Notice, Report};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +34,7 @@ const READY_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at the node's log.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(200);
+const FIRST_TICK: Duration = Duration::from_millis(20);
 /// After a pass that could not do its work, the next one waits this long at first, and at the most.
 const FIRST_REST: Duration = Duration::from_secs(5);
 const LONGEST_REST: Duration = Duration::from_secs(300);
@@ -76,6 +77,7 @@ pub fn supervise(
             told_of_end: false,
             ends: vec![],
             start_at: None,
+            failures: 0,
             asked: None,
             is_ready: false,
         };
@@ -83,7 +85,15 @@ pub fn supervise(
             let host = host_of(wish, &unsigned, &baton);
             keep_log(&host, &policy, new_report().as_mut());
         });
-        while host.pause(TICK).is_ok() {
+        // What runs already is known at once; from then on there is no hurry.
+        while host
+            .pause(if keeper.known.is_some() {
+                TICK
+            } else {
+                FIRST_TICK
+            })
+            .is_ok()
+        {
             // Not while the engine has the node in its hands: it would be left between two releases.
             if ambient.leave.load(Ordering::Relaxed) {
                 baton.unless_claimed(|| ambient.interrupt.store(true, Ordering::Relaxed));
@@ -191,6 +201,8 @@ struct Keeper<'a> {
     ends: Vec<Instant>,
     /// Not before.
     start_at: Option<Instant>,
+    /// Starts in a row that the machine would not have.
+    failures: u32,
     /// When the chain was last asked whether the node is ready.
     asked: Option<Instant>,
     is_ready: bool,
@@ -252,8 +264,22 @@ impl Keeper<'_> {
                     if self.wish.refresh().is_ok() {
                         self.host.adopt(&self.wish.node.spec);
                     }
+                    if let Some(holder) = self.host.foreign_holder()? {
+                        self.not_started(
+                            &format!(
+                                "the node is not started: {}, and visor did not start it",
+                                describe_holder(&holder)
+                            ),
+                            report,
+                        );
+                        return Ok(());
+                    }
                     let launch = expand_launch(&self.wish.node.spec);
-                    self.host.start(StartId(self.host.new_ulid()), &launch)?;
+                    let start = StartId(self.host.new_ulid());
+                    match self.host.start(start, &launch) {
+                        Ok(()) => self.failures = 0,
+                        Err(error) => self.not_started(&error.to_string(), report),
+                    }
                 }
             }
             _ => {}
@@ -279,6 +305,22 @@ impl Keeper<'_> {
             (signs.ready)();
         }
         Ok(())
+    }
+
+    /// The machine would not have the node started; it may later. No end of the node's, so nothing is given up.
+    fn not_started(&mut self, why: &str, report: &mut dyn Report) {
+        let policy = &self.wish.node.spec.restart;
+        let pause = policy
+            .delay
+            .max(FIRST_REST)
+            .saturating_mul(1 << self.failures.min(16));
+        let pause = pause.min(policy.backoff.max(FIRST_REST));
+        self.failures += 1;
+        // It never ran, so its end need not be told.
+        (self.tried, self.known) = (None, None);
+        self.start_at = Some(Instant::now() + pause);
+        let text = format!("{why}; it is tried again in {pause:?}");
+        report.notice(Notice::Warn(text));
     }
 
     fn forget(&mut self) {

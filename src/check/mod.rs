@@ -30,4 +30,5 @@ pub use desired::{
     Artifact, Desired, DesiredBatch, DesiredHook, DesiredNode, DesiredUpgrade, Membership, platform,
 };
 pub use run::{Checked, check, findings};
+pub use secrets::without_secrets;
 pub use units::{duration, duration_text};

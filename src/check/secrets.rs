@@ -74,6 +74,31 @@ impl Local<'_> {
     }
 }
 
+/// A command line as it may be shown: the values of what its flags call secret are left out, and it is cut where it is long.
+pub fn without_secrets(args: &[String]) -> String {
+    const MOST: usize = 200;
+    let mut shown = Vec::new();
+    let mut is_secret = false;
+    for arg in args {
+        let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
+        shown.push(match (is_secret, says_secret(name)) {
+            (true, _) if !arg.starts_with('-') => "***".to_owned(),
+            (_, true) if !value.is_empty() => format!("{name}=***"),
+            _ => arg.clone(),
+        });
+        is_secret = value.is_empty() && arg.starts_with('-') && says_secret(name);
+    }
+    let text: String = shown
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
 fn says_secret(name: &str) -> bool {
     let bare: String = name
         .chars()
@@ -92,6 +117,19 @@ fn is_value(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn command_lines_are_shown_without_their_secrets() {
+        let show = |text: &str| {
+            let args: Vec<String> = text.split(' ').map(str::to_owned).collect();
+            without_secrets(&args)
+        };
+        assert_eq!(
+            show("geth --api-token abc --password=x --port 1 --secret --http"),
+            "geth --api-token *** --password=*** --port 1 --secret --http"
+        );
+        assert_eq!(show(&"x".repeat(300)).chars().count(), 201);
+    }
 
     #[test]
     fn secrets_are_told_from_where_they_are() {

@@ -373,6 +373,9 @@ pub(super) struct DevnodeOptions {
     /// File that names the RPC's fault of the moment
     #[arg(long)]
     pub(super) faults: Option<PathBuf>,
+    /// Print a line for each block
+    #[arg(long)]
+    pub(super) say_blocks: bool,
 }
 
 #[derive(Debug, Subcommand)]

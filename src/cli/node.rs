@@ -334,6 +334,7 @@ pub(super) fn devnode(options: DevnodeOptions) -> Result<ExitCode, CliError> {
         fill: options.fill,
         signed_log: options.signed_log,
         faults: options.faults,
+        say_blocks: options.say_blocks,
     };
     run_devnode(&config).map_err(|e| CliError::Machine(format!("devnode: {e}")))?;
     Ok(ExitCode::SUCCESS)

@@ -40,6 +40,8 @@ pub struct DevnodeConfig {
     /// Each signed height is appended here, outside the data: a height that stands twice was signed twice.
     pub signed_log: Option<PathBuf>,
     pub faults: Option<PathBuf>,
+    /// Each block is a line of the log, so that a lost one shows.
+    pub say_blocks: bool,
 }
 
 /// Runs until TERM or INT.
@@ -91,6 +93,9 @@ pub fn run_devnode(config: &DevnodeConfig) -> io::Result<()> {
             next += config.block;
             if !still {
                 let signed = data.append(wall_clock(), &config.release)?;
+                if config.say_blocks {
+                    println!("block {}", data.height());
+                }
                 if let Some(log) = signed_log.as_mut().filter(|_| signed) {
                     log.write_all(format!("{} {}\n", data.height(), config.release).as_bytes())?;
                 }

@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::node::{self, Rotated, StopError, Stopper};
 use crate::plan::{ChainFacts, Denied, Overrides, StepId, StopOverride};
+use crate::process::{Holder, lock_holder};
 use crate::release;
 use crate::store::{JournalDir, Layout, OverrideChange, edit_deny, edit_overrides, read_overrides};
 use std::cell::RefCell;
@@ -106,6 +107,12 @@ impl RealHost {
                 self.layout.log().display()
             ))),
         }
+    }
+
+    /// A process of somebody else's that works on the node's data. Only asked for while no node of visor's lives.
+    pub fn foreign_holder(&self) -> Result<Option<Holder>> {
+        let data = self.data().path;
+        lock_holder(&data).map_err(|e| HostError::Failed(format!("/proc/locks: {e}")))
     }
 
     /// All runs on record, oldest first.

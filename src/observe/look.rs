@@ -2,7 +2,7 @@
 
 use super::hooks::judge;
 use super::runs::{RunError, run_summaries};
-use crate::check::DesiredNode;
+use crate::check::{DesiredNode, without_secrets};
 use crate::durable::PathError;
 use crate::host::{Chains as _, HostError, NodeState, Nodes as _, RealHost, Requests as _};
 use crate::journal::{Outcome, Stage};
@@ -11,6 +11,7 @@ use crate::node::launched;
 use crate::plan::{
     Action, AppliedUpgrade, ChainFacts, Fact, Liveness, Observed, OpenRun, expand_launch,
 };
+use crate::process::Holder;
 use crate::release::{CurrentError, read_current};
 use crate::store::{RecordError, read_deny};
 use std::collections::BTreeSet;
@@ -83,8 +84,11 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
             Liveness::Stopped { .. } => ChainFacts::unknown("the node is not running"),
             _ => host.chain(&spec.chain),
         },
+        foreign: match &node {
+            Liveness::Running { .. } => None,
+            _ => host.foreign_holder()?.as_ref().map(describe_holder),
+        },
         node,
-
         data_empty: is_empty(&spec.data.path),
         data_problem: data_problem(&spec.data, &spec.root),
         slow_backup: host.stamps_unreliable(),
@@ -105,6 +109,16 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
         last_outage: runs.iter().rev().find_map(|r| r.outage.clone()),
         hook_files: programs.iter().map(|p| judge(p)).collect(),
     })
+}
+
+/// Who works on the data, in words.
+pub fn describe_holder(holder: &Holder) -> String {
+    let who = if holder.args.is_empty() {
+        "its command line may not be read".to_owned()
+    } else {
+        format!("`{}`", without_secrets(&holder.args))
+    };
+    format!("pid {} ({who}) holds {}", holder.pid, holder.file.display())
 }
 
 fn launch_differs(desired: &DesiredNode, host: &RealHost) -> bool {

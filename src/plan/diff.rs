@@ -146,11 +146,21 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
             upgrade: None,
             what: "the node runs with other arguments or environment than the manifest asks for"
                 .into(),
-            help: "They take effect at its next start: `visor stop`, then `visor start`.".into(),
+            help: "They take effect at its next start: `visor restart`.".into(),
         });
     }
     let stopped = observed.overrides.stop.is_some();
-    if let (Liveness::Stopped { exit }, false) = (&observed.node, stopped) {
+    if let Some(foreign) = &observed.foreign {
+        let what = format!(
+            "the data directory is in use by a process that visor did not start: {foreign}"
+        );
+        d.block(
+            what,
+            "Stop that process, and visor starts the node; it starts nothing beside it.",
+        );
+    }
+    let may_start = !stopped && observed.foreign.is_none();
+    if let (Liveness::Stopped { exit }, true) = (&observed.node, may_start) {
         let exit = exit
             .as_deref()
             .map(|e| format!(" ({e})"))

@@ -189,6 +189,9 @@ pub struct Observed {
     pub denied: Vec<Denied>,
     pub overrides: Overrides,
     pub open_run: Option<OpenRun>,
+    /// A process that visor did not start works on the data: who, in words. Known only while no node of visor's lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<String>,
     /// The running process has other arguments or environment than the manifest asks for now.
     pub launch_differs: bool,
     /// The last try of an upgrade that was given up before the node was touched.

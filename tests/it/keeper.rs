@@ -409,3 +409,47 @@ fn logs_shows_the_last_lines_and_follows() {
     follow.kill().unwrap();
     follow.wait().unwrap();
 }
+
+/// cosmos-sdk #12101: a second node is started before the first has released its data.
+#[test]
+fn a_node_that_somebody_else_started_is_named_and_never_fought() {
+    let env = Env::with(&far(""));
+    env.visor(&["reconcile"]).expect(0);
+    env.visor(&["stop"]).expect(0);
+    let data = env.data();
+    let mut other = Command::new(env!("CARGO_BIN_EXE_visor"))
+        .args([
+            "devnode",
+            "--block-ms",
+            "50",
+            "--port",
+            &env.port.to_string(),
+            "--data",
+        ])
+        .arg(&data)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    env.eventually("it answers", || env.height().is_some());
+    let named = format!("pid {} (`", other.id());
+    for args in [&["start"][..], &["plan", "diff"], &["reconcile"]] {
+        let out = env.visor(args);
+        let text = out.stdout + &out.stderr;
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            text.contains(&named) && text.contains("LOCK"),
+            "{args:?}: {text}"
+        );
+        assert_ne!(out.code, Some(0), "{args:?}");
+    }
+    let run = env.spawn(&["run"], "run.log");
+    env.eventually("visor says who it is", || says(&env, "run.log", &named));
+    thread::sleep(Duration::from_millis(500));
+    assert!(other.try_wait().unwrap().is_none(), "it is left alone");
+    let theirs = i32::try_from(other.id()).unwrap();
+    assert_eq!(env.nodes(), [theirs]);
+    other.kill().unwrap();
+    other.wait().unwrap();
+    env.eventually("the node is started", || env.nodes().len() == 1);
+    assert_eq!(run.term(), Some(0));
+}

@@ -37,7 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "host/real",
         &[
-            "backup", "chain", "hook", "model", "node", "plan", "release", "store",
+            "backup", "chain", "hook", "model", "node", "plan", "process", "release", "store",
         ],
     ),
     ("step", &["host", "journal", "model", "plan"]),
@@ -46,8 +46,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "observe",
         &[
-            "check", "durable", "engine", "host", "journal", "model", "node", "plan", "release",
-            "store",
+            "check", "durable", "engine", "host", "journal", "model", "node", "plan", "process",
+            "release", "store",
         ],
     ),
     (

@@ -17,6 +17,7 @@ mod house;
 mod keeper;
 mod kill;
 mod layers;
+mod loops;
 mod machine;
 mod parts;
 mod plans;

@@ -356,6 +356,7 @@ impl Machine {
                 ..Overrides::default()
             },
             open_run: None,
+            foreign: None,
             launch_differs: false,
             last_abandoned: None,
             hook_files: vec![],
