@@ -1,6 +1,7 @@
 //! The agent: one pass over a node (`reconcile`), and the endless one that also supervises (`run`).
 
 mod act;
+mod pace;
 mod pass;
 mod restart;
 mod supervise;

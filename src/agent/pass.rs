@@ -1,18 +1,19 @@
 //! One pass: finish what is open, then do all that can be done now; wait only when asked to.
 
 use super::act::{start_node, stop_node};
+use super::pace::{LOOK_EVERY, Pace};
 use super::wish::Wish;
 use crate::check::platform;
 use crate::engine::{Advance, EngineError, Run, create};
 use crate::host::{Clock as _, HostError, NodeState, Nodes as _, RealHost, Requests as _};
 use crate::journal::{Outcome, Stage};
-use crate::model::{Answer, RunId, UnixMs};
+use crate::model::{Answer, RunId, Trigger, UnixMs};
 use crate::observe::{ObserveError, observe};
-use crate::plan::{Diff, Fact, Liveness, Observed, OpenRun, Plan, diff};
+use crate::plan::{Diff, Fact, Liveness, Observed, OpenRun, Plan, StepKind, diff};
 use crate::step::{Notice, Report};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a pass waits at closed gates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +56,12 @@ pub enum AgentError {
     Host(#[from] HostError),
 }
 
-/// Between two looks at closed gates.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Between two looks at the manifests while waiting.
 const REFRESH_EVERY_MS: u64 = 2_000;
+/// Between two looks at what an operator asks for.
+const LISTEN_EVERY: Duration = Duration::from_millis(200);
+/// Between two looks at the whole when nothing is asked for and nothing has changed.
+const WHOLE_EVERY: Duration = Duration::from_secs(10);
 
 /// A pass over one node.
 pub struct Pass<'a> {
@@ -154,10 +157,33 @@ impl Pass<'_> {
             if self.time_is_over() {
                 return Ok(PassEnd::Blocked(why));
             }
-            match self.host.pause(Duration::from_millis(500)) {
+            match self.idle(WHOLE_EVERY) {
                 Ok(()) => {}
                 Err(HostError::Interrupted) => return Ok(PassEnd::Interrupted),
                 Err(other) => return Err(other.into()),
+            }
+        }
+    }
+
+    /// Waits, but not once an operator asks for something or the manifests change.
+    fn idle(&self, most: Duration) -> Result<(), HostError> {
+        let asked = self.host.request_stamp();
+        let began = Instant::now();
+        let mut looked = began;
+        loop {
+            let left = most.saturating_sub(began.elapsed());
+            self.host.pause(left.min(LISTEN_EVERY))?;
+            if began.elapsed() >= most || self.time_is_over() {
+                return Ok(());
+            }
+            if self.host.request_stamp() != asked || self.host.reload_waits() {
+                return Ok(());
+            }
+            if looked.elapsed() >= Duration::from_millis(REFRESH_EVERY_MS) {
+                looked = Instant::now();
+                if self.wish.has_changed() {
+                    return Ok(());
+                }
             }
         }
     }
@@ -196,7 +222,12 @@ impl Pass<'_> {
 
     fn refresh(&mut self) {
         let is_asked = self.host.reload_asked();
-        let complaint = match self.wish.refresh() {
+        let refreshed = if is_asked {
+            self.wish.refresh()
+        } else {
+            self.wish.refresh_if_changed()
+        };
+        let complaint = match refreshed {
             Ok(()) if is_asked => {
                 let notice = Notice::Warn("the manifests were read again".into());
                 self.report.notice(notice);
@@ -235,6 +266,7 @@ impl Pass<'_> {
         let mut run = Run::recover(self.host, id)?;
         self.host.adopt(&run.plan.node);
         let mut looked_at = self.host.now();
+        let mut pace = Pace::default();
         loop {
             let end = match run.advance(self.report)? {
                 Advance::Waiting(why) => {
@@ -250,8 +282,19 @@ impl Pass<'_> {
                     }
                     if run.status().stage == Stage::Preparing {
                         self.honour_stop()?;
+                        let height = run.plan.steps.iter().find_map(|s| match &s.kind {
+                            StepKind::Trigger {
+                                trigger: Trigger::Height(h),
+                            } => Some(*h),
+                            _ => None,
+                        });
+                        match height.zip(self.host.last_head()) {
+                            Some((height, head)) => pace.again_in(height, head, Instant::now()),
+                            None => Duration::from_millis(500),
+                        }
+                    } else {
+                        LOOK_EVERY
                     }
-                    LOOK_EVERY
                 }
                 Advance::Stuck(at) => {
                     // Whatever is said now, nobody else may start the node before it is done.
@@ -309,7 +352,7 @@ impl Pass<'_> {
                     });
                 }
             };
-            match self.host.pause(end) {
+            match self.idle(end) {
                 Ok(()) => {}
                 Err(HostError::Interrupted) => return Ok(Driven::End(PassEnd::Interrupted)),
                 Err(other) => return Err(other.into()),

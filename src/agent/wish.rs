@@ -4,7 +4,7 @@ use crate::check::{DesiredBatch, DesiredNode, check};
 use crate::diag::{Finding, Severity, SourceText, mask};
 use crate::manifest::ManifestSet;
 use crate::observe::{RootError, find_root};
-use crate::source::{SourceError, read_set};
+use crate::source::{SourceError, look_of, read_set};
 use std::path::{Path, PathBuf};
 
 /// The wish for one node, and where it comes from.
@@ -15,6 +15,8 @@ pub struct Wish {
     pub node: DesiredNode,
     /// The batches of the set that have members for this node.
     pub batches: Vec<DesiredBatch>,
+    /// What the set's directory looked like when it was read; nothing when that proves nothing.
+    seen: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,10 +80,14 @@ impl WishError {
 impl Wish {
     /// Reads and checks a set and picks a node: the named one, or the only one.
     pub fn read(dir: &Path, name: Option<&str>) -> Result<Self, WishError> {
+        let seen = look_of(dir);
         let set = read_set(dir)?;
         let checked = check(&set);
         match checked.desired {
-            Some(desired) => Self::pick(set.dir, desired.nodes, desired.batches, name),
+            Some(desired) => {
+                let wish = Self::pick(set.dir, desired.nodes, desired.batches, name)?;
+                Ok(Self { seen, ..wish })
+            }
             None => Err(WishError::findings(set, checked.findings)),
         }
     }
@@ -132,6 +138,7 @@ impl Wish {
             dir: Some(dir),
             node,
             batches,
+            seen: None,
         };
         if !wish.node.root_given {
             wish.node.spec.root = find_root(&wish.node.spec.home)?;
@@ -144,13 +151,34 @@ impl Wish {
             dir: None,
             node,
             batches: vec![],
+            seen: None,
+        }
+    }
+
+    /// False when nothing of the set can have changed since it was read.
+    pub fn has_changed(&self) -> bool {
+        match &self.dir {
+            None => false,
+            Some(dir) => self.seen.is_none() || look_of(dir) != self.seen,
+        }
+    }
+
+    /// Reads the set again, unless it is as it was.
+    pub fn refresh_if_changed(&mut self) -> Result<(), WishError> {
+        if self.has_changed() {
+            self.refresh()
+        } else {
+            Ok(())
         }
     }
 
     /// Reads the set again. A set that has become wrong leaves the wish as it was.
     pub fn refresh(&mut self) -> Result<(), WishError> {
         let Some(dir) = &self.dir else { return Ok(()) };
-        let next = Self::read(dir, Some(self.node.spec.name.as_str()))?;
+        let dir = dir.clone();
+        // Until it was read well it is read again.
+        self.seen = None;
+        let next = Self::read(&dir, Some(self.node.spec.name.as_str()))?;
         if next.node.spec.root != self.node.spec.root {
             return Err(WishError::RootMoved(next.node.spec.root));
         }

@@ -18,10 +18,11 @@ use crate::plan::{ChainFacts, Denied, Overrides, StepId, StopOverride};
 use crate::process::{Holder, lock_holder};
 use crate::release;
 use crate::store::{JournalDir, Layout, OverrideChange, edit_deny, edit_overrides, read_overrides};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Who may start and stop the node: the supervisor, or the engine while it claims it.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +55,7 @@ pub struct RealHost {
     stopper: Stopper,
     evm: EvmClient,
     precopier: RefCell<Option<Precopier>>,
+    last_head: Cell<Option<u64>>,
 }
 
 type Result<T> = std::result::Result<T, HostError>;
@@ -75,6 +77,7 @@ impl RealHost {
             stopper: Stopper::default(),
             evm: EvmClient::default(),
             precopier: RefCell::new(None),
+            last_head: Cell::new(None),
         }
     }
 
@@ -107,6 +110,22 @@ impl RealHost {
                 self.layout.log().display()
             ))),
         }
+    }
+
+    /// True while `reload_asked` would say so.
+    pub fn reload_waits(&self) -> bool {
+        self.ambient.reload.load(Ordering::Relaxed)
+    }
+
+    /// What changes when an operator asks for something.
+    pub fn request_stamp(&self) -> Option<(u64, SystemTime)> {
+        let meta = std::fs::metadata(self.layout.overrides()).ok()?;
+        Some((meta.ino(), meta.modified().ok()?))
+    }
+
+    /// The last head that the chain was seen to have.
+    pub fn last_head(&self) -> Option<u64> {
+        self.last_head.get()
     }
 
     /// A process of somebody else's that works on the node's data. Only asked for while no node of visor's lives.
@@ -168,7 +187,9 @@ impl Clock for RealHost {
             if left.is_zero() {
                 return Ok(());
             }
-            std::thread::sleep(left.min(Duration::from_millis(50)));
+            // Whoever waits long can hear of its interruption a little later.
+            let slice = (time / 4).clamp(Duration::from_millis(1), Duration::from_millis(200));
+            std::thread::sleep(left.min(slice));
         }
     }
 
@@ -468,7 +489,11 @@ impl Chains for RealHost {
     fn chain(&self, chain: &ChainSpec) -> ChainFacts {
         match chain {
             ChainSpec::None => ChainFacts::unknown("the manifest names no chain"),
-            ChainSpec::Evm { rpc, .. } => self.evm.look(rpc, wall_clock),
+            ChainSpec::Evm { rpc, .. } => {
+                let facts = self.evm.look(rpc, wall_clock);
+                self.last_head.set(facts.head.known().copied());
+                facts
+            }
         }
     }
 }

@@ -6,10 +6,13 @@ use crate::manifest::{BesideFile, ManifestSet};
 use rayon::prelude::*;
 use rustix::fs::OFlags;
 use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, OpenOptions};
+use std::hash::{Hash as _, Hasher as _};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Larger than any manifest a person writes.
 const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
@@ -162,4 +165,42 @@ fn text(path: &Path) -> Result<String, String> {
     }
     String::from_utf8(bytes)
         .map_err(|e| format!("byte {} is not UTF-8", e.utf8_error().valid_up_to() + 1))
+}
+
+/// A hash of what the files and directories of a set look like: names, inodes, sizes and times of change. Nothing while something in it
+/// changed so lately that one more change could look the same, or when it cannot be read.
+pub fn look_of(dir: &Path) -> Option<u64> {
+    const LATELY: i64 = 2;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let now = i64::try_from(now).ok()?;
+    let mut hasher = DefaultHasher::new();
+    let mut dirs = vec![(dir.to_owned(), 0)];
+    while let Some((at, depth)) = dirs.pop() {
+        let mut names: Vec<PathBuf> = fs::read_dir(&at)
+            .ok()?
+            .map(|e| Some(e.ok()?.path()))
+            .collect::<Option<_>>()?;
+        let is_hidden = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default();
+            name.as_encoded_bytes().starts_with(b".")
+        };
+        names.retain(|path| !is_hidden(path));
+        names.sort_unstable();
+        for path in names {
+            let Ok(meta) = fs::metadata(&path) else {
+                // A link to nothing looks like its name.
+                path.hash(&mut hasher);
+                continue;
+            };
+            if (now - meta.ctime()).abs() <= LATELY {
+                return None;
+            }
+            let times = (meta.ctime(), meta.ctime_nsec());
+            (&path, meta.ino(), meta.size(), times).hash(&mut hasher);
+            if meta.is_dir() && depth < MAX_DEPTH {
+                dirs.push((path, depth + 1));
+            }
+        }
+    }
+    Some(hasher.finish())
 }

@@ -2,4 +2,4 @@
 
 mod dir;
 
-pub use dir::{SourceError, read_set};
+pub use dir::{SourceError, look_of, read_set};

@@ -66,6 +66,10 @@ impl Layout {
         self.root.join("cache")
     }
 
+    pub fn overrides(&self) -> PathBuf {
+        self.state().join("overrides.json")
+    }
+
     pub fn log(&self) -> PathBuf {
         self.root.join("logs/node.log")
     }

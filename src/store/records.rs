@@ -54,7 +54,7 @@ pub enum RecordError {
 
 /// What holds now; a hold that has ended is left out.
 pub fn read_overrides(layout: &Layout, now: UnixMs) -> Result<Overrides, RecordError> {
-    let file: OverridesFile = read(&layout.state().join("overrides.json"))?;
+    let file: OverridesFile = read(&layout.overrides())?;
     let mut overrides = file.now;
     overrides.hold = overrides
         .hold
@@ -68,7 +68,7 @@ pub fn edit_overrides(
     change: OverrideChange,
     edit: impl FnOnce(&mut Overrides),
 ) -> Result<(), RecordError> {
-    let path = layout.state().join("overrides.json");
+    let path = layout.overrides();
     let _lock = short_lock(layout)?;
     let mut file: OverridesFile = read(&path)?;
     edit(&mut file.now);

@@ -83,11 +83,14 @@ fn usr1_in_the_middle_of_an_upgrade_waits_until_the_node_is_whole() {
     };
     let env = Env::with(&set);
     let run = env.spawn(&["run"], "run.log");
-    env.eventually("the height has come", || {
-        env.height().is_some_and(|h| h >= 20)
-    });
     // The node takes a second to end.
-    thread::sleep(Duration::from_millis(400));
+    let journals = env.root().join("state/journal");
+    env.eventually("the critical section has begun", || {
+        let runs = fs::read_dir(&journals).into_iter().flatten().flatten();
+        let mut texts =
+            runs.filter_map(|r| fs::read_to_string(r.path().join("journal.jsonl")).ok());
+        texts.any(|t| t.contains("\"old_start\":\""))
+    });
     kill(run.pid(), "USR1");
     assert_eq!(run.wait(), Some(0), "{}", env.logs());
     assert_eq!(env.current(), "upgrades/v2");

@@ -123,14 +123,14 @@ fn killed_again_and_again_in_steady_state() {
 #[test]
 fn killed_at_random_times_of_upgrades() {
     const NAMES: [(&str, &str); 8] = [
-        ("u1", "{ height = 60 }"),
-        ("u2", "{ height = 160 }"),
-        ("u3", "{ height = 260 }"),
-        ("u4", "{ height = 360 }"),
-        ("u5", "{ height = 460 }"),
-        ("u6", "{ height = 560 }"),
-        ("u7", "{ height = 660 }"),
-        ("u8", "{ height = 760 }"),
+        ("u1", "{ height = 40 }"),
+        ("u2", "{ height = 90 }"),
+        ("u3", "{ height = 140 }"),
+        ("u4", "{ height = 190 }"),
+        ("u5", "{ height = 240 }"),
+        ("u6", "{ height = 290 }"),
+        ("u7", "{ height = 340 }"),
+        ("u8", "{ height = 390 }"),
     ];
     let wanted = if is_full() { 200 } else { 20 };
     let mut random = Random(0x1234_5678_9abc_def1);
@@ -142,7 +142,7 @@ fn killed_at_random_times_of_upgrades() {
         env.visor(&["reconcile"]).expect(0);
         while env.current() != "upgrades/u8" {
             let run = run(&env);
-            thread::sleep(Duration::from_millis(50 + random.below(1_500)));
+            thread::sleep(Duration::from_millis(50 + random.below(900)));
             run.kill();
             kills += 1;
             assert!(env.nodes().len() <= 1, "two nodes: {}", env.logs());
