@@ -59,7 +59,7 @@ pub enum AgentError {
 /// Between two looks at the manifests while waiting.
 const REFRESH_EVERY_MS: u64 = 2_000;
 /// Between two looks at what an operator asks for.
-const LISTEN_EVERY: Duration = Duration::from_millis(200);
+const LISTEN_EVERY: Duration = Duration::from_millis(250);
 /// Between two looks at the whole when nothing is asked for and nothing has changed.
 const WHOLE_EVERY: Duration = Duration::from_secs(10);
 

@@ -16,7 +16,7 @@ use crate::plan::expand_launch;
 use crate::step::{Notice, Report};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How `visor run` ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,9 @@ pub enum Supervised {
 const READY_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at the node's log.
 const LOG_EVERY: Duration = Duration::from_secs(30);
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(250);
+/// Between two looks at a node that runs.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FIRST_TICK: Duration = Duration::from_millis(20);
 /// After a pass that could not do its work, the next one waits this long at first, and at the most.
 const FIRST_REST: Duration = Duration::from_secs(5);
@@ -62,9 +64,9 @@ pub fn supervise(
             let mut report = new_report();
             let ended = reconcile_forever(wish.clone(), &host, &stuck, report.as_mut());
             // An engine that could not go on takes the supervisor along.
-            ambient
-                .interrupt
-                .store(ended.is_err() || host.interrupted(), Ordering::Relaxed);
+            if ended.is_err() || host.interrupted() {
+                ambient.interrupt_all();
+            }
             ended
         });
         let mut report = new_report();
@@ -78,6 +80,8 @@ pub fn supervise(
             ends: vec![],
             start_at: None,
             failures: 0,
+            looked: None,
+            stamp: None,
             asked: None,
             is_ready: false,
         };
@@ -96,7 +100,7 @@ pub fn supervise(
         {
             // Not while the engine has the node in its hands: it would be left between two releases.
             if ambient.leave.load(Ordering::Relaxed) {
-                baton.unless_claimed(|| ambient.interrupt.store(true, Ordering::Relaxed));
+                baton.unless_claimed(|| ambient.interrupt_all());
             }
             if ambient.reload_keeper.swap(false, Ordering::Relaxed)
                 && keeper.wish.refresh().is_ok()
@@ -106,6 +110,9 @@ pub fn supervise(
             }
             if let Err(error) = keeper.say_ready(&ambient.signs) {
                 report.notice(Notice::Warn(format!("supervision: {error}")));
+            }
+            if keeper.is_calm() {
+                continue;
             }
             if let Some(Err(error)) = baton.unless_claimed(|| keeper.tick(report.as_mut())) {
                 report.notice(Notice::Warn(format!("supervision: {error}")));
@@ -201,6 +208,9 @@ struct Keeper<'a> {
     ends: Vec<Instant>,
     /// Not before.
     start_at: Option<Instant>,
+    /// When the node was last looked at, and what was asked for then.
+    looked: Option<Instant>,
+    stamp: Option<(u64, SystemTime)>,
     /// Starts in a row that the machine would not have.
     failures: u32,
     /// When the chain was last asked whether the node is ready.
@@ -209,6 +219,17 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
+    /// True when the node ran at the last look, that was just now, and nobody asked for anything since.
+    fn is_calm(&mut self) -> bool {
+        let stamp = self.host.request_stamp();
+        let lately = self.looked.is_some_and(|at| at.elapsed() < LOOK_EVERY);
+        if lately && self.known.is_some() && !self.told_of_end && self.stamp == stamp {
+            return true;
+        }
+        (self.looked, self.stamp) = (Some(Instant::now()), stamp);
+        false
+    }
+
     fn tick(&mut self, report: &mut dyn Report) -> Result<(), HostError> {
         let overrides = self.host.overrides()?;
         let stop_wanted = overrides.stop.is_some();

@@ -2,10 +2,12 @@
 
 use crate::check::{DesiredBatch, DesiredNode, check};
 use crate::diag::{Finding, Severity, SourceText, mask};
+use crate::host::wall_clock;
 use crate::manifest::ManifestSet;
 use crate::observe::{RootError, find_root};
 use crate::source::{SourceError, look_of, read_set};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The wish for one node, and where it comes from.
 #[derive(Debug, Clone)]
@@ -39,6 +41,10 @@ pub enum WishError {
     WhichNode(Vec<String>),
     #[error("the set has no node \"{name}\"; it has {}", .known.join(", "))]
     UnknownNode { name: String, known: Vec<String> },
+}
+
+fn now() -> Duration {
+    Duration::from_millis(wall_clock())
 }
 
 impl WishError {
@@ -80,7 +86,7 @@ impl WishError {
 impl Wish {
     /// Reads and checks a set and picks a node: the named one, or the only one.
     pub fn read(dir: &Path, name: Option<&str>) -> Result<Self, WishError> {
-        let seen = look_of(dir);
+        let seen = look_of(dir, now());
         let set = read_set(dir)?;
         let checked = check(&set);
         match checked.desired {
@@ -159,7 +165,7 @@ impl Wish {
     pub fn has_changed(&self) -> bool {
         match &self.dir {
             None => false,
-            Some(dir) => self.seen.is_none() || look_of(dir) != self.seen,
+            Some(dir) => self.seen.is_none() || look_of(dir, now()) != self.seen,
         }
     }
 

@@ -4,7 +4,7 @@ use super::args::Global;
 use super::error::CliError;
 use crate::agent::Wish;
 use crate::check::DesiredNode;
-use crate::host::{Ambient, Baton, RealHost, Say, wall_clock};
+use crate::host::{Ambient, Baton, RealHost, Say, Wake, wall_clock};
 use crate::plan::Overrides;
 use crate::store::{Layout, LockError, OverrideChange, Owner, StateLock, edit_overrides};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -118,11 +118,19 @@ pub(super) fn ambient_with_signals(command: &str) -> Result<Ambient, CliError> {
         actor: format!("visor {command}, {}", person()),
         ..ambient()
     };
+    let failed = |e| CliError::Machine(format!("signals cannot be caught: {e}"));
+    let wake = Wake::new().map_err(failed)?;
     for signal in [SIGTERM, SIGINT] {
         set_at(signal, &ambient.stop)?;
         set_at(signal, &ambient.interrupt)?;
+        // The last of them: who is woken finds the others set.
+        let bell = wake.bell().map_err(failed)?;
+        signal_hook::low_level::pipe::register(signal, bell).map_err(failed)?;
     }
-    Ok(ambient)
+    Ok(Ambient {
+        wake: Some(Arc::new(wake)),
+        ..ambient
+    })
 }
 
 /// The same for `visor run`, which HUP and USR1 speak to as well.

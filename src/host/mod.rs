@@ -10,7 +10,7 @@ mod real;
 pub mod sim;
 mod traits;
 
-pub use ambient::{Ambient, Say, Signs};
+pub use ambient::{Ambient, Say, Signs, Wake};
 pub use clock::wall_clock;
 pub use real::{Baton, RealHost};
 pub use traits::{

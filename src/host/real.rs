@@ -187,9 +187,10 @@ impl Clock for RealHost {
             if left.is_zero() {
                 return Ok(());
             }
-            // Whoever waits long can hear of its interruption a little later.
-            let slice = (time / 4).clamp(Duration::from_millis(1), Duration::from_millis(200));
-            std::thread::sleep(left.min(slice));
+            match &self.ambient.wake {
+                Some(wake) => wake.wait(left),
+                None => std::thread::sleep(left.min(Duration::from_millis(50))),
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use std::hash::{Hash as _, Hasher as _};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Larger than any manifest a person writes.
 const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
@@ -168,11 +168,10 @@ fn text(path: &Path) -> Result<String, String> {
 }
 
 /// A hash of what the files and directories of a set look like: names, inodes, sizes and times of change. Nothing while something in it
-/// changed so lately that one more change could look the same, or when it cannot be read.
-pub fn look_of(dir: &Path) -> Option<u64> {
+/// changed so lately that one more change could look the same, or when it cannot be read. `now` is since the Unix epoch.
+pub fn look_of(dir: &Path, now: Duration) -> Option<u64> {
     const LATELY: i64 = 2;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-    let now = i64::try_from(now).ok()?;
+    let now = i64::try_from(now.as_secs()).ok()?;
     let mut hasher = DefaultHasher::new();
     let mut dirs = vec![(dir.to_owned(), 0)];
     while let Some((at, depth)) = dirs.pop() {
