@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Between two looks when nothing is near.
 pub(super) const LONGEST: Duration = Duration::from_secs(5);
+/// The same when so few blocks are missing that a node which catches up could bring them at once.
+const LONGEST_NEAR: Duration = Duration::from_secs(1);
+const NEAR_BLOCKS: u64 = 2_000;
 /// So long the last block is waited for closely.
 const LONG_NEAR: Duration = Duration::from_secs(60);
 /// So long a chain is looked at closely before it counts as slow.
@@ -15,17 +18,21 @@ const FIRST_LOOK: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     first: Option<(u64, Instant)>,
+    last: Option<(u64, Instant)>,
     /// Since when the height is there, or the next block's: what is waited for then is something else.
     near: Option<Instant>,
 }
 
 impl Pace {
-    /// When to look again: at half of the time that the blocks before the last one will take, as fast as they came so far.
+    /// When to look again: at half of the time that the blocks before the last one will take, as fast as they came so far or since the last
+    /// look; a node that catches up is faster than it was.
     pub(super) fn again_in(&mut self, target: u64, head: u64, now: Instant) -> Duration {
         let (began_at, began) = *self.first.get_or_insert((head, now));
         let before_last = target.saturating_sub(head).saturating_sub(1);
         let time = now.duration_since(began);
         let blocks = head.saturating_sub(began_at);
+        let last = self.last.replace((head, now)).unwrap_or((head, now));
+        let lately = head.saturating_sub(last.0);
         if before_last == 0 {
             let near = *self.near.get_or_insert(now);
             if now.duration_since(near) < LONG_NEAR {
@@ -34,9 +41,18 @@ impl Pace {
                 Duration::from_millis(500)
             }
         } else if blocks > 0 {
-            let per_block = time.as_secs_f64() / blocks as f64;
+            let mut per_block = time.as_secs_f64() / blocks as f64;
+            if lately > 0 {
+                let time = now.duration_since(last.1);
+                per_block = per_block.min(time.as_secs_f64() / lately as f64);
+            }
             let half = per_block * before_last as f64 / 2.0;
-            Duration::from_secs_f64(half.min(LONGEST.as_secs_f64())).max(LOOK_EVERY)
+            let longest = if per_block < 0.5 && before_last < NEAR_BLOCKS {
+                LONGEST_NEAR
+            } else {
+                LONGEST
+            };
+            Duration::from_secs_f64(half.min(longest.as_secs_f64())).max(LOOK_EVERY)
         } else if time < FIRST_LOOK {
             LOOK_EVERY
         } else {

@@ -63,6 +63,34 @@ const LISTEN_EVERY: Duration = Duration::from_millis(250);
 /// Between two looks at the whole when nothing is asked for and nothing has changed.
 const WHOLE_EVERY: Duration = Duration::from_secs(10);
 
+/// Waits, but not once an operator asks for something, the manifests change, or it is over.
+pub(super) fn listen(
+    host: &RealHost,
+    wish: &Wish,
+    most: Duration,
+    is_over: impl Fn() -> bool,
+) -> Result<(), HostError> {
+    let asked = host.request_stamp();
+    let began = Instant::now();
+    let mut looked = began;
+    loop {
+        let left = most.saturating_sub(began.elapsed());
+        host.pause(left.min(LISTEN_EVERY))?;
+        if began.elapsed() >= most || is_over() {
+            return Ok(());
+        }
+        if host.request_stamp() != asked || host.reload_waits() {
+            return Ok(());
+        }
+        if looked.elapsed() >= Duration::from_millis(REFRESH_EVERY_MS) {
+            looked = Instant::now();
+            if wish.has_changed() {
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// A pass over one node.
 pub struct Pass<'a> {
     pub host: &'a RealHost,
@@ -165,27 +193,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Waits, but not once an operator asks for something or the manifests change.
     fn idle(&self, most: Duration) -> Result<(), HostError> {
-        let asked = self.host.request_stamp();
-        let began = Instant::now();
-        let mut looked = began;
-        loop {
-            let left = most.saturating_sub(began.elapsed());
-            self.host.pause(left.min(LISTEN_EVERY))?;
-            if began.elapsed() >= most || self.time_is_over() {
-                return Ok(());
-            }
-            if self.host.request_stamp() != asked || self.host.reload_waits() {
-                return Ok(());
-            }
-            if looked.elapsed() >= Duration::from_millis(REFRESH_EVERY_MS) {
-                looked = Instant::now();
-                if self.wish.has_changed() {
-                    return Ok(());
-                }
-            }
-        }
+        listen(self.host, self.wish, most, || self.time_is_over())
     }
 
     fn allows(&self, plan: &Plan) -> bool {
@@ -268,6 +277,11 @@ impl Pass<'_> {
         let mut looked_at = self.host.now();
         let mut pace = Pace::default();
         loop {
+            if self.host.reload_waits() {
+                // The run goes on with its plan's node; what was read counts from the next one on.
+                self.refresh();
+                self.host.adopt(&run.plan.node);
+            }
             let end = match run.advance(self.report)? {
                 Advance::Waiting(why) => {
                     if self.time_is_over() {

@@ -2,7 +2,7 @@
 //!
 //! Both act on the node through one baton: while the engine has claimed it, the supervisor keeps its hands off.
 
-use super::pass::{AgentError, Pass, PassEnd, Patience};
+use super::pass::{AgentError, Pass, PassEnd, Patience, listen};
 use super::restart::{Verdict, judge};
 use super::wish::Wish;
 use crate::engine::{EngineError, Run};
@@ -127,7 +127,10 @@ pub fn supervise(
     if ambient.leave.load(Ordering::Relaxed) && !ambient.stop.load(Ordering::Relaxed) {
         return Ok(Supervised::Left);
     }
-    finish(wish, ambient, new_report().as_mut())
+    // By what the manifests say now, if they say it well.
+    let mut wish = wish.clone();
+    let _ = wish.refresh();
+    finish(&wish, ambient, new_report().as_mut())
 }
 
 fn host_of(wish: &Wish, ambient: &Ambient, baton: &Baton) -> RealHost {
@@ -188,7 +191,7 @@ fn reconcile_forever(
             _ => Duration::from_millis(500),
         };
         host.release_node();
-        if host.pause(again_in).is_err() {
+        if listen(host, &wish, again_in, || false).is_err() {
             return Ok(());
         }
     }

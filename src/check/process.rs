@@ -7,8 +7,8 @@ use crate::model::{IoPriority, Limit, LimitKind, ProcessSpec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// More CPUs than any machine has.
-const MOST_CPUS: u32 = 4_096;
+/// So many a set of CPUs has room for.
+const MOST_CPUS: u32 = 1_024;
 
 impl Local<'_> {
     pub(super) fn process(&mut self, object: &Object<Node>) -> ProcessSpec {
@@ -196,6 +196,6 @@ mod tests {
         assert_eq!(limit("5:infinity"), both(Some(5), None));
         assert_eq!(["", "5:4", "infinity:5", "1k", "-1"].map(limit), [None; 5]);
         assert_eq!(cpus("8, 0-2,1"), Some(vec![0, 1, 2, 8]));
-        assert_eq!(["", "3-1", "a", "0-4096"].map(cpus), [const { None }; 4]);
+        assert_eq!(["", "3-1", "a", "0-1024"].map(cpus), [const { None }; 4]);
     }
 }

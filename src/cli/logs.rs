@@ -121,7 +121,9 @@ fn follow_on(log: &Path, live: Option<(File, u64)>, out: &mut impl io::Write) ->
         };
         if !is_same {
             file = File::open(log).ok();
-            continue;
+            if file.is_some() {
+                continue;
+            }
         }
         std::thread::sleep(LOOK_EVERY);
     }

@@ -139,10 +139,19 @@ const STOP_MARGIN: Duration = Duration::from_secs(90);
 
 fn unit(node: &DesiredNode, visor: &Path, set: &Path) -> Result<String, CliError> {
     let spec = &node.spec;
-    let mut writes: Vec<&Path> = vec![&spec.home, &spec.root, &spec.data.path];
-    writes.sort_unstable();
-    writes.dedup_by(|path, above| path.starts_with(above));
-    let writes: Result<Vec<String>, CliError> = writes.iter().map(|p| word(p)).collect();
+    // What is named beside each other becomes mounts of their own, and nothing is exchanged between two mounts: data and the copies
+    // below the root have to be under one name.
+    let above = |path: &Path, other: &Path| {
+        let common = path.ancestors().find(|a| other.starts_with(a));
+        common.unwrap_or(Path::new("/")).to_owned()
+    };
+    let writes = above(&above(&spec.home, &spec.root), &spec.data.path);
+    // Of the whole system nothing is protected then, but what it boots from.
+    let (protect_system, writes) = if writes == Path::new("/") {
+        ("full", String::new())
+    } else {
+        ("strict", format!("ReadWritePaths={}\n", word(&writes)?))
+    };
     let is_below_home = |p: &&Path| {
         ["/home", "/root", "/run/user"]
             .iter()
@@ -198,9 +207,8 @@ LimitNOFILE=1048576
 # What neither visor nor a node needs. Take a line out if yours does.
 UMask=0077
 NoNewPrivileges=yes
-ProtectSystem=strict
-ReadWritePaths={writes}
-ProtectHome={protect_home}
+ProtectSystem={protect_system}
+{writes}ProtectHome={protect_home}
 PrivateTmp={private_tmp}
 PrivateDevices=yes
 ProtectClock=yes
@@ -210,13 +218,13 @@ ProtectKernelModules=yes
 ProtectKernelTunables=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictNamespaces=yes
-RestrictSUIDSGID=yes
 LockPersonality=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service @chown @setuid
 SystemCallErrorNumber=EPERM
-# For `process` in the manifest: another user, priorities, limits; and to read and write what belongs to that user.
-CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_NICE CAP_SYS_RESOURCE
+# For `process` in the manifest (another user, priorities, limits), to back up what belongs to that user with all its modes, and to see
+# who else works on the data (SYS_PTRACE).
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_NICE CAP_SYS_PTRACE CAP_SYS_RESOURCE
 
 [Install]
 WantedBy=multi-user.target
@@ -225,7 +233,6 @@ WantedBy=multi-user.target
         visor = word(visor)?,
         set = word(set)?,
         stop = stop.as_secs(),
-        writes = writes?.join(" "),
     ))
 }
 

@@ -103,12 +103,19 @@ impl RealHost {
     /// Marks how far the node's log has come, and cuts a piece out of it when that is due.
     pub fn keep_log(&self, policy: &LogPolicy) -> Result<()> {
         node::mark(&self.layout, self.now()).map_err(failed)?;
-        match node::rotate(&self.layout, policy, self.now()).map_err(failed)? {
-            Rotated::NotDue | Rotated::Cut(_) => Ok(()),
-            Rotated::NoHoles => Err(HostError::Failed(format!(
-                "the file system of {} frees no part of a file; it grows",
-                self.layout.log().display()
-            ))),
+        loop {
+            let interrupted = || self.interrupted();
+            match node::rotate(&self.layout, policy, self.now(), &interrupted).map_err(failed)? {
+                // What is left may be a piece too.
+                Rotated::Cut(_) if !self.interrupted() => {}
+                Rotated::NotDue | Rotated::Cut(_) => return Ok(()),
+                Rotated::NoHoles => {
+                    return Err(HostError::Failed(format!(
+                        "the file system of {} frees no part of a file; it grows",
+                        self.layout.log().display()
+                    )));
+                }
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use rustix::thread::CpuSet;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Larger than any file of variables that a person writes.
@@ -26,6 +26,8 @@ pub(super) struct Identity {
     pub(super) uid: Uid,
     pub(super) gid: Gid,
     name: Option<String>,
+    /// The user's own directory.
+    pub(super) home: Option<PathBuf>,
 }
 
 /// The identity that is asked for; nothing when it is visor's own.
@@ -41,19 +43,28 @@ pub(super) fn identity(spec: &ProcessSpec) -> io::Result<Option<Identity>> {
     if user.is_none() && group.is_none() {
         return Ok(None);
     }
-    let (uid, own_gid, name) = user.unwrap_or((Uid::effective(), Gid::effective(), None));
+    let (name, home) = match &user {
+        Some(user) => (Some(user.name.clone()), Some(user.dir.clone())),
+        None => (None, None),
+    };
+    let own = (Uid::effective(), Gid::effective());
+    let (uid, own_gid) = user.map_or(own, |u| (u.uid, u.gid));
     let gid = group.unwrap_or(own_gid);
     let is_own = uid == Uid::effective() && gid == Gid::effective();
-    Ok((!is_own).then_some(Identity { uid, gid, name }))
+    Ok((!is_own).then_some(Identity {
+        uid,
+        gid,
+        name,
+        home,
+    }))
 }
 
-fn user(text: &str) -> io::Result<(Uid, Gid, Option<String>)> {
+fn user(text: &str) -> io::Result<User> {
     let found = match text.parse() {
         Ok(uid) => User::from_uid(Uid::from_raw(uid))?,
         Err(_) => User::from_name(text)?,
     };
-    let found = found.ok_or_else(|| failed(format!("this machine has no user \"{text}\"")))?;
-    Ok((found.uid, found.gid, Some(found.name)))
+    found.ok_or_else(|| failed(format!("this machine has no user \"{text}\"")))
 }
 
 fn group(text: &str) -> io::Result<Gid> {

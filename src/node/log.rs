@@ -21,7 +21,7 @@ use rustix::fs::{FallocateFlags, SeekFrom as Seek};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -87,12 +87,21 @@ fn piece(path: &Path) -> Option<Piece> {
 }
 
 /// Cuts a piece out of the log if its size or its age asks for it, and drops the pieces that are too many.
-pub fn rotate(layout: &Layout, policy: &LogPolicy, now: UnixMs) -> Result<Rotated, PathError> {
+///
+/// A piece has about the size of the policy, so that a log which grew without visor comes in many; an interrupted one is left for
+/// another time.
+pub fn rotate(
+    layout: &Layout,
+    policy: &LogPolicy,
+    now: UnixMs,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Rotated, PathError> {
     let path = layout.log();
     let logs = crate::durable::parent(&path);
     let Some(mut file) = open_log(layout)? else {
         return Ok(Rotated::NotDue);
     };
+    let mut is_new = false;
     let mut record = match known(layout, &file)? {
         Some(record) if record.punched => record,
         Some(record) if is_cut(layout, &mut file, &record)? => free(layout, &file, record)?,
@@ -108,6 +117,7 @@ pub fn rotate(layout: &Layout, policy: &LogPolicy, now: UnixMs) -> Result<Rotate
                 at: now.max(last),
             };
             write(layout, &record)?;
+            is_new = true;
             record
         }
     };
@@ -125,7 +135,8 @@ pub fn rotate(layout: &Layout, policy: &LogPolicy, now: UnixMs) -> Result<Rotate
         return Ok(Rotated::NoHoles);
     }
     let (from, at) = (record.to, now.max(record.at + 1));
-    let to = last_line_end(&mut file, from, length).at("read", &path)?;
+    let end = length.min(from.saturating_add(policy.size.max(LONGEST_LINE)));
+    let to = last_line_end(&mut file, from, end).at("read", &path)?;
     let cut = Piece {
         at,
         from,
@@ -133,8 +144,11 @@ pub fn rotate(layout: &Layout, policy: &LogPolicy, now: UnixMs) -> Result<Rotate
         path: logs.join(format!("node.{at:013}.{from:020}-{to:020}.log.gz")),
     };
     let part = logs.join("node.part");
-    if let Err(error) = compress(&mut file, &cut, &part) {
+    if let Err(error) = compress(&mut file, &cut, &part, interrupted) {
         let _ = fs::remove_file(&part);
+        if interrupted() {
+            return Ok(Rotated::NotDue);
+        }
         return Err(error).at("write", &part);
     }
     crate::killpoint::hit("log:written");
@@ -146,6 +160,10 @@ pub fn rotate(layout: &Layout, policy: &LogPolicy, now: UnixMs) -> Result<Rotate
     crate::killpoint::hit("log:recorded");
     free(layout, &file, record)?;
     let all = pieces(layout);
+    if is_new {
+        // Nothing is dropped for the sake of a log that only just seems to have begun.
+        return Ok(Rotated::Cut(cut));
+    }
     let too_many = all.len().saturating_sub(policy.keep as usize);
     for old in &all[..too_many] {
         fs::remove_file(&old.path).at("remove", &old.path)?;
@@ -208,7 +226,13 @@ fn known(layout: &Layout, file: &File) -> Result<Option<Rotation>, PathError> {
     let is_of_file = |r: &Rotation| {
         let is_same = r.inode == meta.ino() && r.born == born(&meta) && r.to <= meta.len();
         // Data where there should be a hole were written by somebody who emptied the file first.
-        let is_hole = || first_data(file, meta.len()) >= r.to / block * block;
+        let whole_blocks = r.to / block * block;
+        let is_hole = || {
+            let mut rest = vec![0; usize::try_from(r.to - whole_blocks).unwrap_or(0)];
+            let is_read = file.read_exact_at(&mut rest, whole_blocks).is_ok();
+            let is_empty = is_read && rest.iter().all(|b| *b == 0);
+            first_data(file, meta.len()) >= whole_blocks && is_empty
+        };
         is_same && (!r.punched || is_hole())
     };
     Ok(record.filter(is_of_file))
@@ -227,12 +251,19 @@ fn write(layout: &Layout, record: &Rotation) -> Result<(), PathError> {
     write_atomic(&record_path(layout), &text, true)
 }
 
+/// More than a block of any file system.
+const PROBE: usize = 128 * 1024;
+
 /// Found by trying.
 fn makes_holes(dir: &Path) -> Result<bool, PathError> {
     let mut file = tempfile::tempfile_in(dir).at("write into", dir)?;
-    file.write_all(&[1; 8192]).at("write into", dir)?;
+    file.write_all(&[1; 2 * PROBE]).at("write into", dir)?;
+    file.sync_data().at("write into", dir)?;
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    Ok(rustix::fs::fallocate(&file, punch, 0, 4096).is_ok())
+    let probe = PROBE as u64;
+    let is_punched = rustix::fs::fallocate(&file, punch, 0, probe).is_ok();
+    // One that cannot be seen would be taken for a log that a person emptied.
+    Ok(is_punched && first_data(&file, 2 * probe) == probe)
 }
 
 /// Behind the last line that is complete; the end of the file when it has none for long.
@@ -245,7 +276,12 @@ fn last_line_end(file: &mut File, from: u64, length: u64) -> io::Result<u64> {
     Ok(end.map_or(length, |at| start + at as u64 + 1))
 }
 
-fn compress(file: &mut File, cut: &Piece, part: &Path) -> io::Result<()> {
+fn compress(
+    file: &mut File,
+    cut: &Piece,
+    part: &Path,
+    interrupted: &dyn Fn() -> bool,
+) -> io::Result<()> {
     let out = OpenOptions::new()
         .create(true)
         .truncate(true)
@@ -254,9 +290,16 @@ fn compress(file: &mut File, cut: &Piece, part: &Path) -> io::Result<()> {
         .open(part)?;
     let mut encoder = GzEncoder::new(out, Compression::fast());
     file.seek(SeekFrom::Start(cut.from))?;
-    let copied = io::copy(&mut file.take(cut.to - cut.from), &mut encoder)?;
-    if copied != cut.to - cut.from {
-        return Err(io::Error::other("the log became shorter meanwhile"));
+    let mut left = cut.to - cut.from;
+    while left > 0 {
+        if interrupted() {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        let copied = io::copy(&mut file.take(left.min(LONGEST_LINE)), &mut encoder)?;
+        if copied == 0 {
+            return Err(io::Error::other("the log became shorter meanwhile"));
+        }
+        left -= copied;
     }
     encoder.finish()?.sync_all()
 }
@@ -319,8 +362,8 @@ struct Mark {
     offset: u64,
 }
 
-/// More are not kept: at one a minute those of some weeks.
-const MOST_MARKS: usize = 30_000;
+/// More are not kept: at two a minute those of a week at the least.
+const MOST_MARKS: usize = 40_000;
 
 /// Writes down how far the log has come, for `read_all`.
 pub fn mark(layout: &Layout, now: UnixMs) -> Result<(), PathError> {
@@ -407,8 +450,9 @@ pub fn last_lines(layout: &Layout, lines: usize) -> Result<Vec<String>, PathErro
         .at("read", &log)?;
     // What was cut out reads as NULs, and the first line may be cut.
     let text = String::from_utf8_lossy(&bytes);
-    let text = text.trim_start_matches('\0');
-    let all: Vec<&str> = text.lines().skip(usize::from(from > 0)).collect();
+    let written = text.trim_start_matches('\0');
+    let is_cut = from > 0 && written.len() == text.len();
+    let all: Vec<&str> = written.lines().skip(usize::from(is_cut)).collect();
     let plain = |line: &&str| {
         let shown = line.chars().filter(|c| !c.is_control() || *c == '\t');
         shown.take(200).collect()

@@ -12,6 +12,7 @@ use crate::store::Layout;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,12 @@ pub fn start(
             _ => {}
         }
     }
+    let identity = identity(&launch.process).map_err(StartError::Identity)?;
     let mut all_env = env.clone();
+    // Another user has another home than visor's.
+    if let Some(home) = identity.as_ref().and_then(|i| i.home.as_ref()) {
+        all_env.insert("HOME".into(), home.display().to_string());
+    }
     all_env.extend(launch.env.clone());
     let record = LaunchRecord {
         version: RECORD_VERSION,
@@ -60,7 +66,6 @@ pub fn start(
         cwd: node.home.clone(),
         process: launch.process.clone(),
     };
-    let identity = identity(&launch.process).map_err(StartError::Identity)?;
     if identity.is_some() {
         open_the_way(&layout.root, &record.program).map_err(StartError::Identity)?;
     }
@@ -70,12 +75,15 @@ pub fn start(
         false,
     )?;
     // Some programs write into their data directory and do not make it.
-    if !node.data.path.exists() {
+    let above = node.data.path.ancestors();
+    let missing: Vec<&Path> = above.take_while(|dir| !dir.exists()).collect();
+    if !missing.is_empty() {
         make_private_dir(&node.data.path)?;
-        if let Some(identity) = identity {
-            let (uid, gid) = (identity.uid.as_raw(), identity.gid.as_raw());
-            std::os::unix::fs::chown(&node.data.path, Some(uid), Some(gid))
-                .at("give away", &node.data.path)?;
+    }
+    if let Some(identity) = identity {
+        let (uid, gid) = (identity.uid.as_raw(), identity.gid.as_raw());
+        for dir in missing {
+            std::os::unix::fs::chown(dir, Some(uid), Some(gid)).at("give away", dir)?;
         }
     }
     let log_path = layout.log();

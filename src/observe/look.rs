@@ -86,7 +86,13 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
         },
         foreign: match &node {
             Liveness::Running { .. } => None,
-            _ => host.foreign_holder()?.as_ref().map(describe_holder),
+            _ => match host.foreign_holder()? {
+                // A node of ours may have come meanwhile.
+                Some(holder) if matches!(host.node()?, NodeState::Gone { .. }) => {
+                    Some(describe_holder(&holder))
+                }
+                _ => None,
+            },
         },
         node,
         data_empty: is_empty(&spec.data.path),

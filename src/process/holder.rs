@@ -15,7 +15,8 @@ pub struct Holder {
 }
 
 /// The process with the lowest pid that holds a lock below a directory, other than this one. The cost is in the number of locks of the
-/// machine, not in the size of the directory. What this user may not see is not found.
+/// machine, not in the size of the directory. What this user may not see is not found, nor are locks of open
+/// file descriptions (OFD), of which the kernel names no process.
 pub fn lock_holder(dir: &Path) -> io::Result<Option<Holder>> {
     let dir = match fs::canonicalize(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -174,18 +174,20 @@ pub fn look_of(dir: &Path, now: Duration) -> Option<u64> {
     let now = i64::try_from(now.as_secs()).ok()?;
     let mut hasher = DefaultHasher::new();
     let mut dirs = vec![(dir.to_owned(), 0)];
+    let mut files = 0;
     while let Some((at, depth)) = dirs.pop() {
-        let mut names: Vec<PathBuf> = fs::read_dir(&at)
+        let mut entries = fs::read_dir(&at)
             .ok()?
-            .map(|e| Some(e.ok()?.path()))
-            .collect::<Option<_>>()?;
-        let is_hidden = |path: &PathBuf| {
-            let name = path.file_name().unwrap_or_default();
-            name.as_encoded_bytes().starts_with(b".")
-        };
-        names.retain(|path| !is_hidden(path));
-        names.sort_unstable();
-        for path in names {
+            .collect::<Result<Vec<_>, _>>()
+            .ok()?;
+        entries.retain(|e| !e.file_name().as_encoded_bytes().starts_with(b"."));
+        entries.sort_unstable_by_key(fs::DirEntry::file_name);
+        files += entries.len();
+        if files > MAX_FILES {
+            return None;
+        }
+        for entry in entries {
+            let path = entry.path();
             let Ok(meta) = fs::metadata(&path) else {
                 // A link to nothing looks like its name.
                 path.hash(&mut hasher);
@@ -196,7 +198,8 @@ pub fn look_of(dir: &Path, now: Duration) -> Option<u64> {
             }
             let times = (meta.ctime(), meta.ctime_nsec());
             (&path, meta.ino(), meta.size(), times).hash(&mut hasher);
-            if meta.is_dir() && depth < MAX_DEPTH {
+            // As `read_set` does: links to directories are not followed.
+            if entry.file_type().ok()?.is_dir() && depth < MAX_DEPTH {
                 dirs.push((path, depth + 1));
             }
         }

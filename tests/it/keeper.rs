@@ -253,7 +253,10 @@ fn rotation_loses_no_line_of_a_node_that_writes_all_the_time() {
     let mut cuts = 0;
     while !writer.is_finished() {
         now += 1;
-        cuts += usize::from(matches!(rotate(&layout, &policy, now), Ok(Rotated::Cut(_))));
+        cuts += usize::from(matches!(
+            rotate(&layout, &policy, now, &|| false),
+            Ok(Rotated::Cut(_))
+        ));
     }
     writer.join().unwrap();
     assert!(cuts > 3, "{cuts}");
@@ -270,7 +273,7 @@ fn rotation_loses_no_line_of_a_node_that_writes_all_the_time() {
         keep: 2,
     };
     assert!(matches!(
-        rotate(&layout, &policy, now + 100),
+        rotate(&layout, &policy, now + 100, &|| false),
         Ok(Rotated::Cut(_))
     ));
     assert_eq!(pieces(&layout).len(), 2);
@@ -287,16 +290,25 @@ fn a_log_that_was_taken_away_or_emptied_begins_anew() {
         keep: 100,
     };
     fs::write(layout.log(), lines(0, 1_000)).unwrap();
-    assert!(matches!(rotate(&layout, &policy, 10), Ok(Rotated::Cut(_))));
+    assert!(matches!(
+        rotate(&layout, &policy, 10, &|| false),
+        Ok(Rotated::Cut(_))
+    ));
     // Emptied and filled beyond the place that was cut.
     fs::write(layout.log(), lines(1_000, 4_000)).unwrap();
     assert!(all(&layout, 0) == lines(0, 4_000));
-    assert!(matches!(rotate(&layout, &policy, 20), Ok(Rotated::Cut(_))));
+    assert!(matches!(
+        rotate(&layout, &policy, 20, &|| false),
+        Ok(Rotated::Cut(_))
+    ));
     assert!(all(&layout, 0) == lines(0, 4_000));
     fs::remove_file(layout.log()).unwrap();
     fs::write(layout.log(), lines(4_000, 9_000)).unwrap();
     // A clock that went back.
-    assert!(matches!(rotate(&layout, &policy, 5), Ok(Rotated::Cut(_))));
+    assert!(matches!(
+        rotate(&layout, &policy, 5, &|| false),
+        Ok(Rotated::Cut(_))
+    ));
     assert!(all(&layout, 0) == lines(0, 9_000));
 }
 
@@ -323,7 +335,7 @@ fn marks_tell_where_a_time_begins() {
         keep: 100,
     };
     assert!(all(&layout, 250) == lines(2_000, 4_000));
-    rotate(&layout, &policy, 450).unwrap();
+    rotate(&layout, &policy, 450, &|| false).unwrap();
     append(lines(4_000, 5_000));
     assert!(all(&layout, 250) == lines(2_000, 5_000));
     assert!(all(&layout, 420) == lines(4_000, 5_000));
@@ -369,6 +381,7 @@ fn logs_shows_the_last_lines_and_follows() {
             keep: 5,
         },
         10,
+        &|| false,
     )
     .unwrap();
     let append = |text: String| {
