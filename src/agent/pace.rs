@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Between two looks when it matters.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Between two looks when nothing is near.
-pub(super) const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(5);
 /// The same when so few blocks are missing that a node which catches up could bring them at once.
 const LONGEST_NEAR: Duration = Duration::from_secs(1);
 const NEAR_BLOCKS: u64 = 2_000;

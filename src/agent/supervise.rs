@@ -29,6 +29,8 @@ pub enum Supervised {
     NotStopped,
 }
 
+/// Between two looks at the manifests.
+const READ_EVERY: Duration = Duration::from_secs(2);
 /// Between two looks whether the node is ready.
 const READY_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at the node's log.
@@ -89,6 +91,7 @@ pub fn supervise(
             let host = host_of(wish, &unsigned, &baton);
             keep_log(&host, &policy, new_report().as_mut());
         });
+        let mut read = Instant::now();
         // What runs already is known at once; from then on there is no hurry.
         while host
             .pause(if keeper.known.is_some() {
@@ -102,11 +105,14 @@ pub fn supervise(
             if ambient.leave.load(Ordering::Relaxed) {
                 baton.unless_claimed(|| ambient.interrupt_all());
             }
-            if ambient.reload_keeper.swap(false, Ordering::Relaxed)
-                && keeper.wish.refresh().is_ok()
-                && let Ok(mut policy) = policy.lock()
-            {
-                *policy = keeper.wish.node.spec.logs.clone();
+            // What is wrong with a set the engine says.
+            if read.elapsed() >= READ_EVERY {
+                read = Instant::now();
+                if keeper.wish.refresh_if_changed().is_ok()
+                    && let Ok(mut policy) = policy.lock()
+                {
+                    *policy = keeper.wish.node.spec.logs.clone();
+                }
             }
             if let Err(error) = keeper.say_ready(&ambient.signs) {
                 report.notice(Notice::Warn(format!("supervision: {error}")));

@@ -137,7 +137,6 @@ pub(super) fn ambient_with_signals(command: &str) -> Result<Ambient, CliError> {
 pub(super) fn ambient_of_run() -> Result<Ambient, CliError> {
     let ambient = ambient_with_signals("run")?;
     set_at(SIGHUP, &ambient.reload)?;
-    set_at(SIGHUP, &ambient.reload_keeper)?;
     set_at(SIGUSR1, &ambient.leave)?;
     Ok(ambient)
 }

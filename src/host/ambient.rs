@@ -23,8 +23,6 @@ pub struct Ambient {
     pub leave: Arc<AtomicBool>,
     /// Set when the manifests are to be read again and the outcome said, as HUP asks.
     pub reload: Arc<AtomicBool>,
-    /// The same for the supervisor.
-    pub reload_keeper: Arc<AtomicBool>,
     /// The command, and who gave it.
     pub actor: String,
     pub say: Say,

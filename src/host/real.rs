@@ -17,9 +17,10 @@ use crate::node::{self, Rotated, StopError, Stopper};
 use crate::plan::{ChainFacts, Denied, Overrides, StepId, StopOverride};
 use crate::process::{Holder, lock_holder};
 use crate::release;
-use crate::store::{JournalDir, Layout, OverrideChange, edit_deny, edit_overrides, read_overrides};
+use crate::store::{
+    JournalDir, Layout, OverrideChange, edit_deny, edit_overrides, overrides_stamp, read_overrides,
+};
 use std::cell::{Cell, RefCell};
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -126,8 +127,7 @@ impl RealHost {
 
     /// What changes when an operator asks for something.
     pub fn request_stamp(&self) -> Option<(u64, SystemTime)> {
-        let meta = std::fs::metadata(self.layout.overrides()).ok()?;
-        Some((meta.ino(), meta.modified().ok()?))
+        overrides_stamp(&self.layout)
     }
 
     /// The last head that the chain was seen to have.

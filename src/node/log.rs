@@ -78,10 +78,11 @@ fn piece(path: &Path) -> Option<Piece> {
     let middle = name.strip_prefix("node.")?.strip_suffix(".log.gz")?;
     let (at, range) = middle.split_once('.')?;
     let (from, to) = range.split_once('-')?;
-    Some(Piece {
+    let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+    (from <= to).then_some(Piece {
         at: at.parse().ok()?,
-        from: from.parse().ok()?,
-        to: to.parse().ok()?,
+        from,
+        to,
         path: path.to_owned(),
     })
 }

@@ -15,8 +15,8 @@ mod records;
 pub use journals::JournalDir;
 pub use lock::{LockError, Owner, StateLock};
 pub use records::{
-    DenyFile, OverrideChange, OverridesFile, RecordError, edit_deny, edit_overrides, read_deny,
-    read_overrides,
+    DenyFile, OverrideChange, OverridesFile, RecordError, edit_deny, edit_overrides,
+    overrides_stamp, read_deny, read_overrides,
 };
 
 use std::path::{Path, PathBuf};

@@ -8,7 +8,9 @@ use crate::model::UnixMs;
 use crate::plan::{Denied, Overrides};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The format of both files. 1: first.
 const RECORDS_VERSION: u32 = 1;
@@ -60,6 +62,12 @@ pub fn read_overrides(layout: &Layout, now: UnixMs) -> Result<Overrides, RecordE
         .hold
         .filter(|h| h.until.is_none_or(|until| now < until));
     Ok(overrides)
+}
+
+/// What changes with each change of the overrides: cheaper than reading them.
+pub fn overrides_stamp(layout: &Layout) -> Option<(u64, SystemTime)> {
+    let meta = std::fs::metadata(layout.overrides()).ok()?;
+    Some((meta.ino(), meta.modified().ok()?))
 }
 
 /// Changes the overrides and notes the change.

@@ -116,7 +116,38 @@ fn hup_reads_the_set_and_keeps_the_old_one_when_it_is_bad() {
     env.eventually("it is refused with its place", || {
         says(&env, "run.log", "broken.toml:3:1 V0101")
     });
+    // It is also seen without a signal, and said once; whoever asks is told again.
+    thread::sleep(Duration::from_secs(3));
+    let told = || {
+        let log = fs::read_to_string(env.path("run.log")).unwrap();
+        log.matches("broken.toml:3:1 V0101").count()
+    };
+    let before = told();
+    kill(run.pid(), "HUP");
+    env.eventually("it is said again", || told() == before + 1);
     assert_eq!(env.nodes(), nodes);
+    assert_eq!(run.term(), Some(0));
+}
+
+#[test]
+fn what_the_keeper_goes_by_changes_with_the_manifests() {
+    let env = Env::with(&far("restart = { delay = \"200ms\" }"));
+    let run = env.spawn(&["run"], "run.log");
+    env.eventually("the node answers", || env.height().is_some());
+    let set = env.set().join("visor.toml");
+    let text = fs::read_to_string(&set).unwrap();
+    env.write(
+        "visor.toml",
+        &text.replace("delay = \"200ms\"", "on = \"never\""),
+    );
+    // Without a signal, within some seconds.
+    thread::sleep(Duration::from_secs(4));
+    kill(env.nodes()[0], "KILL");
+    env.eventually("it is left", || {
+        let status = env.visor(&["status"]).stdout;
+        status.contains("`restart.on` is \"never\"")
+    });
+    assert_eq!(env.nodes(), Vec::<i32>::new());
     assert_eq!(run.term(), Some(0));
 }
 
