@@ -13,6 +13,7 @@ pub mod backup;
 pub mod chain;
 pub mod check;
 pub mod cli;
+pub mod control;
 pub mod devnode;
 pub mod diag;
 pub mod durable;

@@ -1,6 +1,7 @@
 //! The agent: one pass over a node (`reconcile`), and the endless one that also supervises (`run`).
 
 mod act;
+mod live;
 mod pace;
 mod pass;
 mod restart;
@@ -8,6 +9,7 @@ mod supervise;
 mod wish;
 
 pub use act::{start_node, stop_node};
+pub use live::{Live, NextStart, Now, Since};
 pub use pass::{AgentError, Pass, PassEnd, Patience};
 pub use supervise::{Supervised, supervise};
 pub use wish::{Wish, WishError};

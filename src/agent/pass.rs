@@ -179,9 +179,7 @@ impl Pass<'_> {
                     .iter()
                     .map(|s| format!("upgrade {} waits for {}", s.upgrade, s.trigger)),
             );
-            if !why.is_empty() {
-                self.report.notice(Notice::Waiting(&why));
-            }
+            self.report.notice(Notice::Waiting(&why));
             if self.time_is_over() {
                 return Ok(PassEnd::Blocked(why));
             }

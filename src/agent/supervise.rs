@@ -2,6 +2,7 @@
 //!
 //! Both act on the node through one baton: while the engine has claimed it, the supervisor keeps its hands off.
 
+use super::live::{Live, NextStart};
 use super::pass::{AgentError, Pass, PassEnd, Patience, listen};
 use super::restart::{Verdict, judge};
 use super::wish::Wish;
@@ -38,6 +39,8 @@ const LOG_EVERY: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(250);
 /// Between two looks at a node that runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So long it may be unclear whether the node runs.
+const UNCLEAR_WITHIN: Duration = Duration::from_secs(2);
 const FIRST_TICK: Duration = Duration::from_millis(20);
 /// After a pass that could not do its work, the next one waits this long at first, and at the most.
 const FIRST_REST: Duration = Duration::from_secs(5);
@@ -48,6 +51,7 @@ pub fn supervise(
     wish: &Wish,
     ambient: &Ambient,
     new_report: &(dyn Fn() -> Box<dyn Report + Send> + Sync),
+    live: &Live,
 ) -> Result<Supervised, AgentError> {
     let baton = Baton::default();
     let stuck = Arc::new(AtomicBool::new(false));
@@ -76,6 +80,7 @@ pub fn supervise(
             wish: wish.clone(),
             host: &host,
             stuck: &stuck,
+            live,
             tried: None,
             known: None,
             told_of_end: false,
@@ -83,6 +88,7 @@ pub fn supervise(
             start_at: None,
             failures: 0,
             looked: None,
+            unclear_since: None,
             stamp: None,
             asked: None,
             is_ready: false,
@@ -108,10 +114,8 @@ pub fn supervise(
             // What is wrong with a set the engine says.
             if read.elapsed() >= READ_EVERY {
                 read = Instant::now();
-                if keeper.wish.refresh_if_changed().is_ok()
-                    && let Ok(mut policy) = policy.lock()
-                {
-                    *policy = keeper.wish.node.spec.logs.clone();
+                if keeper.wish.has_changed() {
+                    keeper.read_again(&policy);
                 }
             }
             if let Err(error) = keeper.say_ready(&ambient.signs) {
@@ -136,6 +140,7 @@ pub fn supervise(
     // By what the manifests say now, if they say it well.
     let mut wish = wish.clone();
     let _ = wish.refresh();
+    live.said("stopping the node");
     finish(&wish, ambient, new_report().as_mut())
 }
 
@@ -208,6 +213,7 @@ struct Keeper<'a> {
     wish: Wish,
     host: &'a RealHost,
     stuck: &'a AtomicBool,
+    live: &'a Live,
     /// When this visor last tried to start the node.
     tried: Option<Instant>,
     /// The process that was last told of.
@@ -222,12 +228,24 @@ struct Keeper<'a> {
     stamp: Option<(u64, SystemTime)>,
     /// Starts in a row that the machine would not have.
     failures: u32,
+    unclear_since: Option<Instant>,
     /// When the chain was last asked whether the node is ready.
     asked: Option<Instant>,
     is_ready: bool,
 }
 
 impl Keeper<'_> {
+    fn read_again(&mut self, policy: &Mutex<LogPolicy>) {
+        if let Err(error) = self.wish.refresh() {
+            self.live.set_problem(&error.describe());
+            return;
+        }
+        self.live.set_problem("");
+        if let Ok(mut policy) = policy.lock() {
+            *policy = self.wish.node.spec.logs.clone();
+        }
+    }
+
     /// True when the node ran at the last look, that was just now, and nobody asked for anything since.
     fn is_calm(&mut self) -> bool {
         let stamp = self.host.request_stamp();
@@ -242,7 +260,11 @@ impl Keeper<'_> {
     fn tick(&mut self, report: &mut dyn Report) -> Result<(), HostError> {
         let overrides = self.host.overrides()?;
         let stop_wanted = overrides.stop.is_some();
-        match self.host.node()? {
+        let node = self.host.node()?;
+        if !matches!(node, NodeState::Unclear { .. }) {
+            self.unclear_since = None;
+        }
+        match node {
             NodeState::Running { pid, start, .. }
                 if !stop_wanted && overrides.restart == Some(start) =>
             {
@@ -272,7 +294,19 @@ impl Keeper<'_> {
             NodeState::Running { pid, start, .. } if self.known != Some(start) => {
                 self.known = Some(start);
                 self.told_of_end = false;
+                self.live.next_start(None, self.ends.len());
                 report.notice(Notice::Warn(format!("the node runs, pid {pid}")));
+            }
+            NodeState::Unclear { .. } if self.is_unclear_for_long() => {
+                let policy = &self.wish.node.spec.stop;
+                let ended = if stop_wanted {
+                    self.host.stop(policy)?.is_some()
+                } else {
+                    self.host.sweep(policy)?
+                };
+                if ended {
+                    report.notice(Notice::Warn("what the node left behind is ended".into()));
+                }
             }
             // The next start is the operator's: it waits for nothing, and what was before does not count.
             NodeState::Gone { .. } if stop_wanted => self.forget(),
@@ -349,14 +383,32 @@ impl Keeper<'_> {
         // It never ran, so its end need not be told.
         (self.tried, self.known) = (None, None);
         self.start_at = Some(Instant::now() + pause);
+        self.wait_for_start(pause, why, true);
         let text = format!("{why}; it is tried again in {pause:?}");
         report.notice(Notice::Warn(text));
+    }
+
+    /// For an instant it is so at every end and every start.
+    fn is_unclear_for_long(&mut self) -> bool {
+        let since = *self.unclear_since.get_or_insert_with(Instant::now);
+        since.elapsed() >= UNCLEAR_WITHIN
     }
 
     fn forget(&mut self) {
         (self.tried, self.known, self.start_at) = (None, None, None);
         self.told_of_end = false;
         self.ends.clear();
+        self.live.next_start(None, 0);
+    }
+
+    fn wait_for_start(&self, pause: Duration, why: &str, refused: bool) {
+        let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        let next = NextStart {
+            at: self.host.now().saturating_add(pause),
+            why: why.to_owned(),
+            refused,
+        };
+        self.live.next_start(Some(next), self.ends.len());
     }
 
     /// The node has ended, and nobody asked for it.
@@ -375,11 +427,13 @@ impl Keeper<'_> {
         match judge(policy, code, ends) {
             Verdict::StartAfter(pause) => {
                 self.start_at = Some(now + pause);
+                self.wait_for_start(pause, &format!("the node has ended ({exit})"), false);
                 report.notice(Notice::Warn(format!(
                     "the node has ended ({exit}); it is started again in {pause:?}"
                 )));
             }
             Verdict::Leave(why) => {
+                self.live.next_start(None, self.ends.len());
                 self.host.keep_stopped(&format!(
                     "the node ended ({exit}) and is not started again: {why}"
                 ))?;

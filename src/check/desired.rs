@@ -35,6 +35,8 @@ pub struct DesiredNode {
     pub upgrades: Vec<DesiredUpgrade>,
     /// The node's program may run as it is in a rehearsal.
     pub rehearse: bool,
+    /// The group whose members may speak to the visor that keeps it.
+    pub control_group: Option<String>,
     /// `file:line` of its header.
     pub place: String,
 }

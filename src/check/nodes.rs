@@ -176,6 +176,7 @@ impl Local<'_> {
                     genesis: None,
                     upgrades: vec![],
                     rehearse: node.rehearse,
+                    control_group: node.control.group.clone(),
                     place: self.place_text(&place),
                 })
             });

@@ -13,26 +13,30 @@ const MOST_CPUS: u32 = 1_024;
 impl Local<'_> {
     pub(super) fn process(&mut self, object: &Object<Node>) -> ProcessSpec {
         let process = &object.value.process;
-        for (key, name) in [("user", &process.user), ("group", &process.group)] {
+        for (key, name) in [
+            ("process/user", &process.user),
+            ("process/group", &process.group),
+            ("control/group", &object.value.control.group),
+        ] {
             self.part(object, key, name.as_deref(), identity, "a name or a number");
         }
         let umask = self.part(
             object,
-            "umask",
+            "process/umask",
             process.umask.as_deref(),
             umask,
             "an octal mask such as \"0027\"",
         );
         let io = self.part(
             object,
-            "io",
+            "process/io",
             process.io.as_deref(),
             io_priority,
             "\"idle\", or a class and a level such as \"best-effort:4\"",
         );
         let cpus = self.part(
             object,
-            "cpus",
+            "process/cpus",
             process.cpus.as_deref(),
             cpus,
             "a list of CPUs such as \"0-3,8\"",
@@ -53,7 +57,7 @@ impl Local<'_> {
         ]
         .into_iter()
         .filter_map(|(kind, key, text)| {
-            let key = format!("limits/{key}");
+            let key = format!("process/limits/{key}");
             let wants = "a number, \"infinity\", or two of them such as \"1024:65536\"";
             Some((
                 kind,
@@ -93,7 +97,7 @@ impl Local<'_> {
         let text = text?;
         let found = read(text);
         if found.is_none() {
-            let place = self.file.at(object, &format!("/process/{key}"));
+            let place = self.file.at(object, &format!("/{key}"));
             let name = key.rsplit('/').next().unwrap_or(key);
             let message = format!("`{name}` wants {wants}; this is \"{text}\"");
             let help = "See `visor schema` for what it can be.";

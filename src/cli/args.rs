@@ -115,8 +115,14 @@ pub(super) enum Command {
     },
     /// End a hold
     ReleaseHold,
-    /// Show what is, what should be, and what visor waits for
+    /// Show what is, what should be, what visor waits for and why, and what comes next
+    ///
+    /// The states of the first lines are explained by `visor explain STATE`, such as `visor explain stuck`. While `visor run` keeps the node
+    /// it answers itself, whatever it does; otherwise its records are read.
     Status {
+        /// Go on, and show it anew: in place on a terminal, elsewhere when something has changed; in JSON a document a line
+        #[arg(short, long)]
+        watch: bool,
         /// For people or for programs
         #[arg(long, value_enum, default_value = "human")]
         format: Format,
@@ -150,9 +156,9 @@ pub(super) enum Command {
     },
     /// Run the whole plan of a set against a stand-in node, and show the timeline
     Rehearse(RehearseOptions),
-    /// Say what the code of a finding means, with examples
+    /// Say what the code of a finding means, with examples, or what a state of `visor status` means
     Explain {
-        /// Such as V0101; without one, all codes are listed
+        /// Such as V0101 or stuck; without one, all codes are listed
         code: Option<String>,
     },
     /// Print the JSON Schema of manifests, or of what visor prints for programs

@@ -5,6 +5,7 @@ use super::context::set_dir;
 use super::error::{CliError, Exit};
 use super::out;
 use crate::check;
+use crate::control::State;
 use crate::diag::{
     Code, Finding, Fix, Place, Severity, SourceText, Style, code_page, github, human, json, mask,
     sarif,
@@ -279,11 +280,20 @@ pub(super) fn explain(code: Option<&str>) -> Result<Exit, CliError> {
         for code in Code::ALL {
             out::data(&format!("{}  {}\n", code.as_str(), code.title()));
         }
+        for state in State::ALL {
+            out::data(&format!("{}  {}\n", state.word(), state.meaning()));
+        }
         return Ok(Exit::Done);
     };
-    let code = text
-        .parse::<Code>()
-        .map_err(|e| CliError::usage(e.to_string(), "`visor explain` lists all codes."))?;
+    if let Some(state) = State::ALL.iter().find(|s| s.word() == text) {
+        let (word, meaning, advice) = (state.word(), state.meaning(), state.advice());
+        out::data(&format!("{word}\n\n{meaning}\n\n{advice}\n"));
+        return Ok(Exit::Done);
+    }
+    let code = text.parse::<Code>().map_err(|e| {
+        let help = "`visor explain` lists all codes, and all states of `visor status`.";
+        CliError::usage(e.to_string(), help)
+    })?;
     out::data(&code_page(code));
     Ok(Exit::Done)
 }

@@ -5,8 +5,7 @@ use super::error::CliError;
 use crate::agent::Wish;
 use crate::check::DesiredNode;
 use crate::host::{Ambient, Baton, RealHost, Say, Wake, wall_clock};
-use crate::plan::Overrides;
-use crate::store::{Layout, LockError, OverrideChange, Owner, StateLock, edit_overrides};
+use crate::store::{Layout, LockError, Owner, StateLock};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -65,19 +64,6 @@ impl Context {
             Err(other) => Err(other),
             Ok(lock) => Ok(Ok(lock)),
         }
-    }
-
-    /// Changes the overrides in the name of the person at the terminal.
-    pub(super) fn override_(
-        &self,
-        what: &str,
-        edit: impl FnOnce(&mut Overrides),
-    ) -> Result<(), CliError> {
-        Ok(edit_overrides(
-            &self.layout,
-            OverrideChange::new(wall_clock(), &person(), what.to_owned()),
-            edit,
-        )?)
     }
 }
 

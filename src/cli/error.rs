@@ -2,6 +2,7 @@
 
 use super::out;
 use crate::agent::{AgentError, WishError};
+use crate::control::{ClientError, Refusal, RequestError, ServerError};
 use crate::durable::PathError;
 use crate::host::HostError;
 use crate::observe::ObserveError;
@@ -50,6 +51,12 @@ pub(super) enum CliError {
     #[error(transparent)]
     Path(#[from] PathError),
     #[error(transparent)]
+    Control(#[from] ClientError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error(transparent)]
     Rehearse(#[from] RehearseError),
     #[error("{what}")]
     Usage { what: String, help: String },
@@ -76,6 +83,8 @@ impl CliError {
             )
             | Self::Wish(WishError::Source(SourceError::Missing(_)))
             | Self::Source(SourceError::Missing(_))
+            | Self::Control(ClientError::Refused(_))
+            | Self::Request(RequestError::Refused(_))
             | Self::Usage { .. } => Exit::Usage,
             Self::Lock(LockError::Held(_)) => Exit::Blocked,
             Self::Agent(AgentError::Host(HostError::Interrupted))
@@ -89,6 +98,9 @@ impl CliError {
             | Self::Source(_)
             | Self::Path(_)
             | Self::Rehearse(_)
+            | Self::Control(_)
+            | Self::Request(_)
+            | Self::Server(_)
             | Self::Machine(_) => Exit::Error,
         }
     }
@@ -110,7 +122,12 @@ impl CliError {
             source = cause.source();
         }
         match self {
-            Self::Usage { help, .. } => text.push_str(&format!("\n  {help}")),
+            Self::Control(ClientError::Refused(Refusal { help, .. }))
+            | Self::Request(RequestError::Refused(Refusal { help, .. }))
+            | Self::Usage { help, .. } => text.push_str(&format!("\n  {help}")),
+            Self::Control(ClientError::Closed(_)) => {
+                text.push_str("\n  It is open to root, to visor's own user, and to the group that the node's `control = { group = … }` names.");
+            }
             Self::Lock(LockError::Held(_)) => {
                 text.push_str("\n  Wait for it, or tell it what to do: `visor stop`, `visor hold`, `visor upgrade approve`, `visor status`.");
             }

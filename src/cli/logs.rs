@@ -4,18 +4,11 @@ use super::args::{Global, LogsOptions};
 use super::context::Context;
 use super::error::{CliError, Exit};
 use crate::check::duration;
+use crate::control::{Client, ClientError};
 use crate::host::wall_clock;
 use crate::model::UnixMs;
-use crate::node::read_all;
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufRead, ErrorKind, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::time::Duration;
-
-/// Between two looks for more.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+use crate::node::{LogQuery, show_log};
+use std::io::{self, ErrorKind};
 
 pub(super) fn logs(global: &Global, options: &LogsOptions) -> Result<Exit, CliError> {
     let cx = Context::open_node(global)?;
@@ -31,12 +24,34 @@ pub(super) fn logs(global: &Global, options: &LogsOptions) -> Result<Exit, CliEr
     };
     // Whoever asks for a time wants all of it.
     let lines = lines.filter(|_| since.is_none() || options.lines != LogsOptions::LINES);
-    let kept = read_all(&cx.layout, since.unwrap_or(0))?;
+    let query = LogQuery {
+        since: since.unwrap_or(0),
+        lines,
+        follow: options.follow,
+    };
     let mut out = io::stdout().lock();
-    let shown = print(kept.parts, lines, &mut out).and_then(|()| out.flush());
+    let shown = show_log(&cx.layout, query, &mut out, &|| true);
+    let shown = match shown {
+        // Those who may not read the files may ask the visor that keeps the node.
+        Err(e) if e.source.kind() == ErrorKind::PermissionDenied => {
+            match Client::reach(&cx.layout)? {
+                Some(visor) => return through(visor.logs(query, &mut out)),
+                None => Err(e),
+            }
+        }
+        other => other,
+    };
     match shown {
-        Ok(()) if options.follow => done(follow_on(&cx.layout.log(), kept.live, &mut out)),
-        other => done(other),
+        // Whoever reads may go away at any time.
+        Err(e) if e.source.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
+        other => Ok(other.map(|()| Exit::Done)?),
+    }
+}
+
+fn through(shown: Result<(), ClientError>) -> Result<Exit, CliError> {
+    match shown {
+        Err(ClientError::Write(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
+        other => Ok(other.map(|()| Exit::Done)?),
     }
 }
 
@@ -54,77 +69,4 @@ fn time(text: &str) -> Result<UnixMs, CliError> {
                 "Write for example --since 10m or --since 2026-11-25T08:00:00Z.",
             )
         })
-}
-
-/// Whoever reads may go away at any time.
-fn done(result: io::Result<()>) -> Result<Exit, CliError> {
-    match result {
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
-        Err(e) => Err(CliError::Machine(format!("the log cannot be shown: {e}"))),
-        Ok(()) => Ok(Exit::Done),
-    }
-}
-
-fn print(
-    mut parts: Vec<Box<dyn BufRead>>,
-    lines: Option<usize>,
-    out: &mut impl io::Write,
-) -> io::Result<()> {
-    let Some(wanted) = lines else {
-        for part in &mut parts {
-            io::copy(part, out)?;
-        }
-        return Ok(());
-    };
-    // From the end, so that old pieces are only read when they are needed.
-    let mut last: VecDeque<Vec<u8>> = VecDeque::new();
-    while let Some(mut part) = parts.pop() {
-        let room = wanted - last.len();
-        let mut of_part: VecDeque<Vec<u8>> = VecDeque::new();
-        loop {
-            let mut line = Vec::new();
-            if part.read_until(b'\n', &mut line)? == 0 {
-                break;
-            }
-            of_part.push_back(line);
-            if of_part.len() > room {
-                of_part.pop_front();
-            }
-        }
-        of_part.extend(last);
-        last = of_part;
-        if last.len() >= wanted {
-            break;
-        }
-    }
-    last.iter().try_for_each(|line| out.write_all(line))
-}
-
-/// Shows what comes behind a place; a log that was taken away or emptied is followed from its new beginning.
-fn follow_on(log: &Path, live: Option<(File, u64)>, out: &mut impl io::Write) -> io::Result<()> {
-    let mut file = None;
-    if let Some((mut open, shown)) = live {
-        open.seek(SeekFrom::Start(shown))?;
-        file = Some(open);
-    }
-    loop {
-        if let Some(file) = &mut file {
-            io::copy(file, out)?;
-            out.flush()?;
-        }
-        let is_same = match (&mut file, std::fs::metadata(log)) {
-            (Some(file), Ok(now)) => {
-                file.metadata()?.ino() == now.ino() && file.stream_position()? <= now.len()
-            }
-            (None, Err(_)) => true,
-            (Some(_), Err(_)) | (None, Ok(_)) => false,
-        };
-        if !is_same {
-            file = File::open(log).ok();
-            if file.is_some() {
-                continue;
-            }
-        }
-        std::thread::sleep(LOOK_EVERY);
-    }
 }

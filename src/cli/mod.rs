@@ -14,6 +14,7 @@ mod logs;
 mod node;
 mod out;
 mod plan;
+mod reach;
 mod reconcile;
 mod rehearse;
 mod report;
@@ -83,7 +84,7 @@ fn run(args: Args) -> Result<Done, CliError> {
         Command::Logs(options) => logs::logs(&global, &options)?,
         Command::Hold { reason, r#for } => node::hold(&global, &reason, r#for.as_deref())?,
         Command::ReleaseHold => node::release_hold(&global)?,
-        Command::Status { format } => status::status(&global, format)?,
+        Command::Status { watch, format } => status::status(&global, format, watch)?,
         Command::Upgrade(UpgradeCommand::Approve { name }) => upgrade::approve(&global, &name)?,
         Command::Upgrade(UpgradeCommand::Retry { name }) => upgrade::retry(&global, &name)?,
         Command::Upgrade(UpgradeCommand::List { format }) => upgrade::list(&global, format)?,

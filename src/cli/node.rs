@@ -1,25 +1,36 @@
 //! `visor start|stop|hold|release-hold|devnode`.
 
 use super::args::{DevnodeCommand, DevnodeOptions, Global};
-use super::context::{Context, person};
+use super::context::Context;
 use super::error::{CliError, Exit};
 use super::out;
+use super::reach::Reach;
 use super::reconcile::one_pass;
 use super::report::Lines;
 use crate::agent::{AgentError, start_node, stop_node};
 use crate::check::{duration, platform};
+use crate::control::{Request, restart_is_possible};
 use crate::devnode::{DevnodeConfig, check_data, run_devnode};
 use crate::engine::{Advance, Run, create};
-use crate::host::{NodeState, Nodes as _, RealHost, StopReport, wall_clock};
+use crate::host::{RealHost, StopReport};
 use crate::model::{Release, rfc3339};
 use crate::observe::{ObserveError, run_summaries};
-use crate::plan::{Hold, StopOverride, compile_install};
+use crate::plan::{Liveness, compile_install};
 use crate::release::read_current;
 use std::process::ExitCode;
 use std::time::Duration;
 
 pub(super) fn start(global: &Global, release: Option<&str>) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
+    let reach = Reach::new(&cx)?;
+    if let Some(visor) = reach.visor() {
+        if release.is_some() {
+            return Err(said_too_late());
+        }
+        reach.ask(&Request::Start {})?;
+        asked(visor.pid, "start the node");
+        return await_start(&reach);
+    }
     match cx.try_lock("start")? {
         Ok(_lock) => {
             let host = cx.host();
@@ -28,8 +39,9 @@ pub(super) fn start(global: &Global, release: Option<&str>) -> Result<Exit, CliE
                     let help = "`visor reconcile` finishes it.";
                     return Err(CliError::usage(format!("run {open} is not finished"), help));
                 }
-                cx.override_("start", |now| now.stop = None)?;
+                reach.ask(&Request::Start {})?;
                 out::line(&format!("visor: run {open} goes on, and starts the node"));
+                drop(reach);
                 return one_pass(cx);
             }
             if let Some(name) = release {
@@ -42,32 +54,40 @@ pub(super) fn start(global: &Global, release: Option<&str>) -> Result<Exit, CliE
                     "`visor reconcile` installs the manifest's `genesis`; for data that exist say `visor start --release NAME`.",
                 ));
             }
-            cx.override_("start", |now| now.stop = None)?;
+            reach.ask(&Request::Start {})?;
             let started = start_node(cx.node(), &host)?;
-            report_running(&host, started)
+            report_running(&reach, started)
         }
-        Err(_) if release.is_some() => Err(CliError::usage(
-            "a visor works on this node, so its first release cannot be said now",
-            "Stop `visor run`, say it, and start it again.",
-        )),
+        Err(_) if release.is_some() => Err(said_too_late()),
         Err(owner) => {
-            cx.override_("start", |now| now.stop = None)?;
-            let who = owner.map_or(0, |o| o.pid);
-            out::line(&format!(
-                "visor: asked the visor of pid {who} to start the node"
-            ));
-            let host = cx.host();
-            wait_for(&host, Duration::from_secs(30), |state| {
-                matches!(state, NodeState::Running { .. })
-            })?;
-            report_running(&host, true)
+            reach.ask(&Request::Start {})?;
+            asked(owner.map_or(0, |o| o.pid), "start the node");
+            await_start(&reach)
         }
     }
 }
 
-fn report_running(host: &RealHost, started: bool) -> Result<Exit, CliError> {
-    match host.node()? {
-        NodeState::Running { pid, since, .. } => {
+fn said_too_late() -> CliError {
+    CliError::usage(
+        "a visor works on this node, so its first release cannot be said now",
+        "Stop `visor run`, say it, and start it again.",
+    )
+}
+
+fn asked(pid: impl std::fmt::Display, what: &str) {
+    out::line(&format!("visor: asked the visor of pid {pid} to {what}"));
+}
+
+fn await_start(reach: &Reach<'_>) -> Result<Exit, CliError> {
+    reach.wait_for(Duration::from_secs(30), |state| {
+        matches!(state, Liveness::Running { .. })
+    })?;
+    report_running(reach, true)
+}
+
+fn report_running(reach: &Reach<'_>, started: bool) -> Result<Exit, CliError> {
+    match reach.node()? {
+        Liveness::Running { pid, since } => {
             let word = if started { "started" } else { "runs already" };
             out::line(&format!(
                 "visor: the node {word}, pid {pid}, since {}",
@@ -75,15 +95,14 @@ fn report_running(host: &RealHost, started: bool) -> Result<Exit, CliError> {
             ));
             Ok(Exit::Done)
         }
-        NodeState::Gone { exit, .. } => {
+        Liveness::Stopped { exit } => {
             let exit = exit.unwrap_or_else(|| "exit status unknown".into());
             out::line(&format!(
-                "visor: the node does not run: {exit}\n  Its log is {}",
-                host.layout.log().display()
+                "visor: the node does not run: {exit}\n  `visor logs` shows what it wrote, `visor status` what is next"
             ));
             Ok(Exit::Blocked)
         }
-        NodeState::Unclear { why } => {
+        Liveness::Unclear { why } => {
             out::line(&format!("visor: {why}"));
             Ok(Exit::Blocked)
         }
@@ -152,94 +171,86 @@ fn open_run(host: &RealHost) -> Result<Option<String>, CliError> {
 
 pub(super) fn stop(global: &Global, reason: &str) -> Result<Exit, CliError> {
     let cx = Context::open_node(global)?;
-    let stop = StopOverride {
-        reason: reason.to_owned(),
-        by: person(),
-        at: wall_clock(),
-    };
-    cx.override_("stop", |now| now.stop = Some(stop))?;
-    let host = cx.host();
-    match cx.try_lock("stop")? {
-        Ok(_lock) => match stop_in_run(&cx, &host)? {
-            Some(report) => {
-                let exit = report.exit.unwrap_or_else(|| "no exit record".into());
-                out::line(&format!(
-                    "visor: the node is stopped ({exit}); it stays so until `visor start`"
-                ));
-                Ok(Exit::Done)
-            }
-            None => {
-                out::line(
-                    "visor: TERM was sent, and the node lives after its grace; the manifest does not allow more",
-                );
-                Ok(Exit::Stuck)
-            }
-        },
-        Err(owner) => {
-            let who = owner.map_or(0, |o| o.pid);
-            out::line(&format!(
-                "visor: asked the visor of pid {who} to stop the node"
-            ));
-            let grace =
-                cx.node().spec.stop.grace + cx.node().spec.stop.dump + Duration::from_secs(30);
-            if wait_for(&host, grace, |state| {
-                matches!(state, NodeState::Gone { .. })
-            })? {
-                out::line("visor: the node is stopped; it stays so until `visor start`");
-                Ok(Exit::Done)
-            } else {
-                out::line("visor: the node lives still; `visor status` shows what visor waits for");
-                Ok(Exit::Blocked)
-            }
+    let reach = Reach::new(&cx)?;
+    let reason = reason.to_owned();
+    reach.ask(&Request::Stop { reason })?;
+    if let Some(visor) = reach.visor() {
+        asked(visor.pid, "stop the node");
+    } else {
+        match cx.try_lock("stop")? {
+            Ok(_lock) => return stop_here(&cx),
+            Err(owner) => asked(owner.map_or(0, |o| o.pid), "stop the node"),
         }
     }
+    let is_stopped = |state: &Liveness| matches!(state, Liveness::Stopped { .. });
+    if reach.wait_for(grace(&cx), is_stopped)? {
+        out::line("visor: the node is stopped; it stays so until `visor start`");
+        Ok(Exit::Done)
+    } else {
+        out::line("visor: the node lives still; `visor status` shows what visor waits for");
+        Ok(Exit::Blocked)
+    }
+}
+
+/// How long a stop may take, with some time to begin it.
+fn grace(cx: &Context) -> Duration {
+    let stop = &cx.node().spec.stop;
+    stop.grace + stop.dump + Duration::from_secs(30)
+}
+
+fn stop_here(cx: &Context) -> Result<Exit, CliError> {
+    let Some(report) = stop_in_run(cx, &cx.host())? else {
+        out::line(
+            "visor: TERM was sent, and the node lives after its grace; the manifest does not allow more",
+        );
+        return Ok(Exit::Stuck);
+    };
+    let exit = report.exit.unwrap_or_else(|| "no exit record".into());
+    out::line(&format!(
+        "visor: the node is stopped ({exit}); it stays so until `visor start`"
+    ));
+    Ok(Exit::Done)
 }
 
 pub(super) fn restart(global: &Global, reason: &str) -> Result<Exit, CliError> {
     let cx = Context::open_node(global)?;
-    let host = cx.host();
-    let runs = run_summaries(&host).map_err(ObserveError::from)?;
-    if let Some(open) = runs.iter().rfind(|r| r.is_open() && !r.waits()) {
-        let open = format!("{} ({})", open.run, open.plan.action.describe());
-        let help = "`visor status` shows what it waits for; `visor stop` and `visor start` work at any time.";
-        return Err(CliError::usage(format!("run {open} is not finished"), help));
-    }
-    let NodeState::Running {
-        start: old, pid, ..
-    } = host.node()?
-    else {
-        return Err(CliError::usage(
-            "the node does not run, so it cannot be restarted",
-            "Say `visor start`.",
-        ));
-    };
-    if let Ok(_lock) = cx.try_lock("restart")? {
-        if stop_node(cx.node(), &host)?.is_none() {
-            out::line(
-                "visor: TERM was sent, and the node lives after its grace; the manifest does not allow more",
-            );
-            return Ok(Exit::Stuck);
+    let reach = Reach::new(&cx)?;
+    let old = reach.node()?;
+    if reach.visor().is_none() {
+        restart_is_possible(&cx.host())?;
+        if let Ok(_lock) = cx.try_lock("restart")? {
+            return restart_here(&cx, &reach, &old);
         }
-        let started = start_node(cx.node(), &host)?;
-        return report_running(&host, started);
     }
-    cx.override_(&format!("restart: {reason}"), |now| now.restart = Some(old))?;
-    out::line(&format!("visor: asked `visor run` to restart pid {pid}"));
-    let stop = &cx.node().spec.stop;
-    let time = stop.grace + stop.dump + Duration::from_secs(30);
-    let is_done = wait_for(
-        &host,
-        time,
-        |state| matches!(state, NodeState::Running { start, .. } if *start != old),
-    )?;
-    if is_done {
-        cx.override_("restarted", |now| now.restart = None)?;
-        return report_running(&host, true);
+    let reason = reason.to_owned();
+    let noted = reach.ask(&Request::Restart { reason })?;
+    out::line(&format!("visor: asked `visor run`: {}", noted.said));
+    let is_new = |state: &Liveness| matches!(state, Liveness::Running { .. }) && *state != old;
+    if reach.wait_for(grace(&cx), is_new)? {
+        return report_running(&reach, true);
     }
     out::line(
         "visor: the node is not yet started again; `visor status` shows what visor waits for",
     );
     Ok(Exit::Blocked)
+}
+
+fn restart_here(cx: &Context, reach: &Reach<'_>, old: &Liveness) -> Result<Exit, CliError> {
+    if !matches!(old, Liveness::Running { .. }) {
+        return Err(CliError::usage(
+            "the node does not run, so it cannot be restarted",
+            "Say `visor start`.",
+        ));
+    }
+    let host = cx.host();
+    if stop_node(cx.node(), &host)?.is_none() {
+        out::line(
+            "visor: TERM was sent, and the node lives after its grace; the manifest does not allow more",
+        );
+        return Ok(Exit::Stuck);
+    }
+    let started = start_node(cx.node(), &host)?;
+    report_running(reach, started)
 }
 
 /// Stops the node; an open run is told first that the node's death is ours.
@@ -252,61 +263,27 @@ fn stop_in_run(cx: &Context, host: &RealHost) -> Result<Option<StopReport>, CliE
     Ok(stop_node(cx.node(), host)?)
 }
 
-/// True once the node's state is as wanted; false when the time is over.
-fn wait_for(
-    host: &RealHost,
-    time: Duration,
-    wanted: impl Fn(&NodeState) -> bool,
-) -> Result<bool, CliError> {
-    let began = std::time::Instant::now();
-    while began.elapsed() < time {
-        if wanted(&host.node()?) {
-            return Ok(true);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(false)
-}
-
 pub(super) fn hold(global: &Global, reason: &str, time: Option<&str>) -> Result<Exit, CliError> {
     let cx = Context::open_node(global)?;
-    let until = match time {
-        None => None,
-        Some(text) => {
-            let time = duration(text).ok_or_else(|| {
-                CliError::usage(
-                    format!("`--for {text}` is not a duration"),
-                    "Write for example --for 2h.",
-                )
-            })?;
-            Some(wall_clock() + u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2))
-        }
+    let wrong = |text| {
+        let help = "Write for example --for 2h.";
+        CliError::usage(format!("`--for {text}` is not a duration"), help)
     };
-    let hold = Hold {
+    let time = time
+        .map(|text| duration(text).ok_or_else(|| wrong(text)))
+        .transpose()?;
+    let noted = Reach::new(&cx)?.ask(&Request::Hold {
         reason: reason.to_owned(),
-        by: person(),
-        at: wall_clock(),
-        until,
-    };
-    cx.override_("hold", |now| now.hold = Some(hold))?;
-    let until = until
-        .map(|u| format!(" until {}", rfc3339(u)))
-        .unwrap_or_default();
-    out::line(&format!(
-        "visor: no upgrade begins{until}; `visor release-hold` ends it"
-    ));
+        for_ms: time.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+    })?;
+    out::line(&format!("visor: {}", noted.said));
     Ok(Exit::Done)
 }
 
 pub(super) fn release_hold(global: &Global) -> Result<Exit, CliError> {
     let cx = Context::open_node(global)?;
-    let mut was = false;
-    cx.override_("release-hold", |now| was = now.hold.take().is_some())?;
-    out::line(if was {
-        "visor: the hold is ended"
-    } else {
-        "visor: there was no hold"
-    });
+    let noted = Reach::new(&cx)?.ask(&Request::ReleaseHold {})?;
+    out::line(&format!("visor: {}", noted.said));
     Ok(Exit::Done)
 }
 

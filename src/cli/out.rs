@@ -6,7 +6,14 @@ use std::os::fd::AsFd;
 
 /// Data, to stdout. A reader that has gone away ends nothing.
 pub(super) fn data(text: &str) {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    let _ = try_data(text);
+}
+
+/// The same; false once the reader has gone away.
+pub(super) fn try_data(text: &str) -> bool {
+    let mut out = io::stdout().lock();
+    let sent = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    sent.is_ok()
 }
 
 /// Everything else, to stderr.
@@ -39,6 +46,11 @@ pub(super) fn style(stream: &(impl IsTerminal + AsFd)) -> Style {
 
 pub(super) fn json(value: &impl serde::Serialize) {
     data(&(serde_json::to_string_pretty(value).expect("plain data") + "\n"));
+}
+
+/// A document in one line.
+pub(super) fn json_line(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain data") + "\n"
 }
 
 /// A table for people: columns as wide as what stands in them, no blanks at the end of a line.

@@ -4,21 +4,24 @@ use super::args::{Global, ReconcileOptions};
 use super::context::{Context, ambient_of_run, ambient_with_signals};
 use super::error::{CliError, Exit};
 use super::out;
+use super::reach::Reach;
 use super::report::Lines;
 use super::systemd::{Announced, Systemd};
-use crate::agent::{Pass, PassEnd, Patience, Supervised, supervise};
+use crate::agent::{Live, Pass, PassEnd, Patience, Supervised, supervise};
 use crate::check::{duration, platform};
-use crate::host::{Ambient, Baton, Chains as _, RealHost, Requests as _, wall_clock};
+use crate::control::{Request, Server, Status};
+use crate::host::{Ambient, Baton, Chains as _, RealHost, Requests as _, Say, wall_clock};
 use crate::journal::Outcome;
 use crate::model::human_ms;
-use crate::observe::{ObserveError, observe, run_summaries};
+use crate::observe::observe;
 use crate::plan::{Gate, Plan, StepKind, chain_safe, diff as compare, diff_text, trigger};
 use crate::process::run_as_first;
 use crate::release::is_staged;
-use crate::step::row;
+use crate::step::{Report, row};
 use crate::store::{LockError, StateLock};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long `run` waits for another command to pass.
@@ -47,6 +50,12 @@ pub(super) fn reconcile(global: &Global, options: &ReconcileOptions) -> Result<E
             ))
         }
     };
+    if options.plan.is_none() {
+        let reach = Reach::new(&cx)?;
+        if reach.visor().is_some() {
+            return through(&reach, patience);
+        }
+    }
     let saved = options
         .plan
         .as_deref()
@@ -112,17 +121,19 @@ pub(super) fn tell(end: &PassEnd) -> Exit {
             out::line(&format!("visor: {detail}"));
             Exit::Stuck
         }
-        PassEnd::Stuck { run, step, reason } => {
-            out::line(&format!(
-                "visor: run {run} is stuck at {step}\n  {reason}\n  See `visor status`; then say what is true with `visor resolve done|not-done|roll-back|give-up`."
-            ));
-            Exit::Stuck
-        }
+        PassEnd::Stuck { run, step, reason } => tell_stuck(run, step, reason),
         PassEnd::Interrupted => {
             out::line("visor: interrupted; `visor reconcile` goes on where it was");
             Exit::Interrupted
         }
     }
+}
+
+fn tell_stuck(run: impl std::fmt::Display, step: &str, reason: &str) -> Exit {
+    out::line(&format!(
+        "visor: run {run} is stuck at {step}\n  {reason}\n  See `visor status`; then say what is true with `visor resolve done|not-done|roll-back|give-up`."
+    ));
+    Exit::Stuck
 }
 
 /// The gates and probes of the next plan, and nothing else.
@@ -176,46 +187,36 @@ fn probe(host: &RealHost, plan: &Plan, kind: &StepKind) -> Result<String, CliErr
 
 /// Asks the open run to turn back: through the visor that works on it, or here.
 fn abort(cx: Context) -> Result<Exit, CliError> {
-    let host = cx.host();
-    let runs = run_summaries(&host).map_err(ObserveError::from)?;
-    let Some(open) = runs.iter().rfind(|r| r.is_open()) else {
-        return Err(CliError::usage(
-            "no run is open, so there is nothing to abort",
-            "See `visor status`.",
-        ));
-    };
-    if open.status.stage == crate::journal::Stage::After {
-        return Err(CliError::usage(
-            format!(
-                "run {} is committed: from here on nothing is rolled back",
-                open.run
-            ),
-            "Write an upgrade to another release instead.",
-        ));
-    }
-    let run = open.run;
-    cx.override_(&format!("abort run {run}"), |now| now.abort = Some(run))?;
+    let reach = Reach::new(&cx)?;
+    let run = reach.ask(&Request::Abort {})?.run;
+    let run = run.map(|run| run.to_string()).unwrap_or_default();
     let mut told = false;
+    let mut tell_once = |who: String| {
+        if !std::mem::replace(&mut told, true) {
+            out::line(&format!(
+                "visor: asked {who} to turn run {run} back; waiting"
+            ));
+        }
+    };
     loop {
-        match cx.try_lock("reconcile --abort")? {
-            Ok(_lock) => return one_pass(cx),
-            Err(owner) if !told => {
-                told = true;
-                let who = owner.map_or_else(
+        match reach.visor() {
+            Some(visor) => tell_once(format!("`visor run` (pid {})", visor.pid)),
+            None => match cx.try_lock("reconcile --abort")? {
+                Ok(lock) => {
+                    drop(reach);
+                    let exit = one_pass(cx);
+                    drop(lock);
+                    return exit;
+                }
+                Err(owner) => tell_once(owner.map_or_else(
                     || "another visor".into(),
                     |o| format!("`visor {}` (pid {})", o.command, o.pid),
-                );
-                out::line(&format!(
-                    "visor: asked {who} to turn run {run} back; waiting"
-                ));
-            }
-            Err(_) => {}
+                )),
+            },
         }
-        let runs = run_summaries(&host).map_err(ObserveError::from)?;
-        let found = runs.into_iter().find(|r| r.run == run);
-        if let Some((outcome, detail)) = found.as_ref().and_then(|r| r.outcome()) {
-            let detail = detail.to_owned();
-            return Ok(tell(&match outcome {
+        if let Some(last) = reach.status()?.last_run.filter(|last| last.run == run) {
+            let detail = last.detail;
+            return Ok(tell(&match last.outcome {
                 Outcome::RolledBack => PassEnd::RolledBack(detail),
                 Outcome::Cancelled | Outcome::Abandoned => PassEnd::Cancelled(detail),
                 Outcome::GivenUp => PassEnd::GivenUp(detail),
@@ -228,6 +229,83 @@ fn abort(cx: Context) -> Result<Exit, CliError> {
             }));
         }
         std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Asks the visor that keeps the node to do all that can be done now, and watches it. Told to end, it only looks no longer.
+fn through(reach: &Reach<'_>, patience: Patience) -> Result<Exit, CliError> {
+    let ended = ambient_with_signals("reconcile")?.interrupt;
+    let looks = |s: &Status| s.now.as_ref().map_or(0, |n| n.looks);
+    let before = reach.status()?;
+    reach.ask(&Request::Reconcile {})?;
+    if let Some(visor) = reach.visor() {
+        out::line(&format!(
+            "visor: the visor of pid {} works on it",
+            visor.pid
+        ));
+    }
+    let mut doing = String::new();
+    loop {
+        std::thread::sleep(Duration::from_millis(200));
+        let status = reach.status()?;
+        let now = status.now.clone().unwrap_or_default();
+        let step = now.doing.map(|d| d.what).unwrap_or_default();
+        if !step.is_empty() && step != doing {
+            out::line(&format!("  {step}"));
+            doing = step;
+        }
+        let last = |s: &Status| s.last_run.as_ref().map(|r| r.run.clone());
+        if let Some(closed) = status
+            .last_run
+            .as_ref()
+            .filter(|_| last(&status) != last(&before))
+        {
+            let detail = closed.detail.clone();
+            match closed.outcome {
+                Outcome::Committed => {}
+                Outcome::RolledBack => return Ok(tell(&PassEnd::RolledBack(detail))),
+                Outcome::Abandoned => return Ok(tell(&PassEnd::Abandoned(detail))),
+                Outcome::Cancelled => return Ok(tell(&PassEnd::Cancelled(detail))),
+                Outcome::GivenUp => return Ok(tell(&PassEnd::GivenUp(detail))),
+            }
+        }
+        if ended.load(Ordering::Relaxed) {
+            out::line("visor: no longer watched; `visor run` goes on");
+            return Ok(Exit::Interrupted);
+        }
+        // Twice: the first look may have been under way when it was asked for.
+        if looks(&status) < looks(&before) + 2 {
+            continue;
+        }
+        if let Some(run) = status.run.as_ref() {
+            if let (Some(at), Some(reason)) = (&run.stuck_at, &run.reason) {
+                let run = run.run.clone();
+                return Ok(tell_stuck(&run, at, reason));
+            }
+            if status.states.iter().any(|s| s.state.is_work()) {
+                continue;
+            }
+        }
+        let waits: Vec<String> = now.waits.into_iter().map(|w| w.what).collect();
+        let is_over = match patience {
+            Patience::Until(None) | Patience::Forever => false,
+            Patience::Until(Some(until)) => wall_clock() >= until,
+            Patience::OnePass => true,
+        };
+        if waits.is_empty() {
+            out::data(&diff_text(&status.diff));
+            return Ok(Exit::Done);
+        }
+        if is_over {
+            let due = status.run.is_some()
+                || !status.diff.blocked.is_empty()
+                || !status.diff.overrides.is_empty();
+            if due || patience != Patience::OnePass {
+                return Ok(tell(&PassEnd::Blocked(waits)));
+            }
+            out::data(&diff_text(&status.diff));
+            return Ok(Exit::Done);
+        }
     }
 }
 
@@ -287,22 +365,31 @@ pub(super) fn run(global: &Global) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
     let _lock = lock_of_run(&cx)?;
     let systemd = Systemd::new();
-    let ambient = Ambient {
+    let live = Arc::new(Live::default());
+    let mut ambient = Ambient {
         signs: systemd.signs(),
         ..ambient_of_run()?
     };
+    let (say, told) = (ambient.say.clone(), Arc::clone(&live));
+    ambient.say = Say(Arc::new(move |text| {
+        told.said(text);
+        (say.0)(text);
+    }));
+    let _answers = Server::start(&cx.wish, &ambient, &live)?;
     let began = wall_clock();
     out::line(&format!(
         "visor: run of node {} below {}",
         cx.node().spec.name,
         cx.layout.root.display()
     ));
-    let end = supervise(&cx.wish, &ambient, &|| {
+    let report = || -> Box<dyn Report + Send> {
         Box::new(Announced {
             lines: Lines::new(),
             systemd: Arc::clone(&systemd),
+            live: Arc::clone(&live),
         })
-    })?;
+    };
+    let end = supervise(&cx.wish, &ambient, &report, &live)?;
     out::line(&format!(
         "visor: ran for {}",
         human_ms(wall_clock() - began)

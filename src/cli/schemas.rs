@@ -3,11 +3,11 @@
 use super::batch::{Batch, BatchList, BatchStatus};
 use super::history::{History, Shown};
 use super::rehearse::Rehearsal;
-use super::status::Status;
 use super::upgrade::List;
+use crate::control::{Ask, Noted, Refusal, Status};
 use crate::diag::findings_schema;
 use crate::manifest::schema_text;
-use crate::plan::{Diff, Plan, SavedPlan};
+use crate::plan::{Diff, Liveness, Plan, SavedPlan};
 use clap::ValueEnum;
 use schemars::{JsonSchema, schema_for};
 
@@ -24,8 +24,10 @@ pub enum SchemaOf {
     Plans,
     /// `plan diff --out`
     SavedPlan,
-    /// `status --format json`
+    /// `status --format json`, and `GET /v1/status` of the control socket
     Status,
+    /// What the control socket takes and gives: `Ask`, `Noted`, `Refusal`, `Liveness`
+    Control,
     /// `upgrade list --format json`
     Upgrades,
     /// `batch show --format json`
@@ -50,6 +52,7 @@ impl SchemaOf {
         Self::Plans,
         Self::SavedPlan,
         Self::Status,
+        Self::Control,
         Self::Upgrades,
         Self::Batch,
         Self::BatchStatus,
@@ -73,6 +76,7 @@ impl SchemaOf {
             Self::Plans => of::<Vec<Plan>>(),
             Self::SavedPlan => of::<SavedPlan>(),
             Self::Status => of::<Status>(),
+            Self::Control => of::<Control>(),
             Self::Upgrades => of::<List>(),
             Self::Batch => of::<Batch>(),
             Self::BatchStatus => of::<BatchStatus>(),
@@ -82,6 +86,21 @@ impl SchemaOf {
             Self::Rehearsal => of::<Rehearsal>(),
         }
     }
+}
+
+/// The documents of the control socket.
+#[derive(JsonSchema)]
+#[schemars(title = "visor control")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Control {
+    /// The body of `POST /v1/requests`.
+    Ask(Ask),
+    /// Its answer, 200.
+    Noted(Noted),
+    /// Its answer, 409, and that of whatever else fails.
+    Refusal(Refusal),
+    /// The answer of `GET /v1/node`.
+    Node(Liveness),
 }
 
 fn of<T: JsonSchema>() -> String {

@@ -1,156 +1,105 @@
-//! `visor status`: what is, what should be, what visor waits for.
+//! `visor status`: what is, what should be, what visor waits for and why, what comes next.
 
 use super::args::{Format, Global};
-use super::context::Context;
+use super::context::{Context, peers_variables};
 use super::error::{CliError, Exit};
 use super::out;
-use crate::backup::sealed_generations;
-use crate::check::platform;
-use crate::host::{Clock as _, RealHost};
-use crate::journal::Stage;
-use crate::model::{human_ms, rfc3339};
-use crate::node::last_lines;
-use crate::observe::{ObserveError, observe, run_summaries};
-use crate::plan::{Diff, Fact, Liveness, Observed, diff, wrapped};
-use crate::store::{Owner, StateLock};
-use schemars::JsonSchema;
-use serde::Serialize;
+use super::reach::Reach;
+use crate::agent::Since;
+use crate::control::Status;
+use crate::host::wall_clock;
+use crate::model::{UnixMs, human_ms, rfc3339};
+use crate::plan::{Fact, Liveness, wrapped};
+use std::io::IsTerminal as _;
+use std::time::Duration;
 
-/// The format of the JSON form. 1: first.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Status {
-    version: u32,
-    node: String,
-    root: String,
-    current: Option<String>,
-    process: Liveness,
-    chain: Option<ChainStatus>,
-    visor: Option<Owner>,
-    run: Option<RunStatus>,
-    last_run: Option<LastRun>,
-    backups: Vec<String>,
-    /// The end of the node's log, when the node does not run.
-    last_output: Vec<String>,
-    /// Variables of the peers that are set; the manifests win over them.
-    peers_variables: Vec<String>,
-    diff: Diff,
-}
+/// Between two looks of `--watch`.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-#[derive(Serialize, JsonSchema)]
-struct ChainStatus {
-    head: Fact<u64>,
-    syncing: Fact<bool>,
-    head_age_ms: Fact<u64>,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct RunStatus {
-    run: String,
-    what: String,
-    stage: String,
-    stuck_at: Option<String>,
-    reason: Option<String>,
-    done: usize,
-    steps: usize,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct LastRun {
-    run: String,
-    what: String,
-    outcome: String,
-    detail: String,
-    at: u64,
-}
-
-pub(super) fn status(global: &Global, format: Format) -> Result<Exit, CliError> {
+pub(super) fn status(global: &Global, format: Format, watch: bool) -> Result<Exit, CliError> {
     let cx = Context::open_node(global)?;
-    let host = cx.host();
-    let observed = observe(cx.node(), &host)?;
-    let status = gather(&cx, &host, &observed)?;
+    if watch {
+        return follow(&cx, format);
+    }
+    let status = look(&cx)?;
     match format {
         Format::Json => out::json(&status),
-        Format::Human => out::data(&text(&status, host.now())),
+        Format::Human => out::data(&text(&status, wall_clock())),
     }
-    Ok(if observed.open_run.is_some_and(|r| r.stuck.is_some()) {
+    Ok(if status.run.is_some_and(|r| r.stuck_at.is_some()) {
         Exit::Stuck
     } else {
         Exit::Done
     })
 }
 
-fn gather(cx: &Context, host: &RealHost, observed: &Observed) -> Result<Status, CliError> {
-    let runs = run_summaries(host).map_err(ObserveError::from)?;
-    let run = runs.iter().rfind(|r| r.is_open()).map(|r| {
-        let stuck = if let Stage::Stuck(at) = &r.status.stage {
-            Some(at)
-        } else {
-            None
-        };
-        RunStatus {
-            run: r.run.to_string(),
-            what: r.plan.action.describe(),
-            stage: r.status.stage.word().to_owned(),
-            stuck_at: stuck.map(|at| {
-                r.plan
-                    .step(&at.step)
-                    .map_or_else(|| at.step.to_string(), |s| s.name.clone())
-            }),
-            reason: stuck.map(|at| at.reason.clone()),
-            done: r.status.done.len(),
-            steps: r.plan.steps.len(),
-        }
-    });
-    let last_run = runs.iter().rfind(|r| !r.is_open()).and_then(|r| {
-        let (outcome, detail) = r.outcome()?;
-        let outcome = serde_json::to_value(outcome).ok()?.as_str()?.to_owned();
-        Some(LastRun {
-            run: r.run.to_string(),
-            what: r.plan.action.describe(),
-            outcome,
-            detail: detail.to_owned(),
-            at: r.ended_at,
-        })
-    });
-    let has_chain = cx.node().spec.chain != crate::model::ChainSpec::None;
-    let age = match &observed.chain.head_age {
-        Fact::Known(age) => Fact::Known(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-        Fact::Unknown(why) => Fact::Unknown(why.clone()),
-    };
+fn look(cx: &Context) -> Result<Status, CliError> {
     Ok(Status {
-        version: 1,
-        node: cx.node().spec.name.to_string(),
-        root: cx.layout.root.display().to_string(),
-        current: observed
-            .current
-            .known()
-            .cloned()
-            .flatten()
-            .map(|r| r.to_string()),
-        process: observed.node.clone(),
-        chain: has_chain.then(|| ChainStatus {
-            head: observed.chain.head.clone(),
-            syncing: observed.chain.syncing.clone(),
-            head_age_ms: age,
-        }),
-        visor: StateLock::holder(&cx.layout),
-        run,
-        last_run,
-        backups: sealed_generations(&cx.layout)
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-        last_output: match &observed.node {
-            Liveness::Stopped { exit: Some(_) } => last_lines(&cx.layout, LAST_LINES)?,
-            _ => vec![],
-        },
-        peers_variables: super::context::peers_variables(),
-        diff: diff(cx.node(), observed, &platform()),
+        peers_variables: peers_variables(),
+        ..Reach::new(cx)?.status()?
     })
 }
 
-/// Lines of the log that are shown.
-const LAST_LINES: usize = 5;
+/// Shows the status anew until it is ended: on a terminal in place, elsewhere each time that something has changed; to programs a document
+/// a line.
+fn follow(cx: &Context, format: Format) -> Result<Exit, CliError> {
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut shown = None;
+    loop {
+        let status = look(cx)?;
+        let now = wall_clock();
+        let is_news = shown.as_ref() != Some(&without_figures(&status));
+        let sent = match format {
+            Format::Json if is_news => out::try_data(&out::json_line(&status)),
+            Format::Human if is_terminal => {
+                // Home, and what was there before cleared.
+                out::try_data(&format!("\x1b[H\x1b[2J{}", text(&status, now)))
+            }
+            Format::Human if is_news => {
+                let time = rfc3339(now);
+                out::try_data(&format!("--- {time}\n{}", text(&status, now)))
+            }
+            _ => true,
+        };
+        if !sent {
+            return Ok(Exit::Done);
+        }
+        shown = Some(without_figures(&status));
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+/// What counts as news: not a head that moves, and not the time that passes.
+fn without_figures(status: &Status) -> Status {
+    let mut s = status.clone();
+    s.diff.head = None;
+    for scheduled in &mut s.diff.scheduled {
+        scheduled.remaining = None;
+    }
+    for next in &mut s.next {
+        next.at = next.at.filter(|_| !next.is_guess);
+        next.is_guess = false;
+    }
+    if let Some(chain) = &mut s.chain {
+        for figure in [&mut chain.head, &mut chain.head_age_ms] {
+            if let Fact::Known(n) = figure {
+                *n = 0;
+            }
+        }
+    }
+    if let Some(now) = &mut s.now {
+        now.looks = 0;
+        for wait in now.waits.iter_mut().chain(&mut now.said) {
+            wait.what = wait.what.replace(|c: char| c.is_ascii_digit(), "");
+        }
+    }
+    s
+}
+
+fn since_text(what: &Since, now: UnixMs) -> String {
+    let time = human_ms(now.saturating_sub(what.since));
+    format!("{} (for {time})", what.what)
+}
 
 fn text(s: &Status, now: u64) -> String {
     let mut out = String::new();
@@ -158,6 +107,19 @@ fn text(s: &Status, now: u64) -> String {
         out.push_str(&wrapped(&format!("{key:<9} "), &" ".repeat(10), value));
     };
     row("node", &s.node);
+    for (i, standing) in s.states.iter().enumerate() {
+        let since = standing
+            .since
+            .map(|at| format!(" for {}", human_ms(now.saturating_sub(at))));
+        let detail = standing.detail.as_ref().map(|d| format!(": {d}"));
+        let line = format!(
+            "{}{}{}",
+            standing.state.word(),
+            since.unwrap_or_default(),
+            detail.unwrap_or_default()
+        );
+        row(if i == 0 { "state" } else { "" }, &line);
+    }
     row("root", &s.root);
     row("release", s.current.as_deref().unwrap_or("none"));
     row(
@@ -205,6 +167,29 @@ fn text(s: &Status, now: u64) -> String {
             },
         ),
     );
+    if let Some(live) = &s.now {
+        if let Some(doing) = &live.doing {
+            row("doing", &since_text(doing, now));
+        }
+        if let Some(said) = &live.said {
+            row(
+                if live.doing.is_some() { "" } else { "doing" },
+                &since_text(said, now),
+            );
+        }
+        for (i, wait) in live.waits.iter().enumerate() {
+            row(if i == 0 { "waits" } else { "" }, &since_text(wait, now));
+        }
+    }
+    for (i, next) in s.next.iter().enumerate() {
+        let about = if next.is_guess { "about " } else { "" };
+        let at = next.at.map(|at| {
+            let time = human_ms(at.saturating_sub(now));
+            format!(", {about}{} (in {about}{time})", rfc3339(at))
+        });
+        let line = format!("{}{}", next.what, at.unwrap_or_default());
+        row(if i == 0 { "next" } else { "" }, &line);
+    }
     if let Some(run) = &s.run {
         row(
             "run",

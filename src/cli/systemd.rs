@@ -5,6 +5,7 @@ use super::context::{Context, set_dir};
 use super::error::{CliError, Exit};
 use super::out;
 use super::report::Lines;
+use crate::agent::Live;
 use crate::check::DesiredNode;
 use crate::host::Signs;
 use crate::step::{Notice, Report};
@@ -76,6 +77,7 @@ impl Systemd {
 pub(super) struct Announced {
     pub(super) lines: Lines,
     pub(super) systemd: Arc<Systemd>,
+    pub(super) live: Arc<Live>,
 }
 
 impl Report for Announced {
@@ -100,6 +102,7 @@ impl Report for Announced {
             }
             Notice::Warn(text) => self.systemd.status(text),
         }
+        self.live.notice(&notice);
         self.lines.notice(notice);
     }
 }

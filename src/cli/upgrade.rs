@@ -1,88 +1,32 @@
 //! `visor upgrade approve|retry|list`.
 
 use super::args::{Format, Global};
-use super::context::{Context, person};
+use super::context::Context;
 use super::error::{CliError, Exit};
 use super::out;
-use crate::check::{DesiredUpgrade, platform};
-use crate::host::wall_clock;
-use crate::model::{Trigger, UnixMs, rfc3339};
+use super::reach::Reach;
+use crate::check::platform;
+use crate::control::Request;
+use crate::model::{UnixMs, rfc3339};
 use crate::observe::observe;
-use crate::plan::{Approval, diff};
-use crate::store::edit_deny;
+use crate::plan::diff;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-fn find<'a>(cx: &'a Context, name: &str) -> Result<&'a DesiredUpgrade, CliError> {
-    let upgrades = &cx.node().upgrades;
-    upgrades
-        .iter()
-        .find(|u| u.name.as_str() == name)
-        .ok_or_else(|| {
-            let names: Vec<String> = upgrades.iter().map(|u| u.name.to_string()).collect();
-            let help = if names.is_empty() {
-                "The set has none for this node.".into()
-            } else {
-                format!("There are: {}.", names.join(", "))
-            };
-            CliError::usage(
-                format!(
-                    "there is no upgrade \"{name}\" for node {}",
-                    cx.node().spec.name
-                ),
-                help,
-            )
-        })
-}
-
 pub(super) fn approve(global: &Global, name: &str) -> Result<Exit, CliError> {
-    let cx = Context::open(global)?;
-    let upgrade = find(&cx, name)?;
-    if upgrade.trigger != Trigger::Manual {
-        return Err(CliError::usage(
-            format!(
-                "upgrade {name} is triggered by {}, not by an approval",
-                upgrade.trigger
-            ),
-            "Only upgrades with `trigger = { manual = true }` are approved.",
-        ));
-    }
-    let observed = observe(cx.node(), &cx.host())?;
-    if let Some(applied) = observed.applied.iter().find(|a| a.name == upgrade.name) {
-        out::line(&format!(
-            "visor: upgrade {name} was applied at {}; nothing is left to approve",
-            rfc3339(applied.at)
-        ));
-        return Ok(Exit::Done);
-    }
-    let approval = Approval {
-        upgrade: upgrade.name.clone(),
-        by: person(),
-        at: wall_clock(),
-    };
-    cx.override_(&format!("approve {name}"), |now| {
-        now.approvals.retain(|a| a.upgrade != approval.upgrade);
-        now.approvals.push(approval);
-    })?;
-    out::line(&format!(
-        "visor: upgrade {name} is approved; `visor run` takes it up, or `visor reconcile` does"
-    ));
-    Ok(Exit::Done)
+    let upgrade = name.to_owned();
+    ask(global, &Request::Approve { upgrade })
 }
 
 pub(super) fn retry(global: &Global, name: &str) -> Result<Exit, CliError> {
+    let upgrade = name.to_owned();
+    ask(global, &Request::Retry { upgrade })
+}
+
+fn ask(global: &Global, request: &Request) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
-    let upgrade = find(&cx, name)?;
-    let was = edit_deny(&cx.layout, |denied| {
-        let before = denied.len();
-        denied.retain(|d| d.upgrade != upgrade.name);
-        before > denied.len()
-    })?;
-    out::line(&if was {
-        format!("visor: upgrade {name} will be tried again")
-    } else {
-        format!("visor: upgrade {name} had not failed")
-    });
+    let noted = Reach::new(&cx)?.ask(request)?;
+    out::line(&format!("visor: {}", noted.said));
     Ok(Exit::Done)
 }
 

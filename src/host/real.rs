@@ -141,6 +141,17 @@ impl RealHost {
         lock_holder(&data).map_err(|e| HostError::Failed(format!("/proc/locks: {e}")))
     }
 
+    /// Ends what a node that crashed left behind; see `Stopper::sweep`.
+    pub fn sweep(&self, policy: &StopPolicy) -> Result<bool> {
+        let swept = self
+            .stopper
+            .sweep(&self.layout, policy, &|| self.interrupted());
+        swept.map_err(|error| match error {
+            StopError::Interrupted => HostError::Interrupted,
+            other => failed(other),
+        })
+    }
+
     /// All runs on record, oldest first.
     pub fn runs(&self) -> Result<Vec<RunId>> {
         self.journals.borrow().runs().map_err(failed)

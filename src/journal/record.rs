@@ -2,14 +2,16 @@
 
 use crate::model::{Answer, GenId, StartId, UnixMs};
 use crate::plan::StepId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The format of `journal.jsonl`. 1: first.
 pub const JOURNAL_VERSION: u32 = 1;
 
 /// How a run ended. A closed set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The new release is in place and was healthy.
@@ -22,6 +24,18 @@ pub enum Outcome {
     Cancelled,
     /// A person resolved a stuck run by leaving the machine as it is.
     GivenUp,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Committed => "committed",
+            Self::RolledBack => "rolled-back",
+            Self::Abandoned => "abandoned",
+            Self::Cancelled => "cancelled",
+            Self::GivenUp => "given-up",
+        })
+    }
 }
 
 /// The one intent of the critical section.

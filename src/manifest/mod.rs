@@ -34,7 +34,7 @@ pub use backup::{Backup, BackupKeep};
 pub use batch::Batch;
 pub use hook::{Hook, Retry};
 pub use load::{Kinds, LoadedFile, Named, Object, ObjectKind, load_file};
-pub use node::{Chain, ChainKind, Data, Node, Restart, RestartOn, Stop};
+pub use node::{Chain, ChainKind, Control, Data, Node, Restart, RestartOn, Stop};
 pub use parse::{Parsed, parse};
 pub use process::{Limits, Process};
 pub use schema::{File, schema_text};

@@ -53,6 +53,10 @@ pub struct Node {
     #[serde(default)]
     #[schemars(example = json!({ "size": "64MiB", "keep": 10 }))]
     pub logs: Logs,
+    /// Who may speak to `visor run` beside root and its own user. Default: nobody.
+    #[serde(default)]
+    #[schemars(example = json!({ "group": "validators" }))]
+    pub control: Control,
     /// Labels that upgrades select by. Default: none.
     #[serde(default)]
     #[schemars(example = BTreeMap::from([("network", "mainnet")]))]
@@ -141,6 +145,15 @@ pub struct Logs {
     /// Pieces that are kept; the oldest goes first. Default: 10.
     #[schemars(range(min = 1, max = 10000), example = 10)]
     pub keep: Option<u32>,
+}
+
+/// The control socket of `visor run`, which `visor status`, `stop`, `restart`, `hold`, `logs` and their like use.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Control {
+    /// A group of this machine whose members may ask and command. Default: none.
+    #[schemars(example = &"validators")]
+    pub group: Option<String>,
 }
 
 /// What `visor run` does when the node has ended by itself. The end of a release that is not yet confirmed is its upgrade's matter.

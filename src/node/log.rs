@@ -20,7 +20,7 @@ use flate2::write::GzEncoder;
 use rustix::fs::{FallocateFlags, SeekFrom as Seek};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -31,17 +31,17 @@ const LONGEST_LINE: u64 = 1024 * 1024;
 
 /// What is known of `node.log`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Rotation {
+pub(super) struct Rotation {
     version: u32,
     /// Which file this is about: a person may have taken it away.
     inode: u64,
     born: Option<UnixMs>,
     /// Up to where it was cut.
-    to: u64,
+    pub(super) to: u64,
     /// The beginning was freed since.
     punched: bool,
     /// When the last piece was cut; at first when the file was seen.
-    at: UnixMs,
+    pub(super) at: UnixMs,
 }
 
 /// A piece that was rotated out.
@@ -220,7 +220,7 @@ fn born(meta: &Metadata) -> Option<UnixMs> {
 }
 
 /// The record, if it is about this file.
-fn known(layout: &Layout, file: &File) -> Result<Option<Rotation>, PathError> {
+pub(super) fn known(layout: &Layout, file: &File) -> Result<Option<Rotation>, PathError> {
     let meta = file.metadata().at("look at", &layout.log())?;
     let record: Option<Rotation> = read_record(&record_path(layout), 64 * 1024, RECORD_VERSION)?;
     let block = meta.blksize().max(1);
@@ -305,59 +305,9 @@ fn compress(
     encoder.finish()?.sync_all()
 }
 
-/// Everything that is kept of the log.
-pub struct Kept {
-    /// Oldest first: the pieces, then what stands in `node.log` now.
-    pub parts: Vec<Box<dyn BufRead>>,
-    /// `node.log` and how far `parts` go in it.
-    pub live: Option<(File, u64)>,
-}
-
-/// Everything that is kept of the log since a time. Without a mark near the time a piece is given whole.
-pub fn read_all(layout: &Layout, since: UnixMs) -> Result<Kept, PathError> {
-    let log = layout.log();
-    let file = match File::open(&log) {
-        Err(e) if e.kind() == ErrorKind::NotFound => None,
-        other => Some(other.at("open", &log)?),
-    };
-    let mut start = 0;
-    let mut record = None;
-    if let Some(file) = &file {
-        let inode = file.metadata().at("look at", &log)?.ino();
-        start = offset_at(&marks(layout), inode, since);
-        record = known(layout, file)?;
-    }
-    // A piece that the record does not know yet is read where it still stands.
-    let known_to = record.as_ref().map_or(UnixMs::MAX, |r| r.at);
-    let mut parts: Vec<Box<dyn BufRead>> = Vec::new();
-    // What was cut after the mark was made is of the same file as the mark.
-    let wanted = |p: &Piece| p.at >= since && p.at <= known_to && p.to > start;
-    for piece in pieces(layout).into_iter().filter(wanted) {
-        let kept = File::open(&piece.path).at("open", &piece.path)?;
-        let mut kept = BufReader::new(GzDecoder::new(kept));
-        if (piece.from..piece.to).contains(&start) {
-            let mut before = (&mut kept).take(start - piece.from);
-            io::copy(&mut before, &mut io::sink()).at("read", &piece.path)?;
-        }
-        parts.push(Box::new(kept));
-    }
-    let Some(file) = file else {
-        return Ok(Kept { parts, live: None });
-    };
-    let end = file.metadata().at("look at", &log)?.len();
-    let from = record.map_or(0, |r| r.to).max(start).min(end);
-    let mut live = file.try_clone().at("open", &log)?;
-    live.seek(SeekFrom::Start(from)).at("read", &log)?;
-    parts.push(Box::new(BufReader::new(live.take(end - from))));
-    Ok(Kept {
-        parts,
-        live: Some((file, end)),
-    })
-}
-
 /// How far the log had come at a time. The node's lines have no time that visor could read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
+pub(super) struct Mark {
     at: UnixMs,
     inode: u64,
     offset: u64,
@@ -402,7 +352,7 @@ pub fn mark(layout: &Layout, now: UnixMs) -> Result<(), PathError> {
 }
 
 /// How far a file had come at a time, as far as that is known; nothing of before it was emptied.
-fn offset_at(marks: &[Mark], inode: u64, at: UnixMs) -> u64 {
+pub(super) fn offset_at(marks: &[Mark], inode: u64, at: UnixMs) -> u64 {
     let mut of_file: Vec<&Mark> = marks.iter().filter(|m| m.inode == inode).collect();
     let mut pairs = of_file.windows(2);
     if let Some(emptied) = pairs.rposition(|w| w[1].offset < w[0].offset) {
@@ -421,7 +371,7 @@ fn marks_path(layout: &Layout) -> PathBuf {
 }
 
 /// Lines that are no marks are left out: a death can cut one.
-fn marks(layout: &Layout) -> Vec<Mark> {
+pub(super) fn marks(layout: &Layout) -> Vec<Mark> {
     let text = fs::read_to_string(marks_path(layout)).unwrap_or_default();
     let of = |line: &str| {
         let mut words = line.split(' ').map(|w| w.parse::<u64>().ok());
@@ -432,31 +382,4 @@ fn marks(layout: &Layout) -> Vec<Mark> {
         })
     };
     text.lines().filter_map(of).collect()
-}
-
-/// The last lines of `node.log` itself, without control characters and cut to 200 characters.
-pub fn last_lines(layout: &Layout, lines: usize) -> Result<Vec<String>, PathError> {
-    const LAST_BYTES: u64 = 16 * 1024;
-    let log = layout.log();
-    let mut file = match File::open(&log) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(vec![]),
-        other => other.at("open", &log)?,
-    };
-    let length = file.metadata().at("look at", &log)?.len();
-    let from = length.saturating_sub(LAST_BYTES);
-    file.seek(SeekFrom::Start(from)).at("read", &log)?;
-    let mut bytes = Vec::new();
-    file.take(LAST_BYTES)
-        .read_to_end(&mut bytes)
-        .at("read", &log)?;
-    // What was cut out reads as NULs, and the first line may be cut.
-    let text = String::from_utf8_lossy(&bytes);
-    let written = text.trim_start_matches('\0');
-    let is_cut = from > 0 && written.len() == text.len();
-    let all: Vec<&str> = written.lines().skip(usize::from(is_cut)).collect();
-    let plain = |line: &&str| {
-        let shown = line.chars().filter(|c| !c.is_control() || *c == '\t');
-        shown.take(200).collect()
-    };
-    Ok(all.iter().rev().take(lines).rev().map(plain).collect())
 }

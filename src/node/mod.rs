@@ -16,13 +16,15 @@
 
 mod attributes;
 mod log;
+mod read_log;
 mod records;
 mod shim;
 mod start;
 mod state;
 mod stop;
 
-pub use log::{Kept, Piece, Rotated, last_lines, mark, pieces, read_all, rotate};
+pub use log::{Piece, Rotated, mark, pieces, rotate};
+pub use read_log::{Kept, LogQuery, last_lines, read_all, show_log};
 pub use records::{ExitRecord, STARTS_KEPT, StartRecord, launched, read_exit, read_start, starts};
 pub use shim::{ShimStage, shim_main};
 pub use start::{StartError, start};

@@ -4,6 +4,7 @@ use super::records::{ExitRecord, dir, read_exit, read_start, starts};
 use crate::durable::{AtPath as _, PathError, open_lock, write_atomic};
 use crate::host::{NodeState, StartEvidence};
 use crate::model::StartId;
+use crate::process::{Identity, Left, left_behind};
 use crate::store::Layout;
 use std::fs::{File, TryLockError};
 use std::io;
@@ -24,9 +25,22 @@ pub fn node_state(layout: &Layout) -> Result<NodeState, PathError> {
                 since: record.at,
             });
         }
-        last = last.or(Some(start));
+        last = last.or(Some((start, record.identity)));
     }
-    if !lock_is_free(layout)? {
+    let is_free = lock_is_free(layout)?;
+    if let Some((_, identity)) = &last {
+        let left = left(layout, identity, is_free)?;
+        if !left.is_empty() {
+            let names: Vec<String> = left.iter().map(describe).collect();
+            let why = format!(
+                "its process has ended, and what it left behind lives on: {}",
+                names.join(", ")
+            );
+            return Ok(NodeState::Unclear { why });
+        }
+    }
+    let last = last.map(|(start, _)| start);
+    if !is_free {
         let why = "state/node.lock is held, but no process with a start record lives: a child of the node, or a start under way";
         return Ok(NodeState::Unclear { why: why.into() });
     }
@@ -39,6 +53,28 @@ pub fn node_state(layout: &Layout) -> Result<NodeState, PathError> {
         exit: record.as_ref().map(ExitRecord::describe),
         code: record.and_then(|r| r.code),
     })
+}
+
+fn describe(left: &Left) -> String {
+    format!("pid {} ({})", left.identity.pid, left.name)
+}
+
+/// What a node that has ended left behind. Whoever inherited its lock counts, unless that is free.
+pub(super) fn left(
+    layout: &Layout,
+    leader: &Identity,
+    lock_is_free: bool,
+) -> Result<Vec<Left>, PathError> {
+    let lock = layout.node_lock();
+    let held = (!lock_is_free).then_some(lock.as_path());
+    let mut left = left_behind(leader, held).at("look for processes with", &lock)?;
+    // A node that has come meanwhile is no one's remains.
+    for start in starts(layout).into_iter().rev().take(2) {
+        if let Some(record) = read_start(layout, start)? {
+            left.retain(|l| l.identity != record.identity);
+        }
+    }
+    Ok(left)
 }
 
 /// What is left of one start.

@@ -1,13 +1,13 @@
 //! The stop sequence: TERM, wait; only when the policy allows: QUIT, wait, KILL. Ends when process and lock are gone.
 
-use super::log::last_lines;
+use super::read_log::last_lines;
 use super::records::{read_exit, read_start, starts};
-use super::state::{lock_is_free, node_state};
+use super::state::{left, lock_is_free, node_state};
 use crate::durable::PathError;
 use crate::host::{NodeState, StopReport, wall_clock};
 use crate::killpoint;
 use crate::model::{StartId, StopPolicy, UnixMs, human_ms};
-use crate::process::{Watch, kill_group};
+use crate::process::{Left, Watch, kill_group};
 use crate::store::Layout;
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -63,8 +63,7 @@ impl Stopper {
                 let Some(start) = last_recorded(layout)? else {
                     return Ok(None);
                 };
-                let pid = read_start(layout, start)?.map_or(0, |r| r.identity.pid);
-                return see_gone(layout, start, pid, (None, false), policy, interrupted);
+                return see_gone(layout, start, (None, false), policy, interrupted);
             }
         };
         let deed = |what| move |source| StopError::Process { what, pid, source };
@@ -73,7 +72,7 @@ impl Stopper {
             None => None,
         };
         let Some(watch) = watch else {
-            return see_gone(layout, start, pid, (None, false), policy, interrupted);
+            return see_gone(layout, start, (None, false), policy, interrupted);
         };
         let ended = |time: Duration, interrupted: &dyn Fn() -> bool| {
             let progress = Progress::new(layout, time, say);
@@ -110,7 +109,28 @@ impl Stopper {
                 }
             }
         }
-        see_gone(layout, start, pid, (term_at, killed), policy, interrupted)
+        see_gone(layout, start, (term_at, killed), policy, interrupted)
+    }
+}
+
+impl Stopper {
+    /// Ends what a node that crashed left behind, so that it can be started again. False when it is left alone: a node that ended well and
+    /// left something behind has gone into the background, and that may be the node at its work.
+    pub fn sweep(
+        &self,
+        layout: &Layout,
+        policy: &StopPolicy,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<bool, StopError> {
+        let Some(start) = last_recorded(layout)? else {
+            return Ok(false);
+        };
+        let exit = read_exit(layout, start)?;
+        if exit.is_none_or(|exit| exit.code == Some(0)) {
+            return Ok(false);
+        }
+        let gone = see_gone(layout, start, (None, false), policy, interrupted)?;
+        Ok(gone.is_some())
     }
 }
 
@@ -162,28 +182,53 @@ fn last_recorded(layout: &Layout) -> Result<Option<StartId>, PathError> {
     Ok(None)
 }
 
-/// The process has ended: waits for its lock, which its children and its shim may still hold.
+/// So long the node's children may take to end with it, before they are told to.
+const CHILDREN_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks at all processes.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The process has ended: waits for its lock, which its children and its shim may still hold, and for all that it left behind.
 fn see_gone(
     layout: &Layout,
     start: StartId,
-    pid: i32,
     (term_at, mut killed): (Option<UnixMs>, bool),
     policy: &StopPolicy,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Option<StopReport>, StopError> {
     let exit_at = wall_clock();
     killpoint::hit("stop:exited");
+    let leader = read_start(layout, start)?.map(|r| r.identity);
     let mut began = Instant::now();
     let mut patience = policy.grace.max(Duration::from_secs(2));
-    let mut group_killed = false;
-    while !lock_is_free(layout)? {
-        if began.elapsed() > patience {
-            if !policy.kill || group_killed {
-                return Ok(None);
+    let (mut all_termed, mut all_killed) = (false, false);
+    let mut looked: Option<Instant> = None;
+    loop {
+        let is_free = lock_is_free(layout)?;
+        let is_time = |at: Instant| at.elapsed() >= LOOK_EVERY;
+        if is_free || looked.is_none_or(is_time) {
+            looked = Some(Instant::now());
+            let remains = match &leader {
+                Some(leader) => left(layout, leader, is_free)?,
+                None => vec![],
+            };
+            if is_free && remains.is_empty() {
+                break;
             }
-            (killed, group_killed) = (true, true);
-            (began, patience) = (Instant::now(), DEATH_WITHIN);
-            kill_group(pid);
+            if !all_termed && began.elapsed() > CHILDREN_WITHIN {
+                all_termed = true;
+                signal_all(&remains, Signal::TERM)?;
+            }
+            if began.elapsed() > patience {
+                if !policy.kill || all_killed {
+                    return Ok(None);
+                }
+                (killed, all_killed) = (true, true);
+                (began, patience) = (Instant::now(), DEATH_WITHIN);
+                signal_all(&remains, Signal::KILL)?;
+            }
+            if is_free {
+                std::thread::sleep(LOOK_EVERY);
+            }
         }
         if interrupted() {
             return Err(StopError::Interrupted);
@@ -197,4 +242,18 @@ fn see_gone(
         exit,
         killed,
     }))
+}
+
+fn signal_all(left: &[Left], signal: Signal) -> Result<(), StopError> {
+    for Left { identity, .. } in left {
+        let failed = |source| StopError::Process {
+            what: "signal",
+            pid: identity.pid,
+            source,
+        };
+        if let Some(watch) = Watch::open(identity).map_err(failed)? {
+            watch.signal(signal).map_err(failed)?;
+        }
+    }
+    Ok(())
 }

@@ -5,10 +5,10 @@ use super::step::{Phase, Plan, StepKind};
 use crate::check::{DesiredNode, DesiredUpgrade};
 use crate::model::{ChainSpec, HookPhase, HookSpec, Name, OnFailure, Release, rfc3339};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChangeKind {
     /// An open run goes on.
@@ -19,7 +19,7 @@ pub enum ChangeKind {
 }
 
 /// Something that will be done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     pub kind: ChangeKind,
     pub upgrade: Option<Name>,
@@ -31,14 +31,14 @@ pub struct Change {
 }
 
 /// A fact that asks for a change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
     pub fact: String,
     /// `file:line` of the wish that it meets.
     pub place: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Risk {
     pub outage: Outage,
     /// Steps that no roll-back takes back, and why.
@@ -48,7 +48,7 @@ pub struct Risk {
 }
 
 /// How long the node will not serve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outage {
     /// What it is made of, in order; nothing when there is none.
     pub parts: Vec<OutagePart>,
@@ -60,7 +60,7 @@ pub struct Outage {
     pub limit_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutagePart {
     pub what: String,
     pub estimate_ms: Option<u64>,

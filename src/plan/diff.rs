@@ -10,13 +10,13 @@ use super::{compile_install, compile_upgrade};
 use crate::check::{DesiredNode, DesiredUpgrade};
 use crate::model::{Name, Release, Trigger, rfc3339};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The format of the JSON form. 1: first.
 const DIFF_VERSION: u32 = 1;
 
 /// The difference for one node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Diff {
     pub version: u32,
     pub node: Name,
@@ -37,7 +37,7 @@ pub struct Diff {
     pub next: Option<Plan>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Remark {
     /// The upgrade that it is about.
     pub upgrade: Option<Name>,
@@ -45,7 +45,7 @@ pub struct Remark {
     pub help: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Scheduled {
     pub upgrade: Name,
     pub trigger: String,

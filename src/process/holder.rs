@@ -39,7 +39,12 @@ pub fn lock_holder(dir: &Path) -> io::Result<Option<Holder>> {
     Ok(None)
 }
 
-/// A file below a directory that a process has open and locked.
+/// True when a process has a lock on a file, its own or one that it inherited.
+pub(super) fn has_locked(pid: i32, file: &Path) -> bool {
+    locked_below(pid, file).is_some()
+}
+
+/// A file below a directory, or that file itself, that a process has open and locked.
 fn locked_below(pid: i32, dir: &Path) -> Option<PathBuf> {
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     fds.flatten().find_map(|fd| {

@@ -22,7 +22,7 @@ pub fn boot_id() -> io::Result<String> {
 
 impl Identity {
     pub fn of(pid: i32) -> io::Result<Self> {
-        let (_, start_time) = stat(pid)?;
+        let start_time = stat(pid)?.start_time;
         Ok(Self {
             boot: boot_id()?,
             pid,
@@ -32,8 +32,7 @@ impl Identity {
 
     /// True while the process lives; a zombie has ended.
     pub fn is_alive(&self) -> bool {
-        let same =
-            |(state, start): (char, u64)| start == self.start_time && !matches!(state, 'Z' | 'X');
+        let same = |stat: Stat| stat.start_time == self.start_time && stat.is_alive();
         boot_id().is_ok_and(|boot| boot == self.boot) && stat(self.pid).is_ok_and(same)
     }
 
@@ -42,26 +41,41 @@ impl Identity {
     }
 }
 
-/// State letter and start time. The name in parentheses may hold anything, so reading begins behind the last `)`.
-fn stat(pid: i32) -> io::Result<(char, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let bad = || {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "unexpected form of /proc/<pid>/stat",
-        )
+/// What `/proc/<pid>/stat` says.
+pub(super) struct Stat {
+    pub(super) name: String,
+    state: char,
+    pub(super) session: i32,
+    start_time: u64,
+}
+
+impl Stat {
+    /// A zombie has ended.
+    pub(super) fn is_alive(&self) -> bool {
+        !matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// The name in parentheses may hold anything, so the numbers are read from behind the last `)`.
+pub(super) fn stat(pid: i32) -> io::Result<Stat> {
+    // A name may be bytes of any kind.
+    let bytes = fs::read(format!("/proc/{pid}/stat"))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let read = || {
+        let (head, rest) = text.rsplit_once(')')?;
+        let (_, name) = head.split_once('(')?;
+        let mut fields = rest.split_ascii_whitespace();
+        Some(Stat {
+            name: name.chars().filter(|c| !c.is_control()).collect(),
+            state: fields.next()?.chars().next()?,
+            session: fields.nth(2)?.parse().ok()?,
+            start_time: fields.nth(15)?.parse().ok()?,
+        })
     };
-    let rest = text.rsplit_once(')').ok_or_else(bad)?.1;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields
-        .next()
-        .and_then(|s| s.chars().next())
-        .ok_or_else(bad)?;
-    let start = fields
-        .nth(18)
-        .and_then(|s| s.parse().ok())
-        .ok_or_else(bad)?;
-    Ok((state, start))
+    read().ok_or_else(|| {
+        let what = "unexpected form of /proc/<pid>/stat";
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub enum Notice<'a> {
     Progress(&'a Step, String),
     Ended(&'a Step, u64, Option<String>),
     Failed(&'a Step, &'a str),
-    /// Gates that are closed, each with its reason.
+    /// Nothing more can be done now: gates that are closed, each with its reason; none when nothing is left to do.
     Waiting(&'a [String]),
     /// The run turns back.
     Undo {

@@ -4,6 +4,7 @@
 //! <root>/state/lock              one visor a node (flock, freed by the kernel)
 //!             /owner.json        who holds it; for messages only
 //!             /overrides.json    stop, hold, approvals, a request to abort (short lock: overrides.lock)
+//!             /control.sock      of the visor that keeps the node
 //!             /deny.json         failed upgrades that are not tried again
 //!             /journal/<run>/    plan.json, journal.jsonl, ballast, hooks/<step>.json
 //! ```
@@ -68,6 +69,11 @@ impl Layout {
 
     pub fn overrides(&self) -> PathBuf {
         self.state().join("overrides.json")
+    }
+
+    /// Where a visor that keeps the node listens.
+    pub fn control(&self) -> PathBuf {
+        self.state().join("control.sock")
     }
 
     pub fn log(&self) -> PathBuf {

@@ -42,6 +42,8 @@ pub(crate) struct Set {
     pub(crate) health: &'static str,
     pub(crate) node_extra: String,
     pub(crate) args_extra: Vec<String>,
+    /// The program of every release; `NODE` is the devnode's command line.
+    pub(crate) script: &'static str,
     /// Name, trigger, fault of the release, further keys.
     pub(crate) upgrades: Vec<(&'static str, &'static str, &'static str, String)>,
     pub(crate) more: String,
@@ -54,6 +56,7 @@ impl Default for Set {
             health: "{ within = \"4s\", blocks = 3, alive = \"100ms\" }",
             node_extra: String::new(),
             args_extra: vec![],
+            script: "exec NODE",
             upgrades: vec![("v2", "{ height = 20 }", "", String::new())],
             more: String::new(),
         }
@@ -129,15 +132,15 @@ impl Env {
         path
     }
 
-    /// An artifact that is a devnode launcher; returns its manifest text.
-    pub(crate) fn release(&self, name: &str, fault: &str) -> String {
+    /// An artifact that launches devnode by a script; returns its manifest text.
+    fn release(&self, name: &str, fault: &str, script: &str) -> String {
         let fault = if fault.is_empty() {
             String::new()
         } else {
             format!(" --fault {fault}")
         };
-        let text =
-            format!("#!/bin/sh\nexec \"$VISOR_EXE\" devnode --release {name}{fault} \"$@\"\n");
+        let node = format!("\"$VISOR_EXE\" devnode --release {name}{fault} \"$@\"");
+        let text = format!("#!/bin/sh\n{}\n", script.replace("NODE", &node));
         let digest = sha256_hex(text.as_bytes());
         self.write(&format!("releases/{name}"), &text);
         format!(
@@ -178,9 +181,9 @@ impl Env {
             set.stop,
             set.node_extra
         );
-        text.push_str(&self.release("v1", ""));
+        text.push_str(&self.release("v1", "", set.script));
         for (name, trigger, fault, more) in &set.upgrades {
-            text.push_str(&self.release(name, fault));
+            text.push_str(&self.release(name, fault, set.script));
             text.push_str(&format!(
                 "[upgrade.\"{name}\"]\ntrigger = {trigger}\nartifact = \"rel-{name}\"\nhealth = {}\n{more}\n",
                 set.health

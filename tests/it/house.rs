@@ -64,6 +64,10 @@ fn generated_files_are_true() {
         visor::step::book_table()
     );
     golden("book/src/steps.md", &steps);
+    golden(
+        "book/src/night-shift.md",
+        &visor::control::night_shift_page(),
+    );
     let mut codes = String::from(
         "# Findings\n\nThe codes of `visor plan check`. A code is never given to another rule. `visor explain CODE` prints its page.\n\n| code | what it is about |\n|---|---|\n",
     );

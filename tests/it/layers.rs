@@ -57,6 +57,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "source", "step",
         ],
     ),
+    (
+        "control",
+        &[
+            "agent", "backup", "check", "durable", "host", "journal", "model", "node", "observe",
+            "plan", "store",
+        ],
+    ),
     ("devnode", &["host"]),
     (
         "rehearse",
@@ -65,7 +72,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "agent", "backup", "check", "devnode", "diag", "durable", "engine", "hook", "host",
+            "agent", "check", "control", "devnode", "diag", "durable", "engine", "hook", "host",
             "journal", "manifest", "model", "node", "observe", "plan", "process", "rehearse",
             "release", "source", "step", "store",
         ],

@@ -71,6 +71,7 @@ pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure)
         genesis: None,
         upgrades: vec![],
         rehearse: true,
+        control_group: None,
         place: String::new(),
     };
     let upgrade = DesiredUpgrade {

@@ -101,7 +101,7 @@ fn run_upgrades_twice_and_stops_on_term() {
         env.root().join("current").exists() && env.current() == "upgrades/v3"
     });
     env.eventually("the run is over", || env.state_of("v2") == "applied");
-    let out = env.visor(&["reconcile"]).expect(3);
+    let out = env.visor(&["run"]).expect(3);
     assert!(
         out.stderr.contains("another visor works on this node") && out.stderr.contains("visor run"),
         "{}",

@@ -1,0 +1,191 @@
+//! Reading the node's log across the pieces that were cut out of it.
+
+use super::log::{Piece, known, marks, offset_at, pieces};
+use crate::durable::{AtPath as _, PathError};
+use crate::model::UnixMs;
+use crate::store::Layout;
+use flate2::read::GzDecoder;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+/// Between two looks for more.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What of the log is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogQuery {
+    pub since: UnixMs,
+    /// So many lines, the last ones; all for none.
+    pub lines: Option<usize>,
+    /// Go on with what comes.
+    pub follow: bool,
+}
+
+/// Shows the log, as long as `is_wanted` when it is followed.
+pub fn show_log(
+    layout: &Layout,
+    query: LogQuery,
+    out: &mut dyn Write,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<(), PathError> {
+    let kept = read_all(layout, query.since)?;
+    let log = layout.log();
+    print(kept.parts, query.lines, out)
+        .and_then(|()| out.flush())
+        .at("show", &log)?;
+    if query.follow {
+        follow_on(&log, kept.live, out, is_wanted).at("show", &log)?;
+    }
+    Ok(())
+}
+
+/// Everything that is kept of the log.
+pub struct Kept {
+    /// Oldest first: the pieces, then what stands in `node.log` now.
+    pub parts: Vec<Box<dyn BufRead>>,
+    /// `node.log` and how far `parts` go in it.
+    pub live: Option<(File, u64)>,
+}
+
+/// Everything that is kept of the log since a time. Without a mark near the time a piece is given whole.
+pub fn read_all(layout: &Layout, since: UnixMs) -> Result<Kept, PathError> {
+    let log = layout.log();
+    let file = match File::open(&log) {
+        Err(e) if e.kind() == ErrorKind::NotFound => None,
+        other => Some(other.at("open", &log)?),
+    };
+    let mut start = 0;
+    let mut record = None;
+    if let Some(file) = &file {
+        let inode = file.metadata().at("look at", &log)?.ino();
+        start = offset_at(&marks(layout), inode, since);
+        record = known(layout, file)?;
+    }
+    // A piece that the record does not know yet is read where it still stands.
+    let known_to = record.as_ref().map_or(UnixMs::MAX, |r| r.at);
+    let mut parts: Vec<Box<dyn BufRead>> = Vec::new();
+    // What was cut after the mark was made is of the same file as the mark.
+    let wanted = |p: &Piece| p.at >= since && p.at <= known_to && p.to > start;
+    for piece in pieces(layout).into_iter().filter(wanted) {
+        let kept = File::open(&piece.path).at("open", &piece.path)?;
+        let mut kept = BufReader::new(GzDecoder::new(kept));
+        if (piece.from..piece.to).contains(&start) {
+            let mut before = (&mut kept).take(start - piece.from);
+            io::copy(&mut before, &mut io::sink()).at("read", &piece.path)?;
+        }
+        parts.push(Box::new(kept));
+    }
+    let Some(file) = file else {
+        return Ok(Kept { parts, live: None });
+    };
+    let end = file.metadata().at("look at", &log)?.len();
+    let from = record.map_or(0, |r| r.to).max(start).min(end);
+    let mut live = file.try_clone().at("open", &log)?;
+    live.seek(SeekFrom::Start(from)).at("read", &log)?;
+    parts.push(Box::new(BufReader::new(live.take(end - from))));
+    Ok(Kept {
+        parts,
+        live: Some((file, end)),
+    })
+}
+
+fn print(
+    mut parts: Vec<Box<dyn BufRead>>,
+    lines: Option<usize>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let Some(wanted) = lines else {
+        for part in &mut parts {
+            io::copy(part, out)?;
+        }
+        return Ok(());
+    };
+    // From the end, so that old pieces are only read when they are needed.
+    let mut last: VecDeque<Vec<u8>> = VecDeque::new();
+    while let Some(mut part) = parts.pop() {
+        let room = wanted - last.len();
+        let mut of_part: VecDeque<Vec<u8>> = VecDeque::new();
+        loop {
+            let mut line = Vec::new();
+            if part.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            of_part.push_back(line);
+            if of_part.len() > room {
+                of_part.pop_front();
+            }
+        }
+        of_part.extend(last);
+        last = of_part;
+        if last.len() >= wanted {
+            break;
+        }
+    }
+    last.iter().try_for_each(|line| out.write_all(line))
+}
+
+/// Shows what comes behind a place; a log that was taken away or emptied is followed from its new beginning.
+fn follow_on(
+    log: &Path,
+    live: Option<(File, u64)>,
+    out: &mut dyn Write,
+    is_wanted: &dyn Fn() -> bool,
+) -> io::Result<()> {
+    let mut file = None;
+    if let Some((mut open, shown)) = live {
+        open.seek(SeekFrom::Start(shown))?;
+        file = Some(open);
+    }
+    while is_wanted() {
+        if let Some(file) = &mut file {
+            io::copy(file, out)?;
+            out.flush()?;
+        }
+        let is_same = match (&mut file, std::fs::metadata(log)) {
+            (Some(file), Ok(now)) => {
+                file.metadata()?.ino() == now.ino() && file.stream_position()? <= now.len()
+            }
+            (None, Err(_)) => true,
+            (Some(_), Err(_)) | (None, Ok(_)) => false,
+        };
+        if !is_same {
+            file = File::open(log).ok();
+            if file.is_some() {
+                continue;
+            }
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+/// The last lines of `node.log` itself, without control characters and cut to 200 characters.
+pub fn last_lines(layout: &Layout, lines: usize) -> Result<Vec<String>, PathError> {
+    const LAST_BYTES: u64 = 16 * 1024;
+    let log = layout.log();
+    let mut file = match File::open(&log) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(vec![]),
+        other => other.at("open", &log)?,
+    };
+    let length = file.metadata().at("look at", &log)?.len();
+    let from = length.saturating_sub(LAST_BYTES);
+    file.seek(SeekFrom::Start(from)).at("read", &log)?;
+    let mut bytes = Vec::new();
+    file.take(LAST_BYTES)
+        .read_to_end(&mut bytes)
+        .at("read", &log)?;
+    // What was cut out reads as NULs, and the first line may be cut.
+    let text = String::from_utf8_lossy(&bytes);
+    let written = text.trim_start_matches('\0');
+    let is_cut = from > 0 && written.len() == text.len();
+    let all: Vec<&str> = written.lines().skip(usize::from(is_cut)).collect();
+    let plain = |line: &&str| {
+        let shown = line.chars().filter(|c| !c.is_control() || *c == '\t');
+        shown.take(200).collect()
+    };
+    Ok(all.iter().rev().take(lines).rev().map(plain).collect())
+}
