@@ -44,20 +44,24 @@ pub struct DevnodeConfig {
     pub say_blocks: bool,
 }
 
+/// A line of the log. A disk that is full ends no node.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
 /// Runs until TERM or INT.
-#[expect(clippy::print_stdout, reason = "the node's log is its stdout")]
 pub fn run_devnode(config: &DevnodeConfig) -> io::Result<()> {
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
     let mut data = Data::open(&config.data, &config.release, config.fill)?;
-    println!(
+    say(format_args!(
         "devnode {} opens {} at height {}",
         config.release,
         config.data.display(),
         data.height()
-    );
+    ));
     if config.fault == Some(Fault::Exit) {
         return Err(io::Error::other("this release is bad: it ends at once"));
     }
@@ -94,7 +98,7 @@ pub fn run_devnode(config: &DevnodeConfig) -> io::Result<()> {
             if !still {
                 let signed = data.append(wall_clock(), &config.release)?;
                 if config.say_blocks {
-                    println!("block {}", data.height());
+                    say(format_args!("block {}", data.height()));
                 }
                 if let Some(log) = signed_log.as_mut().filter(|_| signed) {
                     log.write_all(format!("{} {}\n", data.height(), config.release).as_bytes())?;
@@ -106,11 +110,11 @@ pub fn run_devnode(config: &DevnodeConfig) -> io::Result<()> {
                     SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
                     Arc::clone(&head),
                 )?;
-                println!(
+                say(format_args!(
                     "devnode {} answers on port {port} at height {}",
                     config.release,
                     data.height()
-                );
+                ));
                 serving = true;
             }
         }
@@ -120,10 +124,10 @@ pub fn run_devnode(config: &DevnodeConfig) -> io::Result<()> {
         );
     }
     std::thread::sleep(config.stop);
-    println!(
+    say(format_args!(
         "devnode {} ends at height {}",
         config.release,
         data.height()
-    );
+    ));
     Ok(())
 }

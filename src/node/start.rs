@@ -131,8 +131,8 @@ pub fn start(
         std::thread::sleep(Duration::from_micros(500));
     };
     killpoint::hit("start:recorded");
-    // The shim outlives us; while we live, we reap it.
-    std::thread::spawn(move || shim.wait());
+    // The shim outlives us; while we live, we reap it. Without a thread for that it is reaped when we end.
+    let _ = std::thread::Builder::new().spawn(move || shim.wait());
     forget_old(layout, start);
     result
 }

@@ -253,18 +253,17 @@ impl Env {
 
     /// A command in the background, its output in a file.
     pub(crate) fn spawn(&self, args: &[&str], log: &str) -> Running {
+        self.spawn_command(self.command(args), log)
+    }
+
+    pub(crate) fn spawn_command(&self, mut command: Command, log: &str) -> Running {
         let file = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path(log))
             .unwrap();
-        let child = self
-            .command(args)
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        Running(child)
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        Running(command.spawn().unwrap())
     }
 
     /// Makes the RPC of the running devnode misbehave; an empty word ends it.
@@ -394,6 +393,10 @@ pub(crate) struct Running(pub(crate) Child);
 impl Running {
     pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.0.id()).unwrap()
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
     }
 
     pub(crate) fn kill(mut self) {

@@ -15,6 +15,7 @@ mod children;
 mod control;
 mod data;
 mod env;
+mod faults;
 mod geth;
 mod house;
 mod keeper;
