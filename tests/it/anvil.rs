@@ -5,10 +5,10 @@
 use crate::env::Env;
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use visor::model::sha256_hex;
 
-fn anvil() -> Option<PathBuf> {
+pub(crate) fn anvil() -> Option<PathBuf> {
     let named = std::env::var_os("VISOR_ANVIL").map(PathBuf::from);
     let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("target/test-nodes/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
@@ -28,13 +28,11 @@ fn anvil() -> Option<PathBuf> {
     found
 }
 
-#[test]
-fn anvil_is_upgraded_at_a_height_and_its_chain_goes_on() {
-    let Some(anvil) = anvil() else { return };
-    let env = Env::new();
-    let digest = sha256_hex(&fs::read(&anvil).unwrap());
+/// A set with an upgrade at a height, from anvil to anvil.
+pub(crate) fn write_set(env: &Env, anvil: &Path, height: u64) {
+    let digest = sha256_hex(&fs::read(anvil).unwrap());
     let (home, port) = (env.path("home"), env.port);
-    fs::create_dir_all(&home).unwrap();
+    fs::create_dir_all(home.join("data")).unwrap();
     env.write(
         "set.toml",
         &format!(
@@ -54,7 +52,7 @@ platform = "linux/amd64"
 urls = ["file://{}"]
 sha256 = "{digest}"
 [upgrade.next]
-trigger = {{ height = 4 }}
+trigger = {{ height = {height} }}
 artifact = "anvil"
 health = {{ within = "30s", blocks = 2 }}
 "#,
@@ -62,7 +60,14 @@ health = {{ within = "30s", blocks = 2 }}
             anvil.display()
         ),
     );
-    fs::create_dir_all(home.join("data")).unwrap();
+}
+
+#[test]
+fn anvil_is_upgraded_at_a_height_and_its_chain_goes_on() {
+    let Some(anvil) = anvil() else { return };
+    let env = Env::new();
+    let home = env.path("home");
+    write_set(&env, &anvil, 4);
     let _ = env.visor(&["plan", "check"]).expect(0);
     let run = env.spawn(&["run"], "run.log");
     env.eventually("the upgrade", || env.state_of("next") == "current");

@@ -155,8 +155,6 @@ impl Env {
             "${node.data}",
             "--port",
             "${chain.port}",
-            "--block-ms",
-            "20",
             "--start-ms",
             "20",
         ]
@@ -168,8 +166,10 @@ impl Env {
             self.path("signed").display().to_string(),
         ]);
         args.extend(["--faults".into(), self.path("faults").display().to_string()]);
-        if !set.args_extra.contains(&"--stop-ms".to_owned()) {
-            args.extend(["--stop-ms".into(), "20".into()]);
+        for key in ["--block-ms", "--stop-ms"] {
+            if !set.args_extra.iter().any(|arg| arg == key) {
+                args.extend([key.into(), "20".into()]);
+            }
         }
         args.extend(set.args_extra.clone());
         let mut text = format!(

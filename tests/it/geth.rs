@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use visor::model::sha256_hex;
 
-fn geth() -> Option<PathBuf> {
+pub(crate) fn geth() -> Option<PathBuf> {
     let named = std::env::var_os("VISOR_GETH").map(PathBuf::from);
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-nodes/bin/geth");
     let found = named.or(Some(installed)).filter(|p| p.is_file());
@@ -27,7 +27,7 @@ fn geth() -> Option<PathBuf> {
     found
 }
 
-fn write_set(env: &Env, geth: &Path, upgrade: bool) {
+pub(crate) fn write_set(env: &Env, geth: &Path, upgrade: bool) {
     let digest = sha256_hex(&fs::read(geth).unwrap());
     let upgrade = if upgrade {
         "[upgrade.next]\ntrigger = { height = 6 }\nartifact = \"geth\"\nhealth = { within = \"60s\", blocks = 2 }\n"
