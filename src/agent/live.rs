@@ -45,7 +45,9 @@ pub struct Now {
     pub ends: u32,
     /// Why the manifests as they are now are not used.
     pub set_problem: Option<Since>,
-    /// How often it has looked at everything and found no more to do at once.
+    /// The number of the look at everything that began last.
+    pub begun: u64,
+    /// The number of the last look after which there was no more to do at once.
     pub looks: u64,
 }
 
@@ -98,6 +100,7 @@ impl Live {
                 now.said = None;
                 now.waits.clear();
             }
+            Notice::Looks => now.begun += 1,
             Notice::Progress(_, text) => now.said = Some(since(text)),
             Notice::Ended(..) | Notice::Failed(..) => (now.doing, now.said) = (None, None),
             Notice::Waiting(why) => {
@@ -112,13 +115,13 @@ impl Live {
                 });
                 now.waits = waits.collect();
                 (now.doing, now.said) = (None, None);
-                now.looks += 1;
+                now.looks = now.begun;
             }
             Notice::Undo { cause, .. } => now.said = Some(since(&format!("rolling back: {cause}"))),
             Notice::Stuck { .. } => {
                 (now.doing, now.said) = (None, None);
                 now.waits.clear();
-                now.looks += 1;
+                now.looks = now.begun;
             }
             Notice::Warn(_) => {}
         }

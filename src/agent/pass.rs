@@ -228,6 +228,7 @@ impl Pass<'_> {
     }
 
     fn refresh(&mut self) {
+        self.report.notice(Notice::Looks);
         let is_asked = self.host.reload_asked();
         let refreshed = if is_asked {
             self.wish.refresh()

@@ -81,6 +81,7 @@ pub fn supervise(
             host: &host,
             stuck: &stuck,
             live,
+            log_policy: &policy,
             tried: None,
             known: None,
             told_of_end: false,
@@ -89,6 +90,7 @@ pub fn supervise(
             failures: 0,
             looked: None,
             unclear_since: None,
+            gone: None,
             stamp: None,
             asked: None,
             is_ready: false,
@@ -115,7 +117,7 @@ pub fn supervise(
             if read.elapsed() >= READ_EVERY {
                 read = Instant::now();
                 if keeper.wish.has_changed() {
-                    keeper.read_again(&policy);
+                    keeper.read_again();
                 }
             }
             if let Err(error) = keeper.say_ready(&ambient.signs) {
@@ -214,6 +216,8 @@ struct Keeper<'a> {
     host: &'a RealHost,
     stuck: &'a AtomicBool,
     live: &'a Live,
+    /// What the one goes by who keeps the log.
+    log_policy: &'a Mutex<LogPolicy>,
     /// When this visor last tried to start the node.
     tried: Option<Instant>,
     /// The process that was last told of.
@@ -229,21 +233,25 @@ struct Keeper<'a> {
     /// Starts in a row that the machine would not have.
     failures: u32,
     unclear_since: Option<Instant>,
+    /// The start of which it is noted that nothing is left.
+    gone: Option<StartId>,
     /// When the chain was last asked whether the node is ready.
     asked: Option<Instant>,
     is_ready: bool,
 }
 
 impl Keeper<'_> {
-    fn read_again(&mut self, policy: &Mutex<LogPolicy>) {
+    /// Reads the manifests again; false when they are wrong.
+    fn read_again(&mut self) -> bool {
         if let Err(error) = self.wish.refresh() {
             self.live.set_problem(&error.describe());
-            return;
+            return false;
         }
         self.live.set_problem("");
-        if let Ok(mut policy) = policy.lock() {
+        if let Ok(mut policy) = self.log_policy.lock() {
             *policy = self.wish.node.spec.logs.clone();
         }
+        true
     }
 
     /// True when the node ran at the last look, that was just now, and nobody asked for anything since.
@@ -263,6 +271,14 @@ impl Keeper<'_> {
         let node = self.host.node()?;
         if !matches!(node, NodeState::Unclear { .. }) {
             self.unclear_since = None;
+        }
+        if let NodeState::Gone {
+            last: Some(last), ..
+        } = &node
+            && self.gone != Some(*last)
+        {
+            self.host.mark_gone(*last)?;
+            self.gone = Some(*last);
         }
         match node {
             NodeState::Running { pid, start, .. }
@@ -299,13 +315,12 @@ impl Keeper<'_> {
             }
             NodeState::Unclear { .. } if self.is_unclear_for_long() => {
                 let policy = &self.wish.node.spec.stop;
-                let ended = if stop_wanted {
-                    self.host.stop(policy)?.is_some()
-                } else {
-                    self.host.sweep(policy)?
-                };
-                if ended {
-                    report.notice(Notice::Warn("what the node left behind is ended".into()));
+                // A run that is stuck on it waits for a person.
+                if stop_wanted {
+                    self.host.stop(policy)?;
+                } else if !self.stuck.load(Ordering::Acquire) && self.host.sweep(policy)? {
+                    let text = "what the node left behind is told to end";
+                    report.notice(Notice::Warn(text.into()));
                 }
             }
             // The next start is the operator's: it waits for nothing, and what was before does not count.
@@ -325,7 +340,7 @@ impl Keeper<'_> {
                 if self.start_at.is_none_or(|at| Instant::now() >= at) {
                     self.tried = Some(Instant::now());
                     self.told_of_end = false;
-                    if self.wish.refresh().is_ok() {
+                    if self.read_again() {
                         self.host.adopt(&self.wish.node.spec);
                     }
                     if let Some(holder) = self.host.foreign_holder()? {

@@ -2,7 +2,7 @@
 
 use super::out;
 use crate::agent::{AgentError, WishError};
-use crate::control::{ClientError, Refusal, RequestError, ServerError};
+use crate::control::{ClientError, Refusal, RequestError};
 use crate::durable::PathError;
 use crate::host::HostError;
 use crate::observe::ObserveError;
@@ -55,8 +55,6 @@ pub(super) enum CliError {
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
-    Server(#[from] ServerError),
-    #[error(transparent)]
     Rehearse(#[from] RehearseError),
     #[error("{what}")]
     Usage { what: String, help: String },
@@ -100,7 +98,6 @@ impl CliError {
             | Self::Rehearse(_)
             | Self::Control(_)
             | Self::Request(_)
-            | Self::Server(_)
             | Self::Machine(_) => Exit::Error,
         }
     }

@@ -6,11 +6,14 @@ use super::out;
 use crate::control::{Client, ClientError, Noted, Request, Status, gather, note};
 use crate::host::{NodeState, Nodes as _};
 use crate::plan::Liveness;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 pub(super) struct Reach<'a> {
     cx: &'a Context,
     visor: Option<Client>,
+    /// It gave no answer once: it is not asked again.
+    is_silent: Cell<bool>,
 }
 
 impl<'a> Reach<'a> {
@@ -22,12 +25,16 @@ impl<'a> Reach<'a> {
             }
             other => other?,
         };
-        Ok(Self { cx, visor })
+        Ok(Self {
+            cx,
+            visor,
+            is_silent: Cell::new(false),
+        })
     }
 
     /// The visor that answers for the node, if one does.
     pub(super) fn visor(&self) -> Option<&Client> {
-        self.visor.as_ref()
+        self.visor.as_ref().filter(|_| !self.is_silent.get())
     }
 
     /// Asks through the visor; without its answer in another way.
@@ -36,9 +43,10 @@ impl<'a> Reach<'a> {
         through: impl FnOnce(&Client) -> Result<T, ClientError>,
         here: impl FnOnce() -> Result<T, CliError>,
     ) -> Result<T, CliError> {
-        match self.visor.as_ref().map(through) {
+        match self.visor().map(through) {
             None => here(),
             Some(Err(ClientError::Silent(why))) => {
+                self.is_silent.set(true);
                 tell_silent(&why);
                 here()
             }

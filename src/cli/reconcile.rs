@@ -9,8 +9,10 @@ use super::report::Lines;
 use super::systemd::{Announced, Systemd};
 use crate::agent::{Live, Pass, PassEnd, Patience, Supervised, supervise};
 use crate::check::{duration, platform};
-use crate::control::{Request, Server, Status};
-use crate::host::{Ambient, Baton, Chains as _, RealHost, Requests as _, Say, wall_clock};
+use crate::control::{LastRun, Request, Server, Status};
+use crate::host::{
+    Ambient, Baton, Chains as _, HostError, RealHost, Requests as _, Say, wall_clock,
+};
 use crate::journal::Outcome;
 use crate::model::human_ms;
 use crate::observe::observe;
@@ -214,7 +216,16 @@ fn abort(cx: Context) -> Result<Exit, CliError> {
                 )),
             },
         }
-        if let Some(last) = reach.status()?.last_run.filter(|last| last.run == run) {
+        let status = reach.status()?;
+        let is_open = status.run.is_some_and(|open| open.run == run);
+        let is_last = |last: &LastRun| last.run == run;
+        if !is_open && !status.last_run.as_ref().is_some_and(is_last) {
+            out::line(&format!(
+                "visor: run {run} is over, and another came since; `visor history` shows how it ended"
+            ));
+            return Ok(Exit::Blocked);
+        }
+        if let Some(last) = status.last_run.filter(is_last) {
             let detail = last.detail;
             return Ok(tell(&match last.outcome {
                 Outcome::RolledBack => PassEnd::RolledBack(detail),
@@ -235,8 +246,8 @@ fn abort(cx: Context) -> Result<Exit, CliError> {
 /// Asks the visor that keeps the node to do all that can be done now, and watches it. Told to end, it only looks no longer.
 fn through(reach: &Reach<'_>, patience: Patience) -> Result<Exit, CliError> {
     let ended = ambient_with_signals("reconcile")?.interrupt;
-    let looks = |s: &Status| s.now.as_ref().map_or(0, |n| n.looks);
     let before = reach.status()?;
+    let begun = before.now.as_ref().map_or(0, |n| n.begun);
     reach.ask(&Request::Reconcile {})?;
     if let Some(visor) = reach.visor() {
         out::line(&format!(
@@ -248,6 +259,11 @@ fn through(reach: &Reach<'_>, patience: Patience) -> Result<Exit, CliError> {
     loop {
         std::thread::sleep(Duration::from_millis(200));
         let status = reach.status()?;
+        let pid = |s: &Status| s.visor.as_ref().map(|o| o.pid);
+        if reach.visor().is_none() || pid(&status) != pid(&before) {
+            out::line("visor: it is no longer there; `visor reconcile` goes on where it was");
+            return Ok(Exit::Interrupted);
+        }
         let now = status.now.clone().unwrap_or_default();
         let step = now.doing.map(|d| d.what).unwrap_or_default();
         if !step.is_empty() && step != doing {
@@ -273,18 +289,17 @@ fn through(reach: &Reach<'_>, patience: Patience) -> Result<Exit, CliError> {
             out::line("visor: no longer watched; `visor run` goes on");
             return Ok(Exit::Interrupted);
         }
-        // Twice: the first look may have been under way when it was asked for.
-        if looks(&status) < looks(&before) + 2 {
+        if let Some(run) = status.run.as_ref()
+            && let (Some(at), Some(reason)) = (&run.stuck_at, &run.reason)
+        {
+            return Ok(tell_stuck(&run.run, at, reason));
+        }
+        // One that was under way when it was asked for does not count.
+        if now.looks <= begun {
             continue;
         }
-        if let Some(run) = status.run.as_ref() {
-            if let (Some(at), Some(reason)) = (&run.stuck_at, &run.reason) {
-                let run = run.run.clone();
-                return Ok(tell_stuck(&run, at, reason));
-            }
-            if status.states.iter().any(|s| s.state.is_work()) {
-                continue;
-            }
+        if status.states.iter().any(|s| s.state.is_work()) {
+            continue;
         }
         let waits: Vec<String> = now.waits.into_iter().map(|w| w.what).collect();
         let is_over = match patience {
@@ -361,6 +376,24 @@ pub(super) fn run_as_container() -> Result<ExitCode, CliError> {
         .map_err(|e| CliError::Machine(format!("the first process: {e}")))
 }
 
+/// The node is kept whether or not the control socket can be had.
+fn listen(cx: &Context, ambient: &Ambient, live: &Arc<Live>) -> Option<Server> {
+    let group = cx.node().control_group.as_deref();
+    for group in [group, None] {
+        match Server::start(&cx.wish, group, ambient, live) {
+            Ok(server) => return Some(server),
+            Err(error) => out::line(&format!(
+                "visor: {}; who may do so still writes to visor's records",
+                HostError::from_error(&error)
+            )),
+        }
+        if group.is_none() {
+            break;
+        }
+    }
+    None
+}
+
 pub(super) fn run(global: &Global) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
     let _lock = lock_of_run(&cx)?;
@@ -375,7 +408,7 @@ pub(super) fn run(global: &Global) -> Result<Exit, CliError> {
         told.said(text);
         (say.0)(text);
     }));
-    let _answers = Server::start(&cx.wish, &ambient, &live)?;
+    let _answers = listen(&cx, &ambient, &live);
     let began = wall_clock();
     out::line(&format!(
         "visor: run of node {} below {}",

@@ -67,7 +67,7 @@ impl Report for Lines {
                 self.say(&format!("✓ {:<28} {:>8}{note}", step.name, human_ms(ms)));
             }
             Notice::Failed(step, error) => self.say(&format!("✗ {}: {error}", step.name)),
-            Notice::Waiting([]) => {}
+            Notice::Looks | Notice::Waiting([]) => {}
             Notice::Waiting(why) => {
                 // A head that moves is no news; the reason without its figures is.
                 let bare: Vec<String> = why

@@ -88,7 +88,7 @@ fn without_figures(status: &Status) -> Status {
         }
     }
     if let Some(now) = &mut s.now {
-        now.looks = 0;
+        (now.begun, now.looks) = (0, 0);
         for wait in now.waits.iter_mut().chain(&mut now.said) {
             wait.what = wait.what.replace(|c: char| c.is_ascii_digit(), "");
         }

@@ -83,6 +83,7 @@ pub(super) struct Announced {
 impl Report for Announced {
     fn notice(&mut self, notice: Notice<'_>) {
         match &notice {
+            Notice::Looks => {}
             Notice::Began(step) => self.systemd.status(&step.name),
             Notice::Progress(step, text) => self.systemd.status(&format!("{}: {text}", step.name)),
             Notice::Ended(step, ..) => self.systemd.status(&format!("{} is done", step.name)),

@@ -3,6 +3,7 @@
 use super::request::{Ask, Noted, Refusal, Request};
 use super::server::short;
 use super::status::Status;
+use crate::host::wall_clock;
 use crate::node::LogQuery;
 use crate::plan::Liveness;
 use crate::store::Layout;
@@ -96,6 +97,7 @@ impl Client {
         let ask = Ask {
             request: request.clone(),
             person: Some(person.to_owned()),
+            until: wall_clock() + ANSWER_WITHIN.as_millis() as u64,
         };
         let body = serde_json::to_vec(&ask).expect("plain data");
         self.document(Method::POST, "/v1/requests", body.into())

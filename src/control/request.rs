@@ -50,12 +50,47 @@ pub enum Request {
     },
 }
 
+/// Characters of a reason. All changes of the overrides are kept in one small file.
+const MOST_REASON: usize = 500;
+
+/// Without what would move a terminal's cursor, and no longer than a reason.
+fn plain(text: &str) -> String {
+    let shown = text.chars().filter(|c| !c.is_control());
+    shown.take(MOST_REASON).collect()
+}
+
+impl Request {
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Stop { reason }
+            | Self::Restart { reason }
+            | Self::Hold { reason, .. }
+            | Self::Resolve { reason, .. } => Some(reason),
+            _ => None,
+        }
+    }
+
+    fn with_reason(&self, text: String) -> Self {
+        let mut request = self.clone();
+        match &mut request {
+            Self::Stop { reason }
+            | Self::Restart { reason }
+            | Self::Hold { reason, .. }
+            | Self::Resolve { reason, .. } => *reason = text,
+            _ => {}
+        }
+        request
+    }
+}
+
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ask {
     pub request: Request,
     /// Who is at the terminal. Believed of root and of visor's own user only; of others the kernel says who they are.
     pub person: Option<String>,
+    /// Until when the answer is waited for, in milliseconds since 1970: nothing is done for one who has given up.
+    pub until: u64,
 }
 
 /// A wish that is noted.
@@ -114,6 +149,14 @@ pub fn note(
     request: &Request,
 ) -> Result<Noted, RequestError> {
     let now = wall_clock();
+    let (by, reason) = (&plain(by), request.reason().unwrap_or_default());
+    if reason.chars().count() > MOST_REASON {
+        return refuse(
+            format!("the reason is longer than {MOST_REASON} characters"),
+            "Say it in a sentence; the whole story has its place elsewhere.",
+        );
+    }
+    let request = &request.with_reason(plain(reason));
     let change = |what: String, edit: &mut dyn FnMut(&mut Overrides)| {
         edit_overrides(&host.layout, OverrideChange::new(now, by, what), edit)
     };
@@ -121,7 +164,7 @@ pub fn note(
         Request::Stop { reason } => {
             let stop = StopOverride {
                 reason: reason.clone(),
-                by: by.to_owned(),
+                by: by.clone(),
                 at: now,
             };
             change("stop".into(), &mut |o| o.stop = Some(stop.clone()))?;
@@ -149,7 +192,7 @@ pub fn note(
             let until = for_ms.map(|ms| now.saturating_add(ms));
             let hold = Hold {
                 reason: reason.clone(),
-                by: by.to_owned(),
+                by: by.clone(),
                 at: now,
                 until,
             };
@@ -191,7 +234,7 @@ pub fn note(
             }
             let approval = Approval {
                 upgrade: name.clone(),
-                by: by.to_owned(),
+                by: by.clone(),
                 at: now,
             };
             change(format!("approve {name}"), &mut |o| {

@@ -5,7 +5,7 @@ use super::request::{Ask, Refusal, Request, RequestError, note};
 use super::status::gather;
 use crate::agent::{Live, Wish};
 use crate::check::DesiredNode;
-use crate::host::{Ambient, Baton, HostError, NodeState, Nodes as _, RealHost};
+use crate::host::{Ambient, Baton, HostError, NodeState, Nodes as _, RealHost, wall_clock};
 use crate::node::{LogQuery, show_log};
 use crate::plan::Liveness;
 use crate::store::Layout;
@@ -26,7 +26,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -37,8 +37,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of a request.
 const BODY_LIMIT: usize = 64 * 1024;
-/// Looks at once; more wait.
+/// Looks at everything at once; more wait. They may take seconds, and what takes none does not wait for them.
 const LOOKERS: usize = 4;
+/// What else is answered at once.
+const OTHERS: usize = 4;
+/// Lines of a log that are gathered at once.
+const MOST_LINES: usize = 10_000;
 /// Logs that are read at once; more are refused.
 const LOG_READERS: usize = 8;
 
@@ -69,20 +73,25 @@ struct Desk {
     live: Arc<Live>,
     layout: Layout,
     group: Option<Gid>,
+    lookers: Semaphore,
     log_readers: Arc<Semaphore>,
 }
 
 impl Server {
     /// Lays down the socket and answers. The caller holds the state lock, so a socket that is there already is a dead visor's.
-    pub fn start(wish: &Wish, ambient: &Ambient, live: &Arc<Live>) -> Result<Self, ServerError> {
+    pub fn start(
+        wish: &Wish,
+        group_name: Option<&str>,
+        ambient: &Ambient,
+        live: &Arc<Live>,
+    ) -> Result<Self, ServerError> {
         let layout = Layout::new(&wish.node.spec.root);
         let path = layout.control();
         let failed = |source| ServerError {
             path: path.clone(),
             source,
         };
-        let gid = wish.node.control_group.as_deref().map(group).transpose();
-        let group = gid.map_err(failed)?;
+        let group = group_name.map(group).transpose().map_err(failed)?;
         let listener = listen(&path, group).map_err(failed)?;
         let desk = Arc::new(Desk {
             wish: Mutex::new(wish.clone()),
@@ -90,11 +99,12 @@ impl Server {
             live: Arc::clone(live),
             layout,
             group,
+            lookers: Semaphore::new(LOOKERS),
             log_readers: Arc::new(Semaphore::new(LOG_READERS)),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
-            .max_blocking_threads(LOOKERS)
+            .max_blocking_threads(LOOKERS + OTHERS)
             .build()
             .map_err(failed)?;
         let answer = move || {
@@ -135,6 +145,12 @@ fn listen(path: &Path, group: Option<Gid>) -> io::Result<UnixListener> {
             mode(&fresh, 0o660)?;
             // The group may pass through; what is beside the socket is closed to it by its own modes.
             chown(dir, None, group)?;
+            let root = crate::durable::parent(dir);
+            let now = fs::metadata(root)?.mode() & 0o7777;
+            if now & 0o001 == 0 {
+                chown(root, None, group)?;
+                mode(root, now | 0o010)?;
+            }
         }
     }
     mode(dir, if group.is_some() { 0o710 } else { 0o700 })?;
@@ -253,11 +269,16 @@ async fn beside<T: Serialize + Send + 'static>(
 }
 
 async fn status(State(desk): State<Arc<Desk>>) -> Response {
-    beside(move || {
-        let node = desk.node();
-        Ok(gather(&node, &desk.host(&node), Some(&desk.live))?)
-    })
-    .await
+    // Never closed, so there is always a permit in the end.
+    let permit = desk.lookers.acquire().await;
+    let own = Arc::clone(&desk);
+    let answer = beside(move || {
+        let node = own.node();
+        Ok(gather(&node, &own.host(&node), Some(&own.live))?)
+    });
+    let answer = answer.await;
+    drop(permit);
+    answer
 }
 
 async fn node(State(desk): State<Arc<Desk>>) -> Response {
@@ -282,6 +303,12 @@ async fn requests(
         _ => peer.name(),
     };
     beside(move || {
+        if wall_clock() > ask.until {
+            return Err(RequestError::Refused(Refusal {
+                what: "the request came too late".into(),
+                help: "Whoever asked did not wait for the answer; ask again.".into(),
+            }));
+        }
         let node = desk.node();
         let noted = note(&node, &desk.host(&node), &by, &ask.request)?;
         if ask.request == (Request::Reconcile {}) {
@@ -303,6 +330,13 @@ pub(super) struct LogParams {
 }
 
 async fn logs(State(desk): State<Arc<Desk>>, Query(params): Query<LogParams>) -> Response {
+    if params.lines.is_some_and(|lines| lines > MOST_LINES) {
+        return refused(
+            StatusCode::BAD_REQUEST,
+            &format!("at most {MOST_LINES} lines are gathered"),
+            "Ask for all of them, or for those since a time.",
+        );
+    }
     let Ok(permit) = Arc::clone(&desk.log_readers).try_acquire_owned() else {
         return refused(
             StatusCode::TOO_MANY_REQUESTS,

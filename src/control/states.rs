@@ -62,7 +62,7 @@ states! {
         "Ask the one who is named, or read the reason; `visor start` ends it.";
     StartRefused = "start-refused",
         "This machine would not have the node started: no process, no file descriptor, no such user, no program. It is tried again with growing pauses.",
-        "Read the reason. It goes on by itself once the cause is gone; `visor start` tries at once.";
+        "Read the reason. It goes on by itself once the cause is gone; `visor stop` and then `visor start` try at once.";
     Restarting = "restarting",
         "The node ended by itself and is started again after a pause.",
         "Read how it ended, and its log: `visor logs`. After `restart.max` ends it is left.";

@@ -143,13 +143,12 @@ impl RealHost {
 
     /// Ends what a node that crashed left behind; see `Stopper::sweep`.
     pub fn sweep(&self, policy: &StopPolicy) -> Result<bool> {
-        let swept = self
-            .stopper
-            .sweep(&self.layout, policy, &|| self.interrupted());
-        swept.map_err(|error| match error {
-            StopError::Interrupted => HostError::Interrupted,
-            other => failed(other),
-        })
+        self.stopper.sweep(&self.layout, policy).map_err(failed)
+    }
+
+    /// Notes that nothing is left of a start.
+    pub fn mark_gone(&self, start: StartId) -> Result<()> {
+        node::mark_gone(&self.layout, start).map_err(failed)
     }
 
     /// All runs on record, oldest first.

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Between two looks for more.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// A longer line counts as several.
+const LINE_LIMIT: u64 = 1024 * 1024;
+
 /// What of the log is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogQuery {
@@ -111,7 +114,7 @@ fn print(
         let mut of_part: VecDeque<Vec<u8>> = VecDeque::new();
         loop {
             let mut line = Vec::new();
-            if part.read_until(b'\n', &mut line)? == 0 {
+            if (&mut part).take(LINE_LIMIT).read_until(b'\n', &mut line)? == 0 {
                 break;
             }
             of_part.push_back(line);

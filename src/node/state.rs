@@ -28,8 +28,8 @@ pub fn node_state(layout: &Layout) -> Result<NodeState, PathError> {
         last = last.or(Some((start, record.identity)));
     }
     let is_free = lock_is_free(layout)?;
-    if let Some((_, identity)) = &last {
-        let left = left(layout, identity, is_free)?;
+    if let Some((start, identity)) = &last {
+        let left = left(layout, *start, identity, is_free)?;
         if !left.is_empty() {
             let names: Vec<String> = left.iter().map(describe).collect();
             let why = format!(
@@ -60,11 +60,17 @@ fn describe(left: &Left) -> String {
 }
 
 /// What a node that has ended left behind. Whoever inherited its lock counts, unless that is free.
+///
+/// A start that was once seen gone is never looked at again: the number of its session is given to others in time.
 pub(super) fn left(
     layout: &Layout,
+    start: StartId,
     leader: &Identity,
     lock_is_free: bool,
 ) -> Result<Vec<Left>, PathError> {
+    if dir(layout, start).join("gone").exists() {
+        return Ok(vec![]);
+    }
     let lock = layout.node_lock();
     let held = (!lock_is_free).then_some(lock.as_path());
     let mut left = left_behind(leader, held).at("look for processes with", &lock)?;
@@ -90,6 +96,15 @@ pub fn start_evidence(layout: &Layout, start: StartId) -> Result<StartEvidence, 
         exit,
         this_boot: record.identity.is_this_boot(),
     })
+}
+
+/// Notes that nothing is left of a start.
+pub fn mark_gone(layout: &Layout, start: StartId) -> Result<(), PathError> {
+    let path = dir(layout, start).join("gone");
+    if path.exists() {
+        return Ok(());
+    }
+    write_atomic(&path, b"", false)
 }
 
 /// True when no process holds the node's lock. Held shared for an instant; the shim waits that out.
@@ -127,8 +142,14 @@ pub fn fence(layout: &Layout) -> Result<(), PathError> {
         }
     }
     for start in starts(layout) {
-        if read_start(layout, start)?.is_none() {
-            write_atomic(&dir(layout, start).join("cancelled"), b"", false)?;
+        match read_start(layout, start)? {
+            None => write_atomic(&dir(layout, start).join("cancelled"), b"", false)?,
+            Some(record) if record.identity.is_alive() => {}
+            Some(record) => {
+                if left(layout, start, &record.identity, true)?.is_empty() {
+                    mark_gone(layout, start)?;
+                }
+            }
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::read_log::last_lines;
 use super::records::{read_exit, read_start, starts};
-use super::state::{left, lock_is_free, node_state};
+use super::state::{left, lock_is_free, mark_gone, node_state};
 use crate::durable::PathError;
 use crate::host::{NodeState, StopReport, wall_clock};
 use crate::killpoint;
@@ -12,7 +12,7 @@ use crate::store::Layout;
 use rustix::io::Errno;
 use rustix::process::Signal;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,8 @@ pub enum StopError {
 #[derive(Debug, Default)]
 pub struct Stopper {
     termed: RefCell<BTreeSet<StartId>>,
+    /// When what a start left behind was told to end.
+    swept: RefCell<BTreeMap<StartId, Instant>>,
 }
 
 /// After KILL a process needs this long at the most to be gone (measured: 88 ms a GiB of memory).
@@ -114,23 +116,35 @@ impl Stopper {
 }
 
 impl Stopper {
-    /// Ends what a node that crashed left behind, so that it can be started again. False when it is left alone: a node that ended well and
-    /// left something behind has gone into the background, and that may be the node at its work.
-    pub fn sweep(
-        &self,
-        layout: &Layout,
-        policy: &StopPolicy,
-        interrupted: &dyn Fn() -> bool,
-    ) -> Result<bool, StopError> {
+    /// Tells what a node that crashed left behind to end, and kills it when the grace is over and the policy allows it; it waits for nothing. True
+    /// when something was told now. What a node left that ended well is not touched: it has gone into the background, and that may be the
+    /// node at its work.
+    pub fn sweep(&self, layout: &Layout, policy: &StopPolicy) -> Result<bool, StopError> {
         let Some(start) = last_recorded(layout)? else {
             return Ok(false);
         };
         let exit = read_exit(layout, start)?;
-        if exit.is_none_or(|exit| exit.code == Some(0)) {
+        let leader = read_start(layout, start)?.map(|r| r.identity);
+        let (Some(exit), Some(leader)) = (exit, leader) else {
+            return Ok(false);
+        };
+        if exit.code == Some(0) {
             return Ok(false);
         }
-        let gone = see_gone(layout, start, (None, false), policy, interrupted)?;
-        Ok(gone.is_some())
+        let remains = left(layout, start, &leader, lock_is_free(layout)?)?;
+        let mut swept = self.swept.borrow_mut();
+        match swept.get(&start) {
+            None => {
+                swept.insert(start, Instant::now());
+                signal_all(&remains, Signal::TERM);
+                Ok(!remains.is_empty())
+            }
+            Some(at) if policy.kill && at.elapsed() >= policy.grace => {
+                signal_all(&remains, Signal::KILL);
+                Ok(false)
+            }
+            Some(_) => Ok(false),
+        }
     }
 }
 
@@ -208,7 +222,7 @@ fn see_gone(
         if is_free || looked.is_none_or(is_time) {
             looked = Some(Instant::now());
             let remains = match &leader {
-                Some(leader) => left(layout, leader, is_free)?,
+                Some(leader) => left(layout, start, leader, is_free)?,
                 None => vec![],
             };
             if is_free && remains.is_empty() {
@@ -216,7 +230,7 @@ fn see_gone(
             }
             if !all_termed && began.elapsed() > CHILDREN_WITHIN {
                 all_termed = true;
-                signal_all(&remains, Signal::TERM)?;
+                signal_all(&remains, Signal::TERM);
             }
             if began.elapsed() > patience {
                 if !policy.kill || all_killed {
@@ -224,7 +238,7 @@ fn see_gone(
                 }
                 (killed, all_killed) = (true, true);
                 (began, patience) = (Instant::now(), DEATH_WITHIN);
-                signal_all(&remains, Signal::KILL)?;
+                signal_all(&remains, Signal::KILL);
             }
             if is_free {
                 std::thread::sleep(LOOK_EVERY);
@@ -235,6 +249,7 @@ fn see_gone(
         }
         std::thread::sleep(Duration::from_micros(500));
     }
+    mark_gone(layout, start)?;
     let exit = read_exit(layout, start)?.map(|e| e.describe());
     Ok(Some(StopReport {
         term_at,
@@ -244,16 +259,11 @@ fn see_gone(
     }))
 }
 
-fn signal_all(left: &[Left], signal: Signal) -> Result<(), StopError> {
+/// As far as this user may: who is left after that is named by the next look.
+fn signal_all(left: &[Left], signal: Signal) {
     for Left { identity, .. } in left {
-        let failed = |source| StopError::Process {
-            what: "signal",
-            pid: identity.pid,
-            source,
-        };
-        if let Some(watch) = Watch::open(identity).map_err(failed)? {
-            watch.signal(signal).map_err(failed)?;
+        if let Ok(Some(watch)) = Watch::open(identity) {
+            let _ = watch.signal(signal);
         }
     }
-    Ok(())
 }

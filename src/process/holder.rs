@@ -1,8 +1,9 @@
 //! Who holds a lock on a file of a directory: how a node that somebody else started is found.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// A process, and the locked file.
@@ -39,27 +40,37 @@ pub fn lock_holder(dir: &Path) -> io::Result<Option<Holder>> {
     Ok(None)
 }
 
-/// True when a process has a lock on a file, its own or one that it inherited.
-pub(super) fn has_locked(pid: i32, file: &Path) -> bool {
-    locked_below(pid, file).is_some()
+/// True when a process has a file for itself, by a lock of its own or one that it inherited. Whoever only looks whether it is free has it shared.
+/// `file` is a device and an inode: in another mount namespace the same path may be another file.
+pub(super) fn has_locked(pid: i32, file: (u64, u64)) -> bool {
+    let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    fds.flatten().any(|fd| {
+        let is_it = fs::metadata(fd.path()).is_ok_and(|m| (m.dev(), m.ino()) == file);
+        is_it && lock_line(pid, &fd).is_some_and(|line| line.contains("WRITE"))
+    })
 }
 
-/// A file below a directory, or that file itself, that a process has open and locked.
+/// A file below a directory that a process has open and locked.
 fn locked_below(pid: i32, dir: &Path) -> Option<PathBuf> {
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     fds.flatten().find_map(|fd| {
         let file = fs::read_link(fd.path()).ok()?;
-        if !file.starts_with(dir) {
-            return None;
-        }
-        let number = fd.file_name();
-        let info = Path::new("/proc")
-            .join(pid.to_string())
-            .join("fdinfo")
-            .join(number);
-        let info = fs::read_to_string(info).ok()?;
-        info.lines().any(|l| l.starts_with("lock:")).then_some(file)
+        let is_below = file.starts_with(dir);
+        (is_below && lock_line(pid, &fd).is_some()).then_some(file)
     })
+}
+
+/// What the kernel says of the lock of an open file.
+fn lock_line(pid: i32, fd: &DirEntry) -> Option<String> {
+    let info = Path::new("/proc")
+        .join(pid.to_string())
+        .join("fdinfo")
+        .join(fd.file_name());
+    let info = fs::read_to_string(info).ok()?;
+    let line = info.lines().find(|l| l.starts_with("lock:"));
+    line.map(str::to_owned)
 }
 
 fn command_line(pid: i32) -> Vec<String> {

@@ -4,6 +4,7 @@ use super::holder::has_locked;
 use super::identity::{Identity, Stat, stat};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// A process that came from another.
@@ -20,7 +21,8 @@ pub fn left_behind(leader: &Identity, lock: Option<&Path>) -> io::Result<Vec<Lef
     if !leader.is_this_boot() || leader.is_alive() {
         return Ok(vec![]);
     }
-    let lock = lock.map(fs::canonicalize).transpose()?;
+    let lock = lock.map(fs::metadata).transpose()?;
+    let lock = lock.map(|m| (m.dev(), m.ino()));
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
@@ -36,7 +38,7 @@ pub fn left_behind(leader: &Identity, lock: Option<&Path>) -> io::Result<Vec<Lef
             // The number has been given again, and so the session is another's.
             return Ok(vec![]);
         }
-        let has_lock = || lock.as_ref().is_some_and(|lock| has_locked(pid, lock));
+        let has_lock = || lock.is_some_and(|lock| has_locked(pid, lock));
         if (in_session || has_lock())
             && !is_internal(pid)
             && let Ok(identity) = Identity::of(pid)

@@ -5,6 +5,8 @@ use crate::plan::Step;
 /// One thing worth showing.
 #[derive(Debug)]
 pub enum Notice<'a> {
+    /// Manifests, machine and chain are looked at.
+    Looks,
     Began(&'a Step),
     /// What a long step is doing right now; replaces the last such line.
     Progress(&'a Step, String),

@@ -63,7 +63,10 @@ fn what_a_crashed_node_left_behind_is_ended_before_the_next_start() {
     });
     assert!(!lives(first), "{}", env.logs());
     let log = fs::read_to_string(env.path("run.log")).unwrap();
-    assert!(log.contains("what the node left behind is ended"), "{log}");
+    assert!(
+        log.contains("what the node left behind is told to end"),
+        "{log}"
+    );
     assert_eq!(run.term(), Some(0));
     env.check_signed();
 }

@@ -35,7 +35,7 @@ fn has_state(env: &Env, state: &str) -> bool {
 
 /// What a copy of visor says as another user, who may read it and the set.
 fn as_user(env: &Env, uid: u32, args: &[&str]) -> (Option<i32>, String, String) {
-    for dir in ["", "set", "home", "home/visor"] {
+    for dir in ["", "set", "home"] {
         fs::set_permissions(env.path(dir), fs::Permissions::from_mode(0o755)).unwrap();
     }
     let copy = env.path("visor-copy");
@@ -280,4 +280,27 @@ fn every_state_is_explained() {
         assert!(out.stdout.contains(state.meaning()) && out.stdout.contains(state.advice()));
         assert_eq!(serde_json::to_value(state).unwrap(), state.word());
     }
+}
+
+#[test]
+fn a_stuck_run_ends_the_wait_of_those_who_ask() {
+    let env = Env::with(&Set {
+        stop: "{ grace = \"1s\" }",
+        args_extra: vec!["--stop-ms".into(), "100000".into()],
+        ..Set::default()
+    });
+    let run = env.spawn(&["run"], "run.log");
+    env.eventually("it is stuck", || env.visor(&["status"]).code == Some(6));
+    let asked = env.visor(&["reconcile", "--wait"]).expect(6);
+    assert!(asked.stderr.contains("visor resolve"), "{}", asked.stderr);
+    let long = "x".repeat(501);
+    let refused = env.visor(&["hold", "--reason", &long]).expect(64);
+    assert!(
+        refused.stderr.contains("500 characters"),
+        "{}",
+        refused.stderr
+    );
+    let _ = env.visor(&["hold", "--reason", "a\u{1b}[31mb"]).expect(0);
+    assert!(env.visor(&["status"]).stdout.contains(": a[31mb"));
+    run.kill();
 }
