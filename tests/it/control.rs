@@ -208,7 +208,9 @@ fn the_kernel_says_who_asks() {
 fn watch_tells_what_has_changed_and_nothing_else() {
     let env = Env::with(&far(""));
     let run = env.spawn(&["run"], "run.log");
-    env.eventually("it waits", || has_state(&env, "preparing"));
+    env.eventually("it waits", || {
+        states(&status(&env)) == ["healthy", "preparing"]
+    });
     let out = fs::File::create(env.path("watch")).unwrap();
     let mut command = env.command(&["status", "--watch", "--format", "json"]);
     let mut watch = command.stdout(out).spawn().unwrap();
