@@ -46,7 +46,14 @@ pub fn stop_node(node: &DesiredNode, host: &RealHost) -> Result<Option<StopRepor
         Ok(_) | Err(StepError::Stuck(_)) => {}
         Err(other) => return Err(plain(other)),
     }
-    host.stop(&node.spec.stop)
+    let stopped = host.stop(&node.spec.stop)?;
+    if let NodeState::Gone {
+        last: Some(last), ..
+    } = host.node()?
+    {
+        host.mark_gone(last)?;
+    }
+    Ok(stopped)
 }
 
 fn plain(error: StepError) -> HostError {

@@ -4,7 +4,7 @@ use super::context::{Context, person};
 use super::error::CliError;
 use super::out;
 use crate::control::{Client, ClientError, Noted, Request, Status, gather, note};
-use crate::host::{NodeState, Nodes as _};
+use crate::host::Nodes as _;
 use crate::plan::Liveness;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -69,13 +69,7 @@ impl<'a> Reach<'a> {
     }
 
     pub(super) fn node(&self) -> Result<Liveness, CliError> {
-        self.either(Client::node, || {
-            Ok(match self.cx.host().node()? {
-                NodeState::Running { pid, since, .. } => Liveness::Running { pid, since },
-                NodeState::Gone { exit, .. } => Liveness::Stopped { exit },
-                NodeState::Unclear { why } => Liveness::Unclear { why },
-            })
-        })
+        self.either(Client::node, || Ok(Liveness::from(self.cx.host().node()?)))
     }
 
     /// True once the node is as wanted; false when the time is over.

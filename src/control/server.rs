@@ -5,7 +5,7 @@ use super::request::{Ask, Refusal, Request, RequestError, note};
 use super::status::gather;
 use crate::agent::{Live, Wish};
 use crate::check::DesiredNode;
-use crate::host::{Ambient, Baton, HostError, NodeState, Nodes as _, RealHost, wall_clock};
+use crate::host::{Ambient, Baton, HostError, Nodes as _, RealHost, wall_clock};
 use crate::node::{LogQuery, show_log};
 use crate::plan::Liveness;
 use crate::store::Layout;
@@ -284,11 +284,7 @@ async fn status(State(desk): State<Arc<Desk>>) -> Response {
 async fn node(State(desk): State<Arc<Desk>>) -> Response {
     beside(move || {
         let node = desk.node();
-        Ok(match desk.host(&node).node()? {
-            NodeState::Running { pid, since, .. } => Liveness::Running { pid, since },
-            NodeState::Gone { exit, .. } => Liveness::Stopped { exit },
-            NodeState::Unclear { why } => Liveness::Unclear { why },
-        })
+        Ok(Liveness::from(desk.host(&node).node()?))
     })
     .await
 }

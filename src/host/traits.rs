@@ -4,7 +4,7 @@ use crate::model::{
     ArtifactSpec, BackupSpec, ChainSpec, GenId, HookSpec, Launch, Release, RunId, StartId,
     StopPolicy, UnixMs,
 };
-use crate::plan::{ChainFacts, Denied, Overrides, StepId};
+use crate::plan::{ChainFacts, Denied, Liveness, Overrides, StepId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -97,6 +97,16 @@ pub enum NodeState {
     },
     /// The lock is held, but no recorded process lives: perhaps it is about to.
     Unclear { why: String },
+}
+
+impl From<NodeState> for Liveness {
+    fn from(state: NodeState) -> Self {
+        match state {
+            NodeState::Running { pid, since, .. } => Self::Running { pid, since },
+            NodeState::Gone { exit, .. } => Self::Stopped { exit },
+            NodeState::Unclear { why } => Self::Unclear { why },
+        }
+    }
 }
 
 /// What is left of one particular start.

@@ -2,7 +2,7 @@
 
 use super::read_log::last_lines;
 use super::records::{read_exit, read_start, starts};
-use super::state::{left, lock_is_free, mark_gone, node_state};
+use super::state::{left, lock_is_free, node_state};
 use crate::durable::PathError;
 use crate::host::{NodeState, StopReport, wall_clock};
 use crate::killpoint;
@@ -249,7 +249,6 @@ fn see_gone(
         }
         std::thread::sleep(Duration::from_micros(500));
     }
-    mark_gone(layout, start)?;
     let exit = read_exit(layout, start)?.map(|e| e.describe());
     Ok(Some(StopReport {
         term_at,

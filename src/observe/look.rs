@@ -34,11 +34,7 @@ pub enum ObserveError {
 /// Looks at one node. `desired.spec.root` is the real root.
 pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, ObserveError> {
     let spec = &desired.spec;
-    let node = match host.node()? {
-        NodeState::Running { pid, since, .. } => Liveness::Running { pid, since },
-        NodeState::Gone { exit, .. } => Liveness::Stopped { exit },
-        NodeState::Unclear { why } => Liveness::Unclear { why },
-    };
+    let node = Liveness::from(host.node()?);
     let current = match read_current(&host.layout) {
         Ok(current) => Fact::Known(current),
         Err(CurrentError::Path(error)) => return Err(error.into()),
