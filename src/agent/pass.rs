@@ -56,6 +56,18 @@ pub enum AgentError {
     Host(#[from] HostError),
 }
 
+impl AgentError {
+    /// What the machine said; anything else is in the records and stays.
+    pub(super) fn of_machine(&self) -> Option<&HostError> {
+        match self {
+            Self::Host(error)
+            | Self::Observe(ObserveError::Host(error))
+            | Self::Engine(EngineError::Host(error)) => Some(error),
+            Self::Engine(_) | Self::Observe(_) => None,
+        }
+    }
+}
+
 /// Between two looks at the manifests while waiting.
 const REFRESH_EVERY_MS: u64 = 2_000;
 /// Between two looks at what an operator asks for.

@@ -45,6 +45,8 @@ const FIRST_TICK: Duration = Duration::from_millis(20);
 /// After a pass that could not do its work, the next one waits this long at first, and at the most.
 const FIRST_REST: Duration = Duration::from_secs(5);
 const LONGEST_REST: Duration = Duration::from_secs(300);
+/// A pass that failed at the machine is tried again like a visor that is started anew, at the latest after this.
+const LONGEST_FAILED: Duration = Duration::from_secs(30);
 
 /// Supervises until `ambient.interrupt` is set. The caller holds the state lock.
 pub fn supervise(
@@ -66,13 +68,14 @@ pub fn supervise(
     let policy = Mutex::new(wish.node.spec.logs.clone());
     let failed: Option<AgentError> = std::thread::scope(|scope| {
         let engine = scope.spawn(|| {
-            let host = host_of(wish, &unsigned, &baton);
-            let mut report = new_report();
-            let ended = reconcile_forever(wish.clone(), &host, &stuck, report.as_mut());
+            let ended = reconcile_until_told(
+                wish,
+                &|| host_of(wish, &unsigned, &baton),
+                &stuck,
+                new_report().as_mut(),
+            );
             // An engine that could not go on takes the supervisor along.
-            if ended.is_err() || host.interrupted() {
-                ambient.interrupt_all();
-            }
+            ambient.interrupt_all();
             ended
         });
         let mut report = new_report();
@@ -165,6 +168,45 @@ fn keep_log(host: &RealHost, policy: &Mutex<LogPolicy>, report: &mut dyn Report)
         said = complaint;
         if host.pause(LOG_EVERY).is_err() {
             return;
+        }
+    }
+}
+
+/// Returns when visor is told to end, or when what is wrong lies in the records.
+///
+/// What the machine would not do is tried again with a new host, as a visor would that is started anew: a run goes on from its
+/// journal, and the node stays with whoever has it.
+fn reconcile_until_told(
+    wish: &Wish,
+    new_host: &dyn Fn() -> RealHost,
+    stuck: &Arc<AtomicBool>,
+    report: &mut dyn Report,
+) -> Result<(), AgentError> {
+    let mut failures = 0;
+    loop {
+        let host = new_host();
+        let began = Instant::now();
+        let Err(error) = reconcile_forever(wish.clone(), &host, stuck, report) else {
+            return Ok(());
+        };
+        match error.of_machine() {
+            Some(HostError::Interrupted) => return Ok(()),
+            Some(_) => {}
+            None => return Err(error),
+        }
+        if began.elapsed() > LONGEST_REST {
+            failures = 0;
+        }
+        let rest = FIRST_REST
+            .saturating_mul(1 << failures.min(16))
+            .min(LONGEST_FAILED);
+        failures += 1;
+        let text = HostError::from_error(&error);
+        report.notice(Notice::Warn(format!(
+            "{text}; it is tried again in {rest:?}"
+        )));
+        if host.pause(rest).is_err() {
+            return Ok(());
         }
     }
 }

@@ -52,7 +52,11 @@ fn without_file_descriptors_visor_waits_until_there_are_some() {
         .count();
     limit(&run, &format!("--nofile={open}:"), None);
     kill(before[0], "KILL");
-    thread::sleep(Duration::from_secs(4));
+    // At the latest every ten seconds the whole is looked at.
+    env.eventually("the look fails", || {
+        let log = fs::read_to_string(env.path("run.log")).unwrap();
+        log.contains("it is tried again in")
+    });
     assert!(run.is_alive(), "{}", env.logs());
     // With room for a few, the records can be read and the node not started; with none, neither.
     limit(&run, "--nofile=1024:", None);
