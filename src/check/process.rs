@@ -3,7 +3,7 @@
 use super::local::Local;
 use crate::diag::{Code, Finding};
 use crate::manifest::{Node, Object};
-use crate::model::{IoPriority, Limit, LimitKind, ProcessSpec};
+use crate::model::{CgroupLimits, IoPriority, Limit, LimitKind, ProcessSpec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -83,6 +83,43 @@ impl Local<'_> {
             io,
             oom_score: process.oom_score,
             cpus: cpus.unwrap_or_default(),
+            cgroup: self.cgroup(object),
+        }
+    }
+
+    fn cgroup(&mut self, object: &Object<Node>) -> CgroupLimits {
+        let cgroup = &object.value.process.cgroup;
+        let file = self.file;
+        let mut size = |key: &str, text: &Option<String>| {
+            let text = text.as_deref()?;
+            let place = || file.at(object, &format!("/process/cgroup/{key}"));
+            Some(self.size(key, Some(text), text, place))
+        };
+        let memory_max = size("memory-max", &cgroup.memory_max);
+        let memory_high = size("memory-high", &cgroup.memory_high);
+        let swap = &cgroup.memory_swap_max;
+        // Here nothing at all is something to ask for.
+        let is_nothing = |text: &String| text.parse::<bytesize::ByteSize>().is_ok_and(|b| b.0 == 0);
+        let memory_swap_max = if swap.as_ref().is_some_and(is_nothing) {
+            Some(0)
+        } else {
+            size("memory-swap-max", swap)
+        };
+        let cpu_max = self.part(
+            object,
+            "process/cgroup/cpu-max",
+            cgroup.cpu_max.as_deref(),
+            percent,
+            "percent of one CPU such as \"250%\"",
+        );
+        CgroupLimits {
+            memory_max,
+            memory_high,
+            memory_swap_max,
+            cpu_max,
+            cpu_weight: cgroup.cpu_weight,
+            io_weight: cgroup.io_weight,
+            pids_max: cgroup.pids_max,
         }
     }
 
@@ -160,6 +197,12 @@ fn limit(text: &str) -> Option<Limit> {
     is_in_order.then_some(Limit { soft, hard })
 }
 
+/// The kernel wants a millisecond in its period of 100 ms at the least.
+fn percent(text: &str) -> Option<u32> {
+    let number = text.strip_suffix('%')?.trim_end();
+    number.parse().ok().filter(|n| (1..=1_000_000).contains(n))
+}
+
 fn cpus(text: &str) -> Option<Vec<u32>> {
     let mut all = Vec::new();
     for part in text.split(',') {
@@ -199,6 +242,8 @@ mod tests {
         assert_eq!(limit("5"), both(Some(5), Some(5)));
         assert_eq!(limit("5:infinity"), both(Some(5), None));
         assert_eq!(["", "5:4", "infinity:5", "1k", "-1"].map(limit), [None; 5]);
+        assert_eq!(percent("250%"), Some(250));
+        assert_eq!(["250", "0%", "%", "-1%", "1.5%"].map(percent), [None; 5]);
         assert_eq!(cpus("8, 0-2,1"), Some(vec![0, 1, 2, 8]));
         assert_eq!(["", "3-1", "a", "0-1024"].map(cpus), [const { None }; 4]);
     }

@@ -102,6 +102,7 @@ pub(super) fn ambient() -> Ambient {
 pub(super) fn ambient_with_signals(command: &str) -> Result<Ambient, CliError> {
     let ambient = Ambient {
         actor: format!("visor {command}, {}", person()),
+        starts_node: true,
         ..ambient()
     };
     let failed = |e| CliError::Machine(format!("signals cannot be caught: {e}"));

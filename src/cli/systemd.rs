@@ -199,13 +199,18 @@ TimeoutStopSec={stop}
 # A node may take hours to catch up; visor says what it waits for.
 TimeoutStartSec=infinity
 WatchdogSec=60
+# A visor that hangs is ended soon: it is its node that may need time.
+TimeoutAbortSec=10
 Restart=always
 RestartSec=1
 # 6: a person is needed. 64: the command or the manifests are wrong.
 RestartPreventExitStatus=6 64
 # A node that the kernel kills for want of memory is visor's matter.
 OOMPolicy=continue
+# The node gets a control group of its own, with the limits of `process.cgroup`. Without DelegateSubgroup (systemd before 254) there is
+# the group and no limits of it: set those in this unit then.
 Delegate=yes
+DelegateSubgroup=visor
 LimitNOFILE=1048576
 
 # What neither visor nor a node needs. Take a line out if yours does.

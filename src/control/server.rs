@@ -237,6 +237,7 @@ impl Desk {
         // Whoever asks is answered as long as visor lives, also while it ends.
         let calm = Ambient {
             env: self.ambient.env.clone(),
+            starts_node: true,
             ..Ambient::default()
         };
         RealHost::new(&node.spec, calm, Baton::default())

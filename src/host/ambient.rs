@@ -23,6 +23,8 @@ pub struct Ambient {
     pub leave: Arc<AtomicBool>,
     /// Set when the manifests are to be read again and the outcome said, as HUP asks.
     pub reload: Arc<AtomicBool>,
+    /// The node would be started by this process: the control group that it is in counts.
+    pub starts_node: bool,
     /// The command, and who gave it.
     pub actor: String,
     pub say: Say,

@@ -11,7 +11,7 @@ use crate::chain::EvmClient;
 use crate::hook;
 use crate::model::{
     ArtifactSpec, BackupSpec, ChainSpec, DataSpec, GenId, HookSpec, Launch, LogPolicy, NodeSpec,
-    Release, RunId, StartId, StopPolicy, UnixMs,
+    ProcessSpec, Release, RunId, StartId, StopPolicy, UnixMs,
 };
 use crate::node::{self, Rotated, StopError, Stopper};
 use crate::plan::{ChainFacts, Denied, Overrides, StepId, StopOverride};
@@ -139,6 +139,11 @@ impl RealHost {
     pub fn foreign_holder(&self) -> Result<Option<Holder>> {
         let data = self.data().path;
         lock_holder(&data).map_err(|e| HostError::Failed(format!("/proc/locks: {e}")))
+    }
+
+    /// Why this machine would not have the node started, as far as it can be known before.
+    pub fn start_problem(&self, process: &ProcessSpec) -> Option<String> {
+        node::start_problem(process, self.ambient.starts_node)
     }
 
     /// Ends what a node that crashed left behind; see `Stopper::sweep`.

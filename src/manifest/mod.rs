@@ -36,7 +36,7 @@ pub use hook::{Hook, Retry};
 pub use load::{Kinds, LoadedFile, Named, Object, ObjectKind, load_file};
 pub use node::{Chain, ChainKind, Control, Data, Node, Restart, RestartOn, Stop};
 pub use parse::{Parsed, parse};
-pub use process::{Limits, Process};
+pub use process::{Cgroup, Limits, Process};
 pub use schema::{File, schema_text};
 pub use set::{BesideFile, ManifestSet};
 pub use spans::Spans;

@@ -42,6 +42,38 @@ pub struct Process {
     /// The CPUs it may use, as a list of numbers and ranges. Default: visor's own.
     #[schemars(example = &"0-3,8")]
     pub cpus: Option<String>,
+    /// Limits of the control group that it and its children get; visor has to run where one was delegated to it, as in the
+    /// unit of `visor init --systemd`. Default: none.
+    #[serde(default)]
+    #[schemars(example = json!({ "memory-high": "24GiB", "memory-max": "28GiB" }))]
+    pub cgroup: Cgroup,
+}
+
+/// Limits of a control group, by the names of the kernel's files.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Cgroup {
+    /// Memory beyond which the kernel kills. A size. Default: none.
+    #[schemars(example = &"28GiB")]
+    pub memory_max: Option<String>,
+    /// Memory beyond which the kernel slows the node down and takes its caches back. A size. Default: none.
+    #[schemars(example = &"24GiB")]
+    pub memory_high: Option<String>,
+    /// Swap. A size; `"0B"` is no swap. Default: none.
+    #[schemars(example = &"1GiB")]
+    pub memory_swap_max: Option<String>,
+    /// CPU time in percent of one CPU: `"250%"` is two and a half CPUs. Default: none.
+    #[schemars(example = &"250%")]
+    pub cpu_max: Option<String>,
+    /// The share of CPU time, beside others that want it too. Default: the kernel's, 100.
+    #[schemars(range(min = 1, max = 10_000), example = 200)]
+    pub cpu_weight: Option<u32>,
+    /// The share of the disk, beside others that want it too. Default: the kernel's, 100.
+    #[schemars(range(min = 1, max = 10_000), example = 200)]
+    pub io_weight: Option<u32>,
+    /// Processes and threads, in number. Default: none.
+    #[schemars(range(min = 1), example = 4096)]
+    pub pids_max: Option<u64>,
 }
 
 /// Resource limits: a number, `"infinity"`, or a soft and a hard one as in `"1024:65536"`.

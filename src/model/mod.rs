@@ -11,7 +11,7 @@ pub use answer::Answer;
 pub use digest::{Digest, DigestError, Hasher, hex, sha256_hex};
 pub use id::{GenId, RunId, StartId};
 pub use name::{Name, NameError};
-pub use process::{IoPriority, Limit, LimitKind, ProcessSpec};
+pub use process::{CgroupLimits, IoPriority, Limit, LimitKind, ProcessSpec};
 pub use spec::{
     ArtifactSpec, BackupSpec, ChainSpec, DataSpec, HealthSpec, HookPhase, HookSpec, Launch,
     LogPolicy, NodeSpec, OnFailure, Release, RestartOn, RestartPolicy, StopPolicy, Trigger,

@@ -24,11 +24,61 @@ pub struct ProcessSpec {
     pub oom_score: Option<i32>,
     /// The CPUs it may use; all for none.
     pub cpus: Vec<u32>,
+    /// Limits of the control group that it and its children get. Plans of before know none.
+    #[serde(skip_serializing_if = "CgroupLimits::is_none")]
+    pub cgroup: CgroupLimits,
 }
 
 impl ProcessSpec {
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// Limits of a control group (cgroup v2), by the names of the kernel's files. What is `None` is left as the kernel has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CgroupLimits {
+    /// Bytes of memory; beyond them the kernel kills.
+    pub memory_max: Option<u64>,
+    /// Bytes of memory; beyond them the kernel slows down and reclaims.
+    pub memory_high: Option<u64>,
+    /// Bytes of swap.
+    pub memory_swap_max: Option<u64>,
+    /// CPU time in percent of one CPU.
+    pub cpu_max: Option<u32>,
+    /// The share of CPU time, 1 to 10,000.
+    pub cpu_weight: Option<u32>,
+    /// The share of the disk, 1 to 10,000.
+    pub io_weight: Option<u32>,
+    /// Processes and threads.
+    pub pids_max: Option<u64>,
+}
+
+impl CgroupLimits {
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Each limit that is set: the kernel's file, whose name begins with that of its controller, and what is written into it.
+    pub fn files(&self) -> Vec<(&'static str, String)> {
+        /// The length of a period of CPU time in microseconds, the kernel's own default.
+        const PERIOD: u64 = 100_000;
+        let number = |n: Option<u64>| n.map(|n| n.to_string());
+        let weight = |n: Option<u32>| n.map(|n| n.to_string());
+        let quota = |percent: u32| format!("{} {PERIOD}", u64::from(percent) * PERIOD / 100);
+        [
+            ("memory.max", number(self.memory_max)),
+            ("memory.high", number(self.memory_high)),
+            ("memory.swap.max", number(self.memory_swap_max)),
+            ("cpu.max", self.cpu_max.map(quota)),
+            ("cpu.weight", weight(self.cpu_weight)),
+            ("io.weight", weight(self.io_weight)),
+            ("pids.max", number(self.pids_max)),
+        ]
+        .into_iter()
+        .filter_map(|(file, text)| Some((file, text?)))
+        .collect()
     }
 }
 

@@ -27,6 +27,6 @@ pub use log::{Piece, Rotated, mark, pieces, rotate};
 pub use read_log::{Kept, LogQuery, last_lines, read_all, show_log};
 pub use records::{ExitRecord, STARTS_KEPT, StartRecord, launched, read_exit, read_start, starts};
 pub use shim::{ShimStage, shim_main};
-pub use start::{StartError, start};
+pub use start::{StartError, start, start_problem};
 pub use state::{fence, lock_is_free, mark_gone, node_state, start_evidence};
 pub use stop::{StopError, Stopper};

@@ -25,6 +25,9 @@ pub(super) struct LaunchRecord {
     pub(super) cwd: PathBuf,
     #[serde(default)]
     pub(super) process: ProcessSpec,
+    /// The control group that was made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cgroup: Option<PathBuf>,
 }
 
 /// Written by the process that becomes the node.
@@ -33,6 +36,9 @@ pub struct StartRecord {
     pub version: u32,
     pub identity: Identity,
     pub at: UnixMs,
+    /// The control group that it has joined, and its children with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
 }
 
 /// Written by the shim after the node's end.
@@ -44,6 +50,9 @@ pub struct ExitRecord {
     /// Why the program could not be executed at all.
     #[serde(default)]
     pub not_executed: Option<String>,
+    /// The memory of its control group was used up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_memory: bool,
     pub at: UnixMs,
 }
 
@@ -52,6 +61,9 @@ impl ExitRecord {
         match (&self.not_executed, self.code, self.signal) {
             (Some(why), ..) => format!("could not be executed: {why}"),
             (_, Some(code), _) => format!("exit status {code}"),
+            (_, _, Some(9)) if self.out_of_memory => {
+                "killed by the kernel: the memory that `process.cgroup` allows was used up".into()
+            }
             (_, _, Some(signal)) => format!("killed by signal {signal}"),
             _ => "ended in an unknown way".into(),
         }

@@ -3,11 +3,13 @@
 #![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
 
 use super::attributes::{apply, variables};
-use super::records::{ExitRecord, LaunchRecord, RECORD_VERSION, StartRecord, dir, read_launch};
+use super::records::{
+    ExitRecord, LaunchRecord, RECORD_VERSION, StartRecord, dir, read_launch, read_start,
+};
 use crate::durable::{create_private, write_atomic};
 use crate::killpoint;
 use crate::model::{StartId, UnixMs};
-use crate::process::Identity;
+use crate::process::{Identity, join, ran_out_of_memory};
 use crate::store::Layout;
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -76,6 +78,7 @@ fn parent(layout: &Layout, start: StartId) -> io::Result<()> {
         code: status.code(),
         signal: status.signal(),
         not_executed: failed,
+        out_of_memory: status.signal() == Some(9) && out_of_memory(layout, start),
         at: now(),
     };
     write_atomic(
@@ -89,16 +92,34 @@ fn parent(layout: &Layout, start: StartId) -> io::Result<()> {
     Ok(())
 }
 
+fn out_of_memory(layout: &Layout, start: StartId) -> bool {
+    let started = read_start(layout, start).ok().flatten();
+    started
+        .and_then(|s| s.cgroup)
+        .is_some_and(|dir| ran_out_of_memory(&dir))
+}
+
 fn second(layout: &Layout, start: StartId) -> io::Result<()> {
     let _ = rustix::process::setsid();
     let launch = read_launch(layout, start)
         .map_err(io::Error::other)?
         .ok_or_else(|| io::Error::other("launch.json is not there"))?;
     let identity = Identity::of(rustix::process::getpid().as_raw_nonzero().get())?;
+    let joined = match &launch.cgroup {
+        Some(dir) => join(dir).map_err(|e| io::Error::other(format!("{}: {e}", dir.display()))),
+        None => Ok(()),
+    };
+    // Without limits it is for visor's own use, and the node does as well without.
+    if !launch.process.cgroup.is_none() {
+        joined
+            .as_ref()
+            .map_err(|e| io::Error::other(format!("`process.cgroup` cannot be had: {e}")))?;
+    }
     let record = StartRecord {
         version: RECORD_VERSION,
         identity,
         at: now(),
+        cgroup: launch.cgroup.clone().filter(|_| joined.is_ok()),
     };
     killpoint::hit("stage2:unrecorded");
     write_atomic(

@@ -7,12 +7,13 @@ use super::records::{LaunchRecord, RECORD_VERSION, STARTS_KEPT, dir, read_start,
 use super::state::{fence, lock_is_free};
 use crate::durable::{AtPath as _, PathError, make_private_dir, write_atomic};
 use crate::killpoint;
-use crate::model::{Launch, NodeSpec, StartId};
+use crate::model::{Launch, NodeSpec, ProcessSpec, StartId};
+use crate::process::Delegated;
 use crate::store::Layout;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub enum StartError {
     Path(#[from] PathError),
     #[error("the node's `process` cannot be had: {0}")]
     Identity(std::io::Error),
+    #[error("the node's `process.cgroup` cannot be had: {0}")]
+    Cgroup(String),
     #[error("the shim could not be started")]
     Spawn(#[source] std::io::Error),
     #[error("the node was not started: {0}")]
@@ -31,6 +34,50 @@ pub enum StartError {
 }
 
 const RECORD_WITHIN: Duration = Duration::from_secs(15);
+
+/// Why this machine would not have the node started like this, as far as it can be known before.
+///
+/// `here`: this process would start it, so the control group that it is in counts.
+pub fn start_problem(process: &ProcessSpec, here: bool) -> Option<String> {
+    if let Err(why) = identity(process) {
+        return Some(why.to_string());
+    }
+    if !here || process.cgroup.is_none() {
+        return None;
+    }
+    let files = process.cgroup.files();
+    let refusal = match Delegated::find() {
+        Ok(delegated) => delegated.refusal(files.iter().map(|(file, _)| *file)),
+        Err(why) => Some(why),
+    };
+    refusal.map(|why| format!("`process.cgroup` cannot be had: {why}"))
+}
+
+/// The prefix of the names of the node's control groups.
+fn cgroup_prefix(node: &NodeSpec) -> String {
+    format!("{}@", node.name)
+}
+
+/// The control group for a start; none where there is none to be had, unless limits are asked for.
+fn make_cgroup(
+    node: &NodeSpec,
+    process: &ProcessSpec,
+    start: StartId,
+) -> Result<Option<PathBuf>, StartError> {
+    let name = format!("{}{start}", cgroup_prefix(node));
+    let files = process.cgroup.files();
+    let made = Delegated::find().and_then(|delegated| {
+        match delegated.refusal(files.iter().map(|(file, _)| *file)) {
+            Some(why) => Err(why),
+            None => delegated.make(&name, &files).map_err(|e| e.to_string()),
+        }
+    });
+    match made {
+        Ok(dir) => Ok(Some(dir)),
+        Err(_) if files.is_empty() => Ok(None),
+        Err(why) => Err(StartError::Cgroup(why)),
+    }
+}
 
 /// Starts the program of `current`. `env` is the allow-listed part of visor's own environment.
 pub fn start(
@@ -65,6 +112,7 @@ pub fn start(
         env: all_env,
         cwd: node.home.clone(),
         process: launch.process.clone(),
+        cgroup: make_cgroup(node, &launch.process, start)?,
     };
     if identity.is_some() {
         open_the_way(&layout.root, &record.program).map_err(StartError::Identity)?;
@@ -134,6 +182,9 @@ pub fn start(
     // The shim outlives us; while we live, we reap it. Without a thread for that it is reaped when we end.
     let _ = std::thread::Builder::new().spawn(move || shim.wait());
     forget_old(layout, start);
+    if let Ok(delegated) = Delegated::find() {
+        delegated.remove_empty(&cgroup_prefix(node));
+    }
     result
 }
 

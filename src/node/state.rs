@@ -4,7 +4,7 @@ use super::records::{ExitRecord, dir, read_exit, read_start, starts};
 use crate::durable::{AtPath as _, PathError, open_lock, write_atomic};
 use crate::host::{NodeState, StartEvidence};
 use crate::model::StartId;
-use crate::process::{Identity, Left, left_behind};
+use crate::process::{Identity, Left, left_behind, members};
 use crate::store::Layout;
 use std::fs::{File, TryLockError};
 use std::io;
@@ -71,9 +71,20 @@ pub(super) fn left(
     if dir(layout, start).join("gone").exists() {
         return Ok(vec![]);
     }
-    let lock = layout.node_lock();
-    let held = (!lock_is_free).then_some(lock.as_path());
-    let mut left = left_behind(leader, held).at("look for processes with", &lock)?;
+    // Nobody leaves a group by himself, and it cannot be mistaken for another: what it holds is all there is.
+    let group = read_start(layout, start)?.and_then(|r| r.cgroup);
+    let in_group = match &group {
+        Some(dir) if leader.is_this_boot() => members(dir).at("read", dir)?,
+        _ => None,
+    };
+    let mut left = match in_group {
+        Some(pids) => pids.into_iter().filter_map(Left::of).collect(),
+        None => {
+            let lock = layout.node_lock();
+            let held = (!lock_is_free).then_some(lock.as_path());
+            left_behind(leader, held).at("look for processes with", &lock)?
+        }
+    };
     // A node that has come meanwhile is no one's remains.
     for start in starts(layout).into_iter().rev().take(2) {
         if let Some(record) = read_start(layout, start)? {

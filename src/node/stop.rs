@@ -7,7 +7,7 @@ use crate::durable::PathError;
 use crate::host::{NodeState, StopReport, wall_clock};
 use crate::killpoint;
 use crate::model::{StartId, StopPolicy, UnixMs, human_ms};
-use crate::process::{Left, Watch, kill_group};
+use crate::process::{Left, Watch, kill_all, kill_group};
 use crate::store::Layout;
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -105,6 +105,7 @@ impl Stopper {
                 killed = true;
                 // The node leads a session and a group of its own, so its group is its pid.
                 kill_group(pid);
+                kill_cgroup(layout, start)?;
                 watch.signal(Signal::KILL).map_err(deed("signal"))?;
                 if !ended(DEATH_WITHIN, &|| false)? {
                     return Ok(None);
@@ -140,6 +141,7 @@ impl Stopper {
                 Ok(!remains.is_empty())
             }
             Some(at) if policy.kill && at.elapsed() >= policy.grace => {
+                kill_cgroup(layout, start)?;
                 signal_all(&remains, Signal::KILL);
                 Ok(false)
             }
@@ -238,6 +240,7 @@ fn see_gone(
                 }
                 (killed, all_killed) = (true, true);
                 (began, patience) = (Instant::now(), DEATH_WITHIN);
+                kill_cgroup(layout, start)?;
                 signal_all(&remains, Signal::KILL);
             }
             if is_free {
@@ -256,6 +259,15 @@ fn see_gone(
         exit,
         killed,
     }))
+}
+
+/// At once, for those that fork faster than they are found; what it misses is found one by one.
+fn kill_cgroup(layout: &Layout, start: StartId) -> Result<(), PathError> {
+    let dir = read_start(layout, start)?.filter(|r| r.identity.is_this_boot());
+    if let Some(dir) = dir.and_then(|r| r.cgroup) {
+        let _ = kill_all(&dir);
+    }
+    Ok(())
 }
 
 /// As far as this user may: who is left after that is named by the next look.

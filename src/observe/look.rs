@@ -99,6 +99,7 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
         denied: read_deny(&host.layout)?,
         overrides: host.overrides()?,
         open_run,
+        start_problem: host.start_problem(&spec.launch.process),
         launch_differs: launch_differs(desired, host),
         last_abandoned: runs
             .last()

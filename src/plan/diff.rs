@@ -475,6 +475,13 @@ fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bo
             "Set the node's `root` to a directory on the data's file system, or say `backup = \"none\"`.",
         );
     }
+    if let Some(problem) = &observed.start_problem {
+        d.block_upgrade(
+            &upgrade.name,
+            &format!(": this machine would not have the node started again: {problem}"),
+            "Change the node's `process`, or what the machine lacks for it.",
+        );
+    }
     d.blocked.len() > before
 }
 

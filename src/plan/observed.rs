@@ -192,6 +192,9 @@ pub struct Observed {
     /// A process that visor did not start works on the data: who, in words. Known only while no node of visor's lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign: Option<String>,
+    /// Why this machine would not have the node started as the manifests ask for it, as far as it can be known before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_problem: Option<String>,
     /// The running process has other arguments or environment than the manifest asks for now.
     pub launch_differs: bool,
     /// The last try of an upgrade that was given up before the node was touched.

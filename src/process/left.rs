@@ -15,6 +15,18 @@ pub struct Left {
     pub name: String,
 }
 
+impl Left {
+    /// `None` when it has ended.
+    pub fn of(pid: i32) -> Option<Self> {
+        let stat = stat(pid).ok().filter(Stat::is_alive)?;
+        let identity = Identity::of(pid).ok()?;
+        Some(Self {
+            identity,
+            name: stat.name,
+        })
+    }
+}
+
 /// The living processes that a session leader, which has ended, left behind: those of its session, and with `lock` those that hold a lock on
 /// that file. Internal processes of visor are none. The cost is in the number of processes of the machine.
 pub fn left_behind(leader: &Identity, lock: Option<&Path>) -> io::Result<Vec<Left>> {

@@ -1,11 +1,13 @@
 //! Processes of this machine: which one is meant, and when it ends.
 
+mod cgroup;
 mod first;
 mod holder;
 mod identity;
 mod left;
 mod pidfd;
 
+pub use cgroup::{Delegated, join, kill_all, members, ran_out_of_memory};
 pub use first::{is_first, run_as_first};
 pub use holder::{Holder, lock_holder};
 pub use identity::{Identity, boot_id};

@@ -10,6 +10,7 @@
 mod anvil;
 mod attributes;
 mod batch;
+mod cgroup;
 mod check;
 mod children;
 mod complaints;
@@ -35,4 +36,5 @@ mod sets;
 mod sim;
 mod supervise;
 mod systemd;
+mod systemd_real;
 mod upgrade;

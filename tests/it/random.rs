@@ -307,6 +307,7 @@ impl Machine {
             },
             data_empty: self.link == 0,
             data_problem: self.problem.then(|| "it is a mount point".into()),
+            start_problem: (self.problem && self.measured).then(|| "no such user".into()),
             slow_backup: None,
             last_release: None,
             applied: self
