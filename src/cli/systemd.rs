@@ -203,7 +203,7 @@ WatchdogSec=60
 TimeoutAbortSec=10
 Restart=always
 RestartSec=1
-# 6: a person is needed. 64: the command or the manifests are wrong.
+# 6: a person is needed. 64: the command is wrong, or names a node that the set does not have.
 RestartPreventExitStatus=6 64
 # A node that the kernel kills for want of memory is visor's matter.
 OOMPolicy=continue
