@@ -33,6 +33,7 @@ mod random;
 mod records;
 mod saved;
 mod sets;
+mod shims;
 mod sim;
 mod supervise;
 mod systemd;
