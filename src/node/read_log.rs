@@ -7,8 +7,8 @@ use crate::store::Layout;
 use flate2::read::GzDecoder;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -74,26 +74,88 @@ pub fn read_all(layout: &Layout, since: UnixMs) -> Result<Kept, PathError> {
     // What was cut after the mark was made is of the same file as the mark.
     let wanted = |p: &Piece| p.at >= since && p.at <= known_to && p.to > start;
     for piece in pieces(layout).into_iter().filter(wanted) {
-        let kept = File::open(&piece.path).at("open", &piece.path)?;
-        let mut kept = BufReader::new(GzDecoder::new(kept));
-        if (piece.from..piece.to).contains(&start) {
-            let mut before = (&mut kept).take(start - piece.from);
-            io::copy(&mut before, &mut io::sink()).at("read", &piece.path)?;
+        match open_piece(&piece, start) {
+            // Dropped meanwhile: the oldest go.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            kept => parts.push(Box::new(BufReader::new(kept.at("read", &piece.path)?))),
         }
-        parts.push(Box::new(kept));
     }
     let Some(file) = file else {
         return Ok(Kept { parts, live: None });
     };
     let end = file.metadata().at("look at", &log)?.len();
-    let from = record.map_or(0, |r| r.to).max(start).min(end);
-    let mut live = file.try_clone().at("open", &log)?;
-    live.seek(SeekFrom::Start(from)).at("read", &log)?;
-    parts.push(Box::new(BufReader::new(live.take(end - from))));
+    let from = record.as_ref().map_or(0, |r| r.to).max(start).min(end);
+    let last = || pieces(layout).last().map_or(0, |p| p.at);
+    let standing = Standing {
+        layout: layout.clone(),
+        file: file.try_clone().at("open", &log)?,
+        at: from,
+        end,
+        known_to: record.map_or_else(last, |r| r.at),
+        piece: None,
+    };
+    parts.push(Box::new(BufReader::new(standing)));
     Ok(Kept {
         parts,
         live: Some((file, end)),
     })
+}
+
+/// A piece from this place of the log on, or from its own beginning.
+fn open_piece(piece: &Piece, from: u64) -> io::Result<GzDecoder<File>> {
+    let mut kept = GzDecoder::new(File::open(&piece.path)?);
+    if (piece.from..piece.to).contains(&from) {
+        let mut before = (&mut kept).take(from - piece.from);
+        io::copy(&mut before, &mut io::sink())?;
+    }
+    Ok(kept)
+}
+
+/// What stands in `node.log` up to a place, read on in the piece that is cut out of it meanwhile.
+struct Standing {
+    layout: Layout,
+    file: File,
+    at: u64,
+    end: u64,
+    /// Pieces up to this time were cut before.
+    known_to: UnixMs,
+    piece: Option<GzDecoder<File>>,
+}
+
+impl Standing {
+    /// The piece that holds the place, if it was cut out since. It is there before its place becomes a hole.
+    fn cut_since(&self) -> io::Result<Option<GzDecoder<File>>> {
+        let holds = |p: &Piece| p.at > self.known_to && (p.from..p.to).contains(&self.at);
+        let piece = pieces(&self.layout).into_iter().find(holds);
+        piece.map(|p| open_piece(&p, self.at)).transpose()
+    }
+}
+
+impl Read for Standing {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(piece) = &mut self.piece {
+            let most = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+            let most = most.min(buf.len());
+            let n = piece.read(&mut buf[..most])?;
+            self.at += n as u64;
+            if n > 0 || most == 0 {
+                return Ok(n);
+            }
+            self.piece = None;
+        }
+        let most = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let most = most.min(buf.len());
+        let n = self.file.read_at(&mut buf[..most], self.at)?;
+        // A hole reads as NULs; a node may write them too.
+        if buf[..n].contains(&0)
+            && let Some(piece) = self.cut_since()?
+        {
+            self.piece = Some(piece);
+            return self.read(buf);
+        }
+        self.at += n as u64;
+        Ok(n)
+    }
 }
 
 fn print(

@@ -261,6 +261,35 @@ fn all(layout: &Layout, since: u64) -> String {
 }
 
 #[test]
+fn a_piece_that_is_cut_while_the_log_is_read_is_read_on_in_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    fs::create_dir(dir.path().join("logs")).unwrap();
+    fs::write(layout.log(), lines(0, 20_000)).unwrap();
+    let policy = LogPolicy {
+        size: 100_000,
+        age_ms: None,
+        keep: 1_000,
+    };
+    let mut parts = read_all(&layout, 0).unwrap().parts;
+    let mut text = vec![0; 5_003];
+    parts[0].read_exact(&mut text).unwrap();
+    let cut = rotate(&layout, &policy, 10, &|| false).unwrap();
+    assert!(matches!(cut, Rotated::Cut(_)), "{cut:?}");
+    for mut part in parts {
+        part.read_to_end(&mut text).unwrap();
+    }
+    assert!(String::from_utf8(text).unwrap() == lines(0, 20_000));
+    // What has NULs of its own is shown as it is.
+    let mut log = fs::OpenOptions::new()
+        .append(true)
+        .open(layout.log())
+        .unwrap();
+    log.write_all(b"a\0b\n").unwrap();
+    assert!(all(&layout, 0) == lines(0, 20_000) + "a\0b\n");
+}
+
+#[test]
 fn rotation_loses_no_line_of_a_node_that_writes_all_the_time() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::new(dir.path());
