@@ -69,8 +69,8 @@ pub fn supervise(
     let failed: Option<AgentError> = std::thread::scope(|scope| {
         let engine = scope.spawn(|| {
             let ended = reconcile_until_told(
-                wish,
-                &|| host_of(wish, &unsigned, &baton),
+                wish.clone(),
+                &|wish| host_of(wish, &unsigned, &baton),
                 &stuck,
                 new_report().as_mut(),
             );
@@ -177,16 +177,16 @@ fn keep_log(host: &RealHost, policy: &Mutex<LogPolicy>, report: &mut dyn Report)
 /// What the machine would not do is tried again with a new host, as a visor would that is started anew: a run goes on from its
 /// journal, and the node stays with whoever has it.
 fn reconcile_until_told(
-    wish: &Wish,
-    new_host: &dyn Fn() -> RealHost,
+    mut wish: Wish,
+    new_host: &dyn Fn(&Wish) -> RealHost,
     stuck: &Arc<AtomicBool>,
     report: &mut dyn Report,
 ) -> Result<(), AgentError> {
     let mut failures = 0;
     loop {
-        let host = new_host();
+        let host = new_host(&wish);
         let began = Instant::now();
-        let Err(error) = reconcile_forever(wish.clone(), &host, stuck, report) else {
+        let Err(error) = reconcile_forever(&mut wish, &host, stuck, report) else {
             return Ok(());
         };
         match error.of_machine() {
@@ -212,7 +212,7 @@ fn reconcile_until_told(
 }
 
 fn reconcile_forever(
-    mut wish: Wish,
+    wish: &mut Wish,
     host: &RealHost,
     stuck: &Arc<AtomicBool>,
     report: &mut dyn Report,
@@ -223,7 +223,7 @@ fn reconcile_forever(
         let mut pass = Pass {
             only: None,
             host,
-            wish: &mut wish,
+            wish,
             patience: Patience::Forever,
             supervised: true,
             stuck: Arc::clone(stuck),
@@ -246,7 +246,7 @@ fn reconcile_forever(
             _ => Duration::from_millis(500),
         };
         host.release_node();
-        if listen(host, &wish, again_in, || false).is_err() {
+        if listen(host, wish, again_in, || false).is_err() {
             return Ok(());
         }
     }

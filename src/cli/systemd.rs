@@ -207,8 +207,8 @@ RestartSec=1
 RestartPreventExitStatus=6 64
 # A node that the kernel kills for want of memory is visor's matter.
 OOMPolicy=continue
-# The node gets a control group of its own, with the limits of `process.cgroup`. Without DelegateSubgroup (systemd before 254) there is
-# the group and no limits of it: set those in this unit then.
+# The node gets a control group of its own (systemd 251), with the limits of `process.cgroup` (254, for DelegateSubgroup). With an older
+# one set limits in this unit.
 Delegate=yes
 DelegateSubgroup=visor
 LimitNOFILE=1048576

@@ -72,7 +72,7 @@ pub struct Cgroup {
     #[schemars(range(min = 1, max = 10_000), example = 200)]
     pub io_weight: Option<u32>,
     /// Processes and threads, in number. Default: none.
-    #[schemars(range(min = 1), example = 4096)]
+    #[schemars(range(min = 1, max = 4_194_304), example = 4096)]
     pub pids_max: Option<u64>,
 }
 

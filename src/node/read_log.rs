@@ -63,13 +63,14 @@ pub fn read_all(layout: &Layout, since: UnixMs) -> Result<Kept, PathError> {
     };
     let mut start = 0;
     let mut record = None;
+    let last = pieces(layout).last().map_or(0, |p| p.at);
     if let Some(file) = &file {
         let inode = file.metadata().at("look at", &log)?.ino();
         start = offset_at(&marks(layout), inode, since);
         record = known(layout, file)?;
     }
     // A piece that the record does not know yet is read where it still stands.
-    let known_to = record.as_ref().map_or(UnixMs::MAX, |r| r.at);
+    let known_to = record.as_ref().map_or(last, |r| r.at);
     let mut parts: Vec<Box<dyn BufRead>> = Vec::new();
     // What was cut after the mark was made is of the same file as the mark.
     let wanted = |p: &Piece| p.at >= since && p.at <= known_to && p.to > start;
@@ -85,13 +86,12 @@ pub fn read_all(layout: &Layout, since: UnixMs) -> Result<Kept, PathError> {
     };
     let end = file.metadata().at("look at", &log)?.len();
     let from = record.as_ref().map_or(0, |r| r.to).max(start).min(end);
-    let last = || pieces(layout).last().map_or(0, |p| p.at);
     let standing = Standing {
         layout: layout.clone(),
         file: file.try_clone().at("open", &log)?,
         at: from,
         end,
-        known_to: record.map_or_else(last, |r| r.at),
+        known_to: record.map_or(last, |r| r.at),
         piece: None,
     };
     parts.push(Box::new(BufReader::new(standing)));
@@ -133,25 +133,31 @@ impl Standing {
 
 impl Read for Standing {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let most = most.min(buf.len());
+        if most == 0 {
+            return Ok(0);
+        }
         if let Some(piece) = &mut self.piece {
-            let most = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
-            let most = most.min(buf.len());
             let n = piece.read(&mut buf[..most])?;
-            self.at += n as u64;
-            if n > 0 || most == 0 {
+            if n > 0 {
+                self.at += n as u64;
                 return Ok(n);
             }
             self.piece = None;
         }
-        let most = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
-        let most = most.min(buf.len());
         let n = self.file.read_at(&mut buf[..most], self.at)?;
-        // A hole reads as NULs; a node may write them too.
+        // A hole reads as NULs; a node may write them too, and a piece may be shorter than its name says.
         if buf[..n].contains(&0)
-            && let Some(piece) = self.cut_since()?
+            && let Some(mut piece) = self.cut_since()?
         {
-            self.piece = Some(piece);
-            return self.read(buf);
+            let n = piece.read(&mut buf[..most])?;
+            if n > 0 {
+                self.piece = Some(piece);
+                self.at += n as u64;
+                return Ok(n);
+            }
+            return Err(ErrorKind::UnexpectedEof.into());
         }
         self.at += n as u64;
         Ok(n)

@@ -93,6 +93,10 @@ fn parent(layout: &Layout, start: StartId) -> io::Result<()> {
 }
 
 fn out_of_memory(layout: &Layout, start: StartId) -> bool {
+    let launch = read_launch(layout, start).ok().flatten();
+    if launch.is_none_or(|l| l.process.cgroup.memory_max.is_none()) {
+        return false;
+    }
     let started = read_start(layout, start).ok().flatten();
     started
         .and_then(|s| s.cgroup)

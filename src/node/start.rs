@@ -15,6 +15,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +48,20 @@ pub fn start_problem(process: &ProcessSpec, here: bool) -> Option<String> {
     }
     let files = process.cgroup.files();
     let refusal = match Delegated::find() {
-        Ok(delegated) => delegated.refusal(files.iter().map(|(file, _)| *file)),
+        Ok(delegated) => delegated
+            .refusal(files.iter().map(|(file, _)| *file))
+            .or_else(|| {
+                // One at a time: they are all of one name.
+                let _only = TRIAL.lock().unwrap_or_else(PoisonError::into_inner);
+                let tried = delegated.try_make("trial-of-limits", &files);
+                tried.err().map(|e| e.to_string())
+            }),
         Err(why) => Some(why),
     };
     refusal.map(|why| format!("`process.cgroup` cannot be had: {why}"))
 }
+
+static TRIAL: Mutex<()> = Mutex::new(());
 
 /// The prefix of the names of the node's control groups.
 fn cgroup_prefix(node: &NodeSpec) -> String {

@@ -71,20 +71,18 @@ pub(super) fn left(
     if dir(layout, start).join("gone").exists() {
         return Ok(vec![]);
     }
-    // Nobody leaves a group by himself, and it cannot be mistaken for another: what it holds is all there is.
+    let lock = layout.node_lock();
+    let held = (!lock_is_free).then_some(lock.as_path());
+    let mut left = left_behind(leader, held).at("look for processes with", &lock)?;
+    // Its group finds those that have cut all other ties; who had himself moved to another group is found by them.
     let group = read_start(layout, start)?.and_then(|r| r.cgroup);
-    let in_group = match &group {
-        Some(dir) if leader.is_this_boot() => members(dir).at("read", dir)?,
-        _ => None,
-    };
-    let mut left = match in_group {
-        Some(pids) => pids.into_iter().filter_map(Left::of).collect(),
-        None => {
-            let lock = layout.node_lock();
-            let held = (!lock_is_free).then_some(lock.as_path());
-            left_behind(leader, held).at("look for processes with", &lock)?
+    if let Some(dir) = group.filter(|_| leader.is_this_boot() && !leader.is_alive()) {
+        for member in members(&dir).at("read", &dir)? {
+            if !left.contains(&member) {
+                left.push(member);
+            }
         }
-    };
+    }
     // A node that has come meanwhile is no one's remains.
     for start in starts(layout).into_iter().rev().take(2) {
         if let Some(record) = read_start(layout, start)? {

@@ -2,10 +2,12 @@
 //!
 //! systemd marks what it delegates with an extended attribute (its `CGROUP_DELEGATION.md`); nothing outside such a group is touched.
 
+use super::left::Left;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A group that visor may make groups in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +30,7 @@ impl Delegated {
         let dir = [Some(own.as_path()), above].into_iter().flatten();
         let Some(dir) = dir.into_iter().find(is_marked) else {
             return Err(format!(
-                "nothing delegates {} to visor; the unit needs `Delegate=yes`",
+                "nothing delegates {} to visor; the unit needs `Delegate=yes` (systemd 251)",
                 own.display()
             ));
         };
@@ -85,9 +87,16 @@ impl Delegated {
         }
         for (file, text) in files {
             let path = dir.join(file);
-            fs::write(&path, text).map_err(|e| at(&path, e))?;
+            set(&path, text).map_err(|e| at(&path, e))?;
         }
         Ok(dir)
+    }
+
+    /// Makes such a group and removes it again: what the kernel would not have is said now.
+    pub fn try_make(&self, name: &str, files: &[(&str, String)]) -> io::Result<()> {
+        let made = self.make(name, files);
+        remove(&self.dir.join(name));
+        made.map(|_| ())
     }
 
     /// Removes the groups below whose names begin so and that hold no process; what fails stays for the next time.
@@ -99,6 +108,12 @@ impl Delegated {
             }
         }
     }
+}
+
+/// Writes into a file of the kernel's, which makes none for us.
+fn set(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// `memory` of `memory.max`.
@@ -156,22 +171,58 @@ pub fn join(dir: &Path) -> io::Result<()> {
     fs::write(dir.join("cgroup.procs"), "0")
 }
 
-/// The processes of a group and of those below it. `None`: the group is not there, or cannot be seen from here.
-pub fn members(dir: &Path) -> io::Result<Option<Vec<i32>>> {
-    let text = match fs::read_to_string(dir.join("cgroup.procs")) {
+/// So often a group that holds somebody is looked at until it can be said whom.
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
+
+/// The living processes of a group and of those below it; none when the group is not there.
+///
+/// A list of processes that fork while it is made may name nobody. Whether the group is empty the kernel says for all of it at once: while
+/// it is not, somebody is named, be it by the group alone.
+pub fn members(dir: &Path) -> io::Result<Vec<Left>> {
+    for _ in 0..LOOKS {
+        let found = pids(dir)?.into_iter().filter_map(Left::of);
+        let found: Vec<Left> = found.collect();
+        // A number that was given to another meanwhile is in the group no longer.
+        let still = if found.is_empty() { vec![] } else { pids(dir)? };
+        let found: Vec<Left> = found
+            .into_iter()
+            .filter(|left| still.contains(&left.identity.pid))
+            .collect();
+        if !found.is_empty() || !is_populated(dir)? {
+            return Ok(found);
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
+    Ok(vec![Left::unseen(format!("somebody in {}", dir.display()))])
+}
+
+fn is_populated(dir: &Path) -> io::Result<bool> {
+    let events = read_if_there(&dir.join("cgroup.events"))?;
+    Ok(events.is_some_and(|text| text.lines().any(|line| line == "populated 1")))
+}
+
+fn pids(dir: &Path) -> io::Result<Vec<i32>> {
+    let text = read_if_there(&dir.join("cgroup.procs"))?.unwrap_or_default();
+    // Processes of another namespace are 0.
+    let listed = text.lines().filter_map(|line| line.parse().ok());
+    let mut all: Vec<i32> = listed.filter(|pid| *pid > 0).collect();
+    for below in subgroups(dir) {
+        all.extend(pids(&below)?);
+    }
+    Ok(all)
+}
+
+fn read_if_there(path: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
         // ENODEV: removed while it was read. EOPNOTSUPP: of threads, whose processes the group above names.
         Err(e)
             if e.kind() == io::ErrorKind::NotFound || matches!(e.raw_os_error(), Some(19 | 95)) =>
         {
-            return Ok(None);
+            Ok(None)
         }
-        other => other?,
-    };
-    let mut all: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
-    for below in subgroups(dir) {
-        all.extend(members(&below)?.unwrap_or_default());
+        other => other.map(Some),
     }
-    Ok(Some(all))
 }
 
 /// KILL to all processes of a group at once, those that they fork meanwhile included (Linux 5.14).
@@ -179,9 +230,13 @@ pub fn kill_all(dir: &Path) -> io::Result<()> {
     fs::write(dir.join("cgroup.kill"), "1")
 }
 
-/// True when the kernel has killed a process of the group because its memory was used up.
+/// True when the kernel has killed a process of the group because of the group's own limit.
 pub fn ran_out_of_memory(dir: &Path) -> bool {
     let events = fs::read_to_string(dir.join("memory.events")).unwrap_or_default();
-    let kills = events.lines().find_map(|l| l.strip_prefix("oom_kill "));
-    kills.is_some_and(|n| n.trim() != "0")
+    let has = |event: &str| {
+        let count = events.lines().find_map(|l| l.strip_prefix(event));
+        count.is_some_and(|n| n.trim() != "0")
+    };
+    // Kills are counted whoever's limit it was, the limit that was hit in its own group.
+    has("oom_kill ") && has("oom ")
 }

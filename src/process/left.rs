@@ -27,6 +27,18 @@ impl Left {
     }
 }
 
+impl Left {
+    /// One that is known to be there and cannot be seen; no signal reaches it.
+    pub(super) fn unseen(name: String) -> Self {
+        let identity = Identity {
+            boot: String::new(),
+            pid: 0,
+            start_time: 0,
+        };
+        Self { identity, name }
+    }
+}
+
 /// The living processes that a session leader, which has ended, left behind: those of its session, and with `lock` those that hold a lock on
 /// that file. Internal processes of visor are none. The cost is in the number of processes of the machine.
 pub fn left_behind(leader: &Identity, lock: Option<&Path>) -> io::Result<Vec<Left>> {

@@ -166,6 +166,39 @@ fn all_that_a_crashed_node_left_is_killed_by_policy_and_its_group_removed() {
     env.check_signed();
 }
 
+#[test]
+fn who_has_left_the_group_is_found_by_session_and_lock() {
+    let Some(delegated) = Delegated::new() else {
+        return;
+    };
+    let env = Env::with(&Set {
+        stop: "{ grace = \"1s\" }",
+        ..node(
+            "(trap '' TERM; exec sleep 1000) & echo $! >child\nexec NODE",
+            "",
+        )
+    });
+    let run = delegated.run(&env);
+    env.eventually("the node answers", || env.height().is_some());
+    let stays = child(&env);
+    let elsewhere = delegated.0.join("visor/cgroup.procs");
+    fs::write(elsewhere, stays.to_string()).unwrap();
+    assert!(!members(&delegated.groups()[0]).contains(&stays));
+    kill(env.nodes()[0], "KILL");
+    env.eventually("status names it", || {
+        let shown = env.visor(&["status"]).stdout;
+        shown.contains("state     unclear") && shown.contains(&format!("pid {stays} (sleep)"))
+    });
+    assert_eq!(env.nodes(), Vec::<i32>::new());
+    kill(stays, "KILL");
+    env.eventually("the node is started", || {
+        env.nodes().len() == 1 && child(&env) != stays
+    });
+    // Its child is as deaf as the first, and nothing allows to kill it.
+    assert_eq!(run.term(), Some(6));
+    kill(child(&env), "KILL");
+}
+
 const LIMITS: &str = "process = { cgroup = { memory-max = \"256MiB\", memory-high = \"200MiB\", cpu-max = \"150%\", cpu-weight = 50, pids-max = 64 } }\n";
 
 #[test]
@@ -224,7 +257,7 @@ fn limits_without_a_delegated_group_are_refused_with_the_reason() {
     let run = env.spawn(&["run"], "run.log");
     env.eventually("the refusal is said", || {
         let shown = env.visor(&["status"]).stdout;
-        shown.contains("start-refused") && shown.contains("`Delegate=yes`")
+        shown.contains("start-refused") && shown.contains("`process.cgroup` cannot be had")
     });
     assert_eq!(env.nodes(), Vec::<i32>::new());
     assert_eq!(run.term(), Some(0));

@@ -98,7 +98,9 @@ const LIMITS: &str =
 
 fn version() -> u32 {
     let text = systemctl(&["--version"]).1;
-    text.split(' ').nth(1).unwrap().parse().unwrap()
+    let word = text.split(' ').nth(1).unwrap();
+    let digits = word.split(|c: char| !c.is_ascii_digit()).next();
+    digits.unwrap().parse().unwrap()
 }
 
 #[test]
