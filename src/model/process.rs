@@ -64,16 +64,17 @@ impl CgroupLimits {
     pub fn files(&self) -> Vec<(&'static str, String)> {
         /// The length of a period of CPU time in microseconds, the kernel's own default.
         const PERIOD: u64 = 100_000;
-        let number = |n: Option<u64>| n.map(|n| n.to_string());
-        let weight = |n: Option<u32>| n.map(|n| n.to_string());
+        fn number(n: Option<impl ToString>) -> Option<String> {
+            n.map(|n| n.to_string())
+        }
         let quota = |percent: u32| format!("{} {PERIOD}", u64::from(percent) * PERIOD / 100);
         [
             ("memory.max", number(self.memory_max)),
             ("memory.high", number(self.memory_high)),
             ("memory.swap.max", number(self.memory_swap_max)),
             ("cpu.max", self.cpu_max.map(quota)),
-            ("cpu.weight", weight(self.cpu_weight)),
-            ("io.weight", weight(self.io_weight)),
+            ("cpu.weight", number(self.cpu_weight)),
+            ("io.weight", number(self.io_weight)),
             ("pids.max", number(self.pids_max)),
         ]
         .into_iter()

@@ -70,18 +70,20 @@ fn cgroup_prefix(node: &NodeSpec) -> String {
 
 /// The control group for a start; none where there is none to be had, unless limits are asked for.
 fn make_cgroup(
+    delegated: &Result<Delegated, String>,
     node: &NodeSpec,
     process: &ProcessSpec,
     start: StartId,
 ) -> Result<Option<PathBuf>, StartError> {
     let name = format!("{}{start}", cgroup_prefix(node));
     let files = process.cgroup.files();
-    let made = Delegated::find().and_then(|delegated| {
-        match delegated.refusal(files.iter().map(|(file, _)| *file)) {
+    let made = match delegated {
+        Ok(delegated) => match delegated.refusal(files.iter().map(|(file, _)| *file)) {
             Some(why) => Err(why),
             None => delegated.make(&name, &files).map_err(|e| e.to_string()),
-        }
-    });
+        },
+        Err(why) => Err(why.clone()),
+    };
     match made {
         Ok(dir) => Ok(Some(dir)),
         Err(_) if files.is_empty() => Ok(None),
@@ -115,6 +117,7 @@ pub fn start(
         all_env.insert("HOME".into(), home.display().to_string());
     }
     all_env.extend(launch.env.clone());
+    let delegated = Delegated::find();
     let record = LaunchRecord {
         version: RECORD_VERSION,
         program: layout.current().join("bin").join(&launch.binary),
@@ -122,7 +125,7 @@ pub fn start(
         env: all_env,
         cwd: node.home.clone(),
         process: launch.process.clone(),
-        cgroup: make_cgroup(node, &launch.process, start)?,
+        cgroup: make_cgroup(&delegated, node, &launch.process, start)?,
     };
     if identity.is_some() {
         open_the_way(&layout.root, &record.program).map_err(StartError::Identity)?;
@@ -192,7 +195,7 @@ pub fn start(
     // The shim outlives us; while we live, we reap it. Without a thread for that it is reaped when we end.
     let _ = std::thread::Builder::new().spawn(move || shim.wait());
     forget_old(layout, start);
-    if let Ok(delegated) = Delegated::find() {
+    if let Ok(delegated) = delegated {
         delegated.remove_empty(&cgroup_prefix(node));
     }
     result

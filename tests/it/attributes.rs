@@ -149,3 +149,31 @@ fn another_user_runs_the_node_and_what_cannot_be_is_refused() {
         out.stderr
     );
 }
+
+#[test]
+fn a_user_that_is_not_there_blocks_an_upgrade_before_the_stop() {
+    let set = |upgrades, extra: &str| Set {
+        upgrades,
+        node_extra: extra.to_owned(),
+        ..Set::default()
+    };
+    let env = Env::with(&set(vec![], ""));
+    let run = env.spawn(&["run"], "run.log");
+    env.eventually("the node answers", || env.height().is_some());
+    let before = env.nodes();
+    let due = || vec![("v2", "{ height = 5 }", "", String::new())];
+    env.write_set(&set(
+        due(),
+        "process = { user = \"nobody-of-this-name\" }\n",
+    ));
+    env.eventually("it is blocked, and why", || {
+        let shown = env.visor(&["status"]).stdout;
+        shown.contains("would not have the node started again")
+            && shown.contains("no user \"nobody-of-this-name\"")
+    });
+    assert_eq!((env.nodes(), env.current()), (before, "genesis".to_owned()));
+    env.write_set(&set(due(), ""));
+    env.eventually("it is upgraded", || env.current() == "upgrades/v2");
+    assert_eq!(run.term(), Some(0));
+    env.check_signed();
+}

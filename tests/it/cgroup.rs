@@ -1,5 +1,6 @@
 //! A control group for each start: what a node leaves behind is found in it, and limits hold for all of it.
 
+use crate::children::{child, lives};
 use crate::env::{Env, Running, Set, kill};
 use rustix::fs::XattrFlags;
 use std::fs;
@@ -89,15 +90,6 @@ fn members(group: &Path) -> Vec<i32> {
     text.lines().map(|l| l.parse().unwrap()).collect()
 }
 
-fn child(env: &Env) -> i32 {
-    let text = fs::read_to_string(env.path("home/child")).unwrap();
-    text.trim().parse().unwrap()
-}
-
-fn lives(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
 /// Neither in the node's session nor with its lock, deaf to TERM, and with children.
 const UNTIED: &str = "(trap '' TERM; for n in 3 4 5 6 7 8 9; do eval \"exec $n>&-\"; done; exec setsid sh -c 'echo $$ >child; sleep 1001 & sleep 1002 & wait') &\nexec NODE";
 const UNTIED_NODE: &str =
@@ -111,7 +103,7 @@ fn who_has_cut_all_ties_is_found_in_the_control_group() {
     let env = Env::with(&node(UNTIED_NODE, ""));
     let run = delegated.run(&env);
     env.eventually("the node answers", || env.height().is_some());
-    let works = child(&env);
+    let works = child(&env).unwrap();
     let is_named = || {
         let shown = env.visor(&["status"]).stdout;
         shown.contains("state     unclear") && shown.contains(&format!("pid {works} (visor)"))
@@ -142,8 +134,9 @@ fn all_that_a_crashed_node_left_is_killed_by_policy_and_its_group_removed() {
     });
     let run = delegated.run(&env);
     env.eventually("the node answers", || env.height().is_some());
-    env.eventually("its child", || env.path("home/child").exists());
-    let (groups, before, first) = (delegated.groups(), env.nodes(), child(&env));
+    env.eventually("its child", || child(&env).is_some());
+    let first = child(&env).unwrap();
+    let (groups, before) = (delegated.groups(), env.nodes());
     assert_eq!(groups.len(), 1, "{groups:?}");
     let all = members(&groups[0]);
     assert!(
@@ -158,7 +151,7 @@ fn all_that_a_crashed_node_left_is_killed_by_policy_and_its_group_removed() {
     let now = delegated.groups();
     assert!(now.len() == 1 && now != groups, "{now:?}");
     // Asked to stop, the same.
-    env.eventually("its child", || child(&env) != first);
+    env.eventually("its child", || child(&env).is_some_and(|c| c != first));
     let all = members(&now[0]);
     let _ = env.visor(&["stop"]).expect(0);
     assert!(!all.iter().any(|pid| lives(*pid)), "{}", env.logs());
@@ -180,7 +173,7 @@ fn who_has_left_the_group_is_found_by_session_and_lock() {
     });
     let run = delegated.run(&env);
     env.eventually("the node answers", || env.height().is_some());
-    let stays = child(&env);
+    let stays = child(&env).unwrap();
     let elsewhere = delegated.0.join("visor/cgroup.procs");
     fs::write(elsewhere, stays.to_string()).unwrap();
     assert!(!members(&delegated.groups()[0]).contains(&stays));
@@ -192,11 +185,11 @@ fn who_has_left_the_group_is_found_by_session_and_lock() {
     assert_eq!(env.nodes(), Vec::<i32>::new());
     kill(stays, "KILL");
     env.eventually("the node is started", || {
-        env.nodes().len() == 1 && child(&env) != stays
+        env.nodes().len() == 1 && child(&env).is_some()
     });
     // Its child is as deaf as the first, and nothing allows to kill it.
     assert_eq!(run.term(), Some(6));
-    kill(child(&env), "KILL");
+    kill(child(&env).unwrap(), "KILL");
 }
 
 const LIMITS: &str = "process = { cgroup = { memory-max = \"256MiB\", memory-high = \"200MiB\", cpu-max = \"150%\", cpu-weight = 50, pids-max = 64 } }\n";

@@ -13,12 +13,12 @@ fn node(script: &'static str) -> Set {
 }
 
 /// The pid that a script has written down, while that process lives.
-fn child(env: &Env) -> Option<i32> {
+pub(crate) fn child(env: &Env) -> Option<i32> {
     let text = fs::read_to_string(env.path("home/child")).ok()?;
     text.trim().parse().ok().filter(|pid| lives(*pid))
 }
 
-fn lives(pid: i32) -> bool {
+pub(crate) fn lives(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 

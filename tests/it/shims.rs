@@ -6,8 +6,13 @@ use serde_json::{Value, json};
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-/// Starts the node as a visor of format 1 did, with the shim that is kept in `tests/data`.
+/// Installs the node, and starts it as a visor of format 1 did, with the shim that is kept in `tests/data`.
 fn start_by_old_shim(env: &Env) -> Child {
+    let _ = env.visor(&["reconcile"]).expect(0);
+    kill(env.nodes()[0], "TERM");
+    env.eventually("it ends", || {
+        env.nodes().is_empty() && env.shims().is_empty()
+    });
     let starts = env.root().join("state/starts");
     let last = fs::read_dir(&starts).unwrap().flatten().next().unwrap();
     let launch = fs::read(last.path().join("launch.json")).unwrap();
@@ -45,11 +50,6 @@ fn the_node_of_an_old_shim_is_taken_over_upgraded_and_its_end_known() {
         upgrades: vec![],
         ..Set::default()
     });
-    let _ = env.visor(&["reconcile"]).expect(0);
-    kill(env.nodes()[0], "TERM");
-    env.eventually("it ends", || {
-        env.nodes().is_empty() && env.shims().is_empty()
-    });
     let mut shim = start_by_old_shim(&env);
     env.eventually("the node answers", || env.height().is_some());
     let before = env.nodes();
@@ -76,11 +76,6 @@ fn the_node_of_an_old_shim_that_crashes_is_started_again() {
         upgrades: vec![("v2", "{ height = 1000000 }", "", String::new())],
         node_extra: "restart = { delay = \"1s\", backoff = \"1s\" }\n".into(),
         ..Set::default()
-    });
-    let _ = env.visor(&["reconcile"]).expect(0);
-    kill(env.nodes()[0], "TERM");
-    env.eventually("it ends", || {
-        env.nodes().is_empty() && env.shims().is_empty()
     });
     let mut shim = start_by_old_shim(&env);
     env.eventually("the node answers", || env.height().is_some());
