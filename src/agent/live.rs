@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// So much of the chain's past is looked back on to guess when a height comes.
 const REMEMBER_MS: u64 = 10 * 60 * 1000;
@@ -21,13 +22,24 @@ pub struct Since {
     pub since: UnixMs,
 }
 
-/// When a node that does not run is started again, and why not before.
+/// When something is tried again, and why not before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct NextStart {
+pub struct NextTry {
     pub at: UnixMs,
     pub why: String,
-    /// It was the machine that would not have it started, not the node that ended.
+    /// It was the machine that would not do it, not the node that ended.
     pub refused: bool,
+}
+
+impl NextTry {
+    pub(super) fn after(pause: Duration, why: &str, refused: bool) -> Self {
+        let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            at: wall_clock().saturating_add(pause),
+            why: why.to_owned(),
+            refused,
+        }
+    }
 }
 
 /// What visor does at this moment.
@@ -40,7 +52,10 @@ pub struct Now {
     pub said: Option<Since>,
     /// What it waits for, each with its reason.
     pub waits: Vec<Since>,
-    pub next_start: Option<NextStart>,
+    /// When a node that does not run is started again.
+    pub next_start: Option<NextTry>,
+    /// When the engine tries again what the machine would not do.
+    pub next_look: Option<NextTry>,
     /// The node's ends that count against `restart.max`.
     pub ends: u32,
     /// Why the manifests as they are now are not used.
@@ -85,7 +100,7 @@ impl Live {
         };
     }
 
-    pub fn next_start(&self, next: Option<NextStart>, ends: usize) {
+    pub fn next_start(&self, next: Option<NextTry>, ends: usize) {
         let mut state = self.state();
         state.now.next_start = next;
         state.now.ends = u32::try_from(ends).unwrap_or(u32::MAX);
@@ -102,11 +117,15 @@ impl Live {
             }
             Notice::Looks => now.begun += 1,
             Notice::Progress(_, text) => now.said = Some(since(text)),
-            Notice::Ended(..) | Notice::Failed(..) => (now.doing, now.said) = (None, None),
+            Notice::Ended(..) | Notice::Failed(..) => {
+                (now.doing, now.said, now.next_look) = (None, None, None);
+            }
             Notice::Waiting(why) => {
                 let known = std::mem::take(&mut now.waits);
                 let since_when = |what: &String| {
-                    let same = known.iter().find(|k| bare(&k.what) == bare(what));
+                    let same = known
+                        .iter()
+                        .find(|k| without_head(&k.what) == without_head(what));
                     same.map_or_else(wall_clock, |k| k.since)
                 };
                 let waits = why.iter().map(|what| Since {
@@ -114,14 +133,18 @@ impl Live {
                     since: since_when(what),
                 });
                 now.waits = waits.collect();
-                (now.doing, now.said) = (None, None);
+                (now.doing, now.said, now.next_look) = (None, None, None);
                 now.looks = now.begun;
             }
             Notice::Undo { cause, .. } => now.said = Some(since(&format!("rolling back: {cause}"))),
             Notice::Stuck { .. } => {
-                (now.doing, now.said) = (None, None);
+                (now.doing, now.said, now.next_look) = (None, None, None);
                 now.waits.clear();
                 now.looks = now.begun;
+            }
+            Notice::Refused { why, again_in } => {
+                (now.doing, now.said) = (None, None);
+                now.next_look = Some(NextTry::after(*again_in, why, true));
             }
             Notice::Warn(_) => {}
         }
@@ -166,6 +189,6 @@ fn since(text: &str) -> Since {
 }
 
 /// A reason without the figures that move.
-fn bare(reason: &str) -> &str {
+pub fn without_head(reason: &str) -> &str {
     reason.split(": the head is ").next().unwrap_or(reason)
 }

@@ -9,7 +9,7 @@ mod supervise;
 mod wish;
 
 pub use act::{start_node, stop_node};
-pub use live::{Live, NextStart, Now, Since};
+pub use live::{Live, NextTry, Now, Since, without_head};
 pub use pass::{AgentError, Pass, PassEnd, Patience};
 pub use supervise::{Supervised, supervise};
 pub use wish::{Wish, WishError};

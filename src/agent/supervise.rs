@@ -2,7 +2,7 @@
 //!
 //! Both act on the node through one baton: while the engine has claimed it, the supervisor keeps its hands off.
 
-use super::live::{Live, NextStart};
+use super::live::{Live, NextTry};
 use super::pass::{AgentError, Pass, PassEnd, Patience, listen};
 use super::restart::{Verdict, judge};
 use super::wish::Wish;
@@ -201,10 +201,10 @@ fn reconcile_until_told(
             .saturating_mul(1 << failures.min(16))
             .min(LONGEST_FAILED);
         failures += 1;
-        let text = HostError::from_error(&error);
-        report.notice(Notice::Warn(format!(
-            "{text}; it is tried again in {rest:?}"
-        )));
+        report.notice(Notice::Refused {
+            why: &HostError::from_error(&error).to_string(),
+            again_in: rest,
+        });
         if host.pause(rest).is_err() {
             return Ok(());
         }
@@ -459,12 +459,7 @@ impl Keeper<'_> {
     }
 
     fn wait_for_start(&self, pause: Duration, why: &str, refused: bool) {
-        let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        let next = NextStart {
-            at: self.host.now().saturating_add(pause),
-            why: why.to_owned(),
-            refused,
-        };
+        let next = NextTry::after(pause, why, refused);
         self.live.next_start(Some(next), self.ends.len());
     }
 

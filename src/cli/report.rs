@@ -1,6 +1,7 @@
 //! Steps as they happen: a moving line on a terminal, plain lines elsewhere.
 
 use super::out;
+use crate::agent::without_head;
 use crate::host::wall_clock;
 use crate::model::{human_ms, rfc3339};
 use crate::step::{Notice, Report};
@@ -70,10 +71,7 @@ impl Report for Lines {
             Notice::Looks | Notice::Waiting([]) => {}
             Notice::Waiting(why) => {
                 // A head that moves is no news; the reason without its figures is.
-                let bare: Vec<String> = why
-                    .iter()
-                    .map(|w| w.split(": the head is ").next().unwrap_or(w).to_owned())
-                    .collect();
+                let bare: Vec<String> = why.iter().map(|w| without_head(w).to_owned()).collect();
                 self.moving(format!("waiting: {}", why.join("; ")));
                 if bare != self.waiting {
                     self.say(&format!("… waiting: {}", why.join("; ")));
@@ -93,6 +91,9 @@ impl Report for Lines {
             }
             Notice::Stuck { step, reason } => {
                 self.say(&format!("■ stuck at {}: {reason}", step.name))
+            }
+            Notice::Refused { why, again_in } => {
+                self.say(&format!("· {why}; it is tried again in {again_in:?}"));
             }
             Notice::Warn(text) => self.say(&format!("· {text}")),
         }

@@ -101,6 +101,7 @@ impl Report for Announced {
                 let text = format!("stuck at {}, a person is needed: {reason}", step.name);
                 self.systemd.status(&text);
             }
+            Notice::Refused { why, .. } => self.systemd.status(why),
             Notice::Warn(text) => self.systemd.status(text),
         }
         self.live.notice(&notice);

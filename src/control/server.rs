@@ -33,7 +33,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use tokio::sync::mpsc::{Sender, channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Bytes of a request.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -74,6 +74,7 @@ struct Desk {
     layout: Layout,
     group: Option<Gid>,
     lookers: Semaphore,
+    others: Semaphore,
     log_readers: Arc<Semaphore>,
 }
 
@@ -100,11 +101,11 @@ impl Server {
             layout,
             group,
             lookers: Semaphore::new(LOOKERS),
+            others: Semaphore::new(OTHERS),
             log_readers: Arc::new(Semaphore::new(LOG_READERS)),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
-            .max_blocking_threads(LOOKERS + OTHERS)
             .build()
             .map_err(failed)?;
         let answer = move || {
@@ -248,7 +249,7 @@ impl Desk {
 async fn beside<T: Serialize + Send + 'static>(
     work: impl FnOnce() -> Result<T, RequestError> + Send + 'static,
 ) -> Response {
-    match tokio::task::spawn_blocking(work).await {
+    match apart(work).await {
         Ok(Ok(answer)) => Json(answer).into_response(),
         Ok(Err(RequestError::Refused(refusal))) => {
             (StatusCode::CONFLICT, Json(refusal)).into_response()
@@ -261,12 +262,33 @@ async fn beside<T: Serialize + Send + 'static>(
                 "See visor's own log.",
             )
         }
-        Err(error) => refused(
+        Err(_) => refused(
             StatusCode::INTERNAL_SERVER_ERROR,
-            &error.to_string(),
-            "This is a mistake of visor's.",
+            "the answer broke off",
+            "This is a mistake of visor's; see its own log.",
         ),
     }
+}
+
+/// Does work in a thread of its own; an error when it panics. On a machine that gives no thread it is done here, and others wait.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, oneshot::error::RecvError> {
+    let (sender, receiver) = oneshot::channel();
+    let job = Arc::new(Mutex::new(Some(work)));
+    let take = |job: &Mutex<Option<_>>| job.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let of_thread = Arc::clone(&job);
+    let spawned = thread::Builder::new().name("answer".into()).spawn(move || {
+        if let Some(work) = take(&of_thread) {
+            let _ = sender.send(work());
+        }
+    });
+    if spawned.is_err()
+        && let Some(work) = take(&job)
+    {
+        return Ok(work());
+    }
+    receiver.await
 }
 
 async fn status(State(desk): State<Arc<Desk>>) -> Response {
@@ -283,11 +305,15 @@ async fn status(State(desk): State<Arc<Desk>>) -> Response {
 }
 
 async fn node(State(desk): State<Arc<Desk>>) -> Response {
-    beside(move || {
-        let node = desk.node();
-        Ok(Liveness::from(desk.host(&node).node()?))
-    })
-    .await
+    let permit = desk.others.acquire().await;
+    let own = Arc::clone(&desk);
+    let answer = beside(move || {
+        let node = own.node();
+        Ok(Liveness::from(own.host(&node).node()?))
+    });
+    let answer = answer.await;
+    drop(permit);
+    answer
 }
 
 async fn requests(
@@ -299,21 +325,25 @@ async fn requests(
         Some(person) if peer.is_own() => person,
         _ => peer.name(),
     };
-    beside(move || {
+    let permit = desk.others.acquire().await;
+    let own = Arc::clone(&desk);
+    let answer = beside(move || {
         if wall_clock() > ask.until {
             return Err(RequestError::Refused(Refusal {
                 what: "the request came too late".into(),
                 help: "Whoever asked did not wait for the answer; ask again.".into(),
             }));
         }
-        let node = desk.node();
-        let noted = note(&node, &desk.host(&node), &by, &ask.request)?;
+        let node = own.node();
+        let noted = note(&node, &own.host(&node), &by, &ask.request)?;
         if ask.request == (Request::Reconcile {}) {
-            desk.ambient.reload.store(true, Ordering::Relaxed);
+            own.ambient.reload.store(true, Ordering::Relaxed);
         }
         Ok(noted)
-    })
-    .await
+    });
+    let answer = answer.await;
+    drop(permit);
+    answer
 }
 
 /// The question for a log, as it stands behind the `?`.

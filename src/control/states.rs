@@ -63,6 +63,9 @@ states! {
     StartRefused = "start-refused",
         "This machine would not have the node started: no process, no file descriptor, no such user, no program. It is tried again with growing pauses.",
         "Read the reason. It goes on by itself once the cause is gone; `visor stop` and then `visor start` try at once.";
+    MachineRefuses = "machine-refuses",
+        "This machine would not do what visor's work needs: no disk, no file descriptor, a directory that is gone. It is tried again every half a minute at the latest, and a run goes on from where it was.",
+        "Read the reason. It goes on by itself once the cause is gone. If the node is down in an upgrade and cannot wait, `visor reconcile --abort` turns back.";
     Restarting = "restarting",
         "The node ended by itself and is started again after a pause.",
         "Read how it ended, and its log: `visor logs`. After `restart.max` ends it is left.";
@@ -157,6 +160,9 @@ pub(super) fn standings(s: &Status, overrides: &Overrides, head_is_old: bool) ->
             run.stage.as_str(),
             "stuck" | "rolling back" | "critical section" | "confirming"
         );
+    }
+    if let Some(look) = s.now.as_ref().and_then(|n| n.next_look.as_ref()) {
+        add(State::MachineRefuses, None, Some(look.why.clone()));
     }
     let next = s.now.as_ref().and_then(|n| n.next_start.as_ref());
     let stop = overrides.stop.as_ref();

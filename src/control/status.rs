@@ -1,7 +1,7 @@
 //! What is, what should be, what visor waits for, and what comes next: gathered in one look.
 
 use super::states::{Standing, standings};
-use crate::agent::{Live, Now};
+use crate::agent::{Live, NextTry, Now};
 use crate::backup::sealed_generations;
 use crate::check::{DesiredNode, platform};
 use crate::host::RealHost;
@@ -207,12 +207,16 @@ fn next(diff: &Diff, waits: Option<(u64, String)>, live: Option<&Live>) -> Vec<N
             is_guess: at.is_some(),
         }
     };
-    let start = live.and_then(|live| live.now().next_start);
-    let start = start.map(|start| Next {
-        what: "the node is started".into(),
-        at: Some(start.at),
-        is_guess: false,
-    });
+    let now = live.map(Live::now).unwrap_or_default();
+    let again = |what: &str, try_at: Option<NextTry>| {
+        try_at.map(|again| Next {
+            what: what.into(),
+            at: Some(again.at),
+            is_guess: false,
+        })
+    };
+    let start = again("the node is started", now.next_start);
+    let look = again("what was refused is tried again", now.next_look);
     let run =
         waits.map(|(height, what)| at_height(format!("{what} at height {height}"), Some(height)));
     let upgrades = diff.scheduled.iter().map(|s| {
@@ -222,5 +226,6 @@ fn next(diff: &Diff, waits: Option<(u64, String)>, live: Option<&Live>) -> Vec<N
         );
         at_height(format!("upgrade {} {when}", s.upgrade), s.height)
     });
-    start.into_iter().chain(run).chain(upgrades).collect()
+    let at_a_time = start.into_iter().chain(look);
+    at_a_time.chain(run).chain(upgrades).collect()
 }

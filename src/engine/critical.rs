@@ -226,7 +226,10 @@ impl<H: Host> Run<'_, H> {
             StepError::Host(HostError::Interrupted) => return Ok(Some(Advance::Interrupted)),
             StepError::Host(other) => return Err(other.into()),
             StepError::Stuck(reason) => self.stuck(&step, &reason, report)?,
-            StepError::Failed(_) | StepError::Aborted | StepError::Stopped => {
+            StepError::Failed(_)
+            | StepError::Refused(_)
+            | StepError::Aborted
+            | StepError::Stopped => {
                 let text = error.to_string();
                 report.notice(Notice::Failed(&step, &text));
                 self.record(

@@ -139,7 +139,10 @@ impl<H: Host> Run<'_, H> {
             StepError::Host(HostError::Interrupted) => Ok(Some(Advance::Interrupted)),
             StepError::Host(other) => Err(other.into()),
             StepError::Stuck(reason) => self.stuck(step, &reason, report).map(|()| None),
-            StepError::Failed(_) | StepError::Aborted | StepError::Stopped => {
+            StepError::Failed(_)
+            | StepError::Refused(_)
+            | StepError::Aborted
+            | StepError::Stopped => {
                 let error = error.to_string();
                 report.notice(Notice::Failed(step, &error));
                 self.record(
@@ -437,6 +440,8 @@ impl<H: Host> Run<'_, H> {
                     return Ok(Some(Advance::Interrupted));
                 }
                 Err(StepError::Host(other)) => return Err(other.into()),
+                // Nobody is needed for that: the next pass goes on here.
+                Err(StepError::Refused(why)) => return Err(HostError::Refused(why).into()),
                 Err(StepError::Stopped) => return self.stop_for_operator(report).map(Some),
                 Err(error) => {
                     let reason = format!("{error}; the upgrade failed before: {}", undo.cause);

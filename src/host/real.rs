@@ -350,7 +350,10 @@ impl Nodes for RealHost {
             start,
             &self.ambient.env,
         )
-        .map_err(failed)
+        .map_err(|error| match failed(error) {
+            HostError::Failed(text) => HostError::Refused(text),
+            other => other,
+        })
     }
 
     fn stop(&self, policy: &StopPolicy) -> Result<Option<StopReport>> {

@@ -19,6 +19,9 @@ pub enum HostError {
     Cut,
     #[error("{0}")]
     Failed(String),
+    /// The machine would not have the node started: no process, no memory, no file. The node had no part in it.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl HostError {

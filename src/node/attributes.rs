@@ -208,6 +208,22 @@ fn variable(line: &str) -> Option<(String, String)> {
     (!value.contains('\0')).then(|| (name.to_owned(), value.to_owned()))
 }
 
+/// Says which working directory cannot be had; the system would only say that something is not there.
+pub(super) fn reach_directory(spec: &ProcessSpec) -> io::Result<()> {
+    let Some(dir) = &spec.working_directory else {
+        return Ok(());
+    };
+    let why = match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => "it is no directory".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    Err(failed(format!(
+        "`working-directory` {}: {why}",
+        dir.display()
+    )))
+}
+
 /// Lets another user come through to the program: directories of ours below, and with, the root, and nothing else in them.
 pub(super) fn open_the_way(root: &Path, program: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;

@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::Path;
 use std::time::Duration;
 
 /// Between two looks for more.
@@ -41,7 +40,7 @@ pub fn show_log(
         .and_then(|()| out.flush())
         .at("show", &log)?;
     if query.follow {
-        follow_on(&log, kept.live, out, is_wanted).at("show", &log)?;
+        follow_on(layout, kept.live, out, is_wanted).at("show", &log)?;
     }
     Ok(())
 }
@@ -50,8 +49,8 @@ pub fn show_log(
 pub struct Kept {
     /// Oldest first: the pieces, then what stands in `node.log` now.
     pub parts: Vec<Box<dyn BufRead>>,
-    /// `node.log` and how far `parts` go in it.
-    pub live: Option<(File, u64)>,
+    /// What comes behind them in `node.log`.
+    live: Option<Standing>,
 }
 
 /// Everything that is kept of the log since a time. Without a mark near the time a piece is given whole.
@@ -86,18 +85,19 @@ pub fn read_all(layout: &Layout, since: UnixMs) -> Result<Kept, PathError> {
     };
     let end = file.metadata().at("look at", &log)?.len();
     let from = record.as_ref().map_or(0, |r| r.to).max(start).min(end);
-    let standing = Standing {
+    let standing = |file, at, end| Standing {
         layout: layout.clone(),
-        file: file.try_clone().at("open", &log)?,
-        at: from,
+        file,
+        at,
         end,
-        known_to: record.map_or(last, |r| r.at),
+        known_to,
         piece: None,
     };
-    parts.push(Box::new(BufReader::new(standing)));
+    let shown = standing(file.try_clone().at("open", &log)?, from, end);
+    parts.push(Box::new(BufReader::new(shown)));
     Ok(Kept {
         parts,
-        live: Some((file, end)),
+        live: Some(standing(file, end, end)),
     })
 }
 
@@ -123,6 +123,18 @@ struct Standing {
 }
 
 impl Standing {
+    /// A log that has just begun, if there is one.
+    fn anew(layout: &Layout) -> Option<Self> {
+        Some(Self {
+            layout: layout.clone(),
+            file: File::open(layout.log()).ok()?,
+            at: 0,
+            end: 0,
+            known_to: pieces(layout).last().map_or(0, |p| p.at),
+            piece: None,
+        })
+    }
+
     /// The piece that holds the place, if it was cut out since. It is there before its place becomes a hole.
     fn cut_since(&self) -> io::Result<Option<GzDecoder<File>>> {
         let holds = |p: &Piece| p.at > self.known_to && (p.from..p.to).contains(&self.at);
@@ -201,31 +213,27 @@ fn print(
 
 /// Shows what comes behind a place; a log that was taken away or emptied is followed from its new beginning.
 fn follow_on(
-    log: &Path,
-    live: Option<(File, u64)>,
+    layout: &Layout,
+    mut live: Option<Standing>,
     out: &mut dyn Write,
     is_wanted: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    let mut file = None;
-    if let Some((mut open, shown)) = live {
-        open.seek(SeekFrom::Start(shown))?;
-        file = Some(open);
-    }
     while is_wanted() {
-        if let Some(file) = &mut file {
-            io::copy(file, out)?;
+        if let Some(standing) = &mut live {
+            standing.end = standing.file.metadata()?.len().max(standing.at);
+            io::copy(standing, out)?;
             out.flush()?;
         }
-        let is_same = match (&mut file, std::fs::metadata(log)) {
-            (Some(file), Ok(now)) => {
-                file.metadata()?.ino() == now.ino() && file.stream_position()? <= now.len()
+        let is_same = match (&live, std::fs::metadata(layout.log())) {
+            (Some(standing), Ok(now)) => {
+                standing.file.metadata()?.ino() == now.ino() && standing.at <= now.len()
             }
             (None, Err(_)) => true,
             (Some(_), Err(_)) | (None, Ok(_)) => false,
         };
         if !is_same {
-            file = File::open(log).ok();
-            if file.is_some() {
+            live = Standing::anew(layout);
+            if live.is_some() {
                 continue;
             }
         }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
 
-use super::attributes::{apply, variables};
+use super::attributes::{apply, reach_directory, variables};
 use super::records::{
     ExitRecord, LaunchRecord, RECORD_VERSION, StartRecord, dir, read_launch, read_start,
 };
@@ -148,6 +148,7 @@ fn second(layout: &Layout, start: StartId) -> io::Result<()> {
 fn execute(launch: &LaunchRecord) -> Result<Infallible, String> {
     let variables = variables(&launch.process).map_err(|e| e.to_string())?;
     apply(&launch.process).map_err(|e| e.to_string())?;
+    reach_directory(&launch.process).map_err(|e| e.to_string())?;
     let directory = launch.process.working_directory.as_ref();
     let error = Command::new(&launch.program)
         .args(&launch.args)

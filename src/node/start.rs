@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
 
-use super::attributes::{identity, open_the_way};
+use super::attributes::{identity, open_the_way, reach_directory, variables};
 use super::records::{LaunchRecord, RECORD_VERSION, STARTS_KEPT, dir, read_start, starts};
 use super::state::{fence, lock_is_free};
 use crate::durable::{AtPath as _, PathError, make_private_dir, write_atomic};
@@ -41,6 +41,9 @@ const RECORD_WITHIN: Duration = Duration::from_secs(15);
 /// `here`: this process would start it, so the control group that it is in counts.
 pub fn start_problem(process: &ProcessSpec, here: bool) -> Option<String> {
     if let Err(why) = identity(process) {
+        return Some(why.to_string());
+    }
+    if let Err(why) = variables(process).and_then(|_| reach_directory(process)) {
         return Some(why.to_string());
     }
     if !here || process.cgroup.is_none() {

@@ -1,6 +1,7 @@
 //! What a run tells those who watch it.
 
 use crate::plan::Step;
+use std::time::Duration;
 
 /// One thing worth showing.
 #[derive(Debug)]
@@ -22,6 +23,11 @@ pub enum Notice<'a> {
     Stuck {
         step: &'a Step,
         reason: &'a str,
+    },
+    /// The machine would not do what comes next; it is tried again after this time.
+    Refused {
+        why: &'a str,
+        again_in: Duration,
     },
     /// Something went wrong that changes nothing.
     Warn(String),

@@ -2,7 +2,7 @@
 
 use super::health::await_health;
 use super::hook::run_hook_step;
-use super::report::Report;
+use super::report::{Notice, Report};
 use crate::host::{Host, HostError, NodeState, SealState, StartEvidence};
 use crate::journal::Status;
 use crate::model::{GenId, RunId, StopPolicy};
@@ -48,6 +48,9 @@ pub enum StepError {
     /// It did not work; the run goes back or is given up.
     #[error("{0}")]
     Failed(String),
+    /// The machine would not have the node started.
+    #[error("{0}")]
+    Refused(String),
     /// Whether it happened cannot be proved, or going on would not be safe.
     #[error("{0}")]
     Stuck(String),
@@ -64,6 +67,7 @@ impl From<HostError> for StepError {
     fn from(error: HostError) -> Self {
         match error {
             HostError::Failed(text) => Self::Failed(text),
+            HostError::Refused(text) => Self::Refused(text),
             other => Self::Host(other),
         }
     }
@@ -141,7 +145,7 @@ pub fn run_step<H: Host>(
             host.switch(to)?;
             Ok(StepEnd::note(&format!("current → {}", to.dir().display())))
         }
-        StepKind::Start | StepKind::StartOld => start(cx),
+        StepKind::Start | StepKind::StartOld => start(cx, report),
         StepKind::Health { health } => {
             let start = cx
                 .status
@@ -245,7 +249,28 @@ fn stop<H: Host>(cx: &Cx<'_, H>, policy: &StopPolicy) -> Result<StepEnd, StepErr
     }
 }
 
-fn start<H: Host>(cx: &Cx<'_, H>) -> Result<StepEnd, StepError> {
+/// Between the tries of a start that the machine would not have.
+const START_AGAIN: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+fn start<H: Host>(cx: &Cx<'_, H>, report: &mut dyn Report) -> Result<StepEnd, StepError> {
+    for pause in START_AGAIN {
+        match try_start(cx) {
+            Err(StepError::Refused(why)) => report.notice(Notice::Refused {
+                why: &why,
+                again_in: pause,
+            }),
+            other => return other,
+        }
+        cx.host.pause(pause)?;
+    }
+    try_start(cx)
+}
+
+fn try_start<H: Host>(cx: &Cx<'_, H>) -> Result<StepEnd, StepError> {
     let start = cx
         .status
         .start

@@ -151,7 +151,7 @@ fn another_user_runs_the_node_and_what_cannot_be_is_refused() {
 }
 
 #[test]
-fn a_user_that_is_not_there_blocks_an_upgrade_before_the_stop() {
+fn what_a_start_lacks_blocks_an_upgrade_before_the_stop() {
     let set = |upgrades, extra: &str| Set {
         upgrades,
         node_extra: extra.to_owned(),
@@ -162,15 +162,29 @@ fn a_user_that_is_not_there_blocks_an_upgrade_before_the_stop() {
     env.eventually("the node answers", || env.height().is_some());
     let before = env.nodes();
     let due = || vec![("v2", "{ height = 5 }", "", String::new())];
-    env.write_set(&set(
-        due(),
-        "process = { user = \"nobody-of-this-name\" }\n",
-    ));
-    env.eventually("it is blocked, and why", || {
-        let shown = env.visor(&["status"]).stdout;
-        shown.contains("would not have the node started again")
-            && shown.contains("no user \"nobody-of-this-name\"")
-    });
+    let nowhere = env.path("nowhere");
+    let nowhere = nowhere.display();
+    for (process, says) in [
+        (
+            "user = \"nobody-of-this-name\"".to_owned(),
+            "no user \"nobody-of-this-name\"".to_owned(),
+        ),
+        (
+            format!("env-files = [\"{nowhere}\"]"),
+            format!("{nowhere}: it is not there"),
+        ),
+        (
+            format!("working-directory = \"{nowhere}\""),
+            format!("`working-directory` {nowhere}: No such file"),
+        ),
+    ] {
+        env.write_set(&set(due(), &format!("process = {{ {process} }}\n")));
+        env.eventually("it is blocked, and why", || {
+            let shown = env.visor(&["status"]).stdout;
+            let text = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+            text.contains("would not have the node started again") && text.contains(&says)
+        });
+    }
     assert_eq!((env.nodes(), env.current()), (before, "genesis".to_owned()));
     env.write_set(&set(due(), ""));
     env.eventually("it is upgraded", || env.current() == "upgrades/v2");

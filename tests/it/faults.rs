@@ -83,21 +83,85 @@ fn give_away(dir: &Path, uid: u32) {
     }
 }
 
-#[test]
-fn without_processes_visor_waits_until_there_are_some() {
-    // Root is beyond that limit.
-    if !rustix::process::getuid().is_root() {
-        return;
-    }
-    const USER: u32 = 54_321;
-    let env = Env::with(&node(""));
+/// Somebody whom limits bind.
+const USER: u32 = 54_321;
+
+/// `visor run` of a user's own, who owns all of the test's files.
+fn run_as_user(env: &Env) -> Running {
     let copy = env.path("visor-copy");
     fs::copy(env!("CARGO_BIN_EXE_visor"), &copy).unwrap();
     give_away(&env.path(""), USER);
     let mut command = Command::new(&copy);
     command.arg("run").env("VISOR_MANIFESTS", env.set());
     command.uid(USER).gid(USER);
-    let mut run = env.spawn_command(command, "run.log");
+    env.spawn_command(command, "run.log")
+}
+
+/// The machine has no processes left for visor once the node is down; `until` this stands in visor's log.
+fn refused_with_the_node_down(until: &str, release: &str) {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let env = Env::new();
+    let place = env.path("").display().to_string();
+    let script = env.write_script(
+        "hooks/wait.sh",
+        &format!("#!/bin/sh\n: > {place}/begun\nwhile [ ! -e {place}/go ]; do sleep 0.05; done\n"),
+    );
+    env.write_set(&Set {
+        upgrades: vec![(
+            "v2",
+            "{ height = 5 }",
+            "",
+            "hooks = { pre-upgrade = [\"wait\"] }".into(),
+        )],
+        more: format!("[hook.wait]\nrun = [\"{}\"]\n", script.display()),
+        ..Set::default()
+    });
+    let run = run_as_user(&env);
+    env.eventually("the hook runs", || env.path("begun").exists());
+    limit(&run, "--nproc=1:", Some(USER));
+    fs::write(env.path("go"), "").unwrap();
+    env.eventually("the refusal is shown", || {
+        let shown = env.visor(&["status"]).stdout;
+        let text = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        text.contains("machine-refuses: ") && text.contains("what was refused is tried again")
+    });
+    assert_eq!(env.nodes(), Vec::<i32>::new());
+    env.eventually(until, || {
+        let log = fs::read_to_string(env.path("run.log")).unwrap();
+        log.contains(until)
+    });
+    limit(&run, "--nproc=4096:", Some(USER));
+    env.eventually("it goes on", || {
+        env.current() == release && env.nodes().len() == 1
+    });
+    env.eventually("and nothing is refused", || {
+        let shown = env.visor(&["status"]).stdout;
+        shown.contains("state     healthy") && !shown.contains("refuses")
+    });
+    assert_eq!(run.term(), Some(0));
+    env.check_signed();
+}
+
+#[test]
+fn a_start_that_is_refused_with_the_node_down_is_shown_and_tried_again() {
+    refused_with_the_node_down("; it is tried again in 1s", "upgrades/v2");
+}
+
+#[test]
+fn a_way_back_that_is_refused_goes_on_when_it_can() {
+    refused_with_the_node_down("; it is tried again in 5s", "genesis");
+}
+
+#[test]
+fn without_processes_visor_waits_until_there_are_some() {
+    // Root is beyond that limit.
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let env = Env::with(&node(""));
+    let mut run = run_as_user(&env);
     env.eventually("the node answers", || env.height().is_some());
     let before = env.nodes();
     limit(&run, "--nproc=1:", Some(USER));

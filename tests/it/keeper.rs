@@ -1,14 +1,15 @@
 //! `visor run` as the keeper of a node: signals, restarts by hand, the log.
 
 use crate::env::{Env, Set, kill};
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use visor::model::LogPolicy;
-use visor::node::{Rotated, mark, pieces, read_all, rotate};
+use visor::node::{LogQuery, Rotated, mark, pieces, read_all, rotate, show_log};
 use visor::store::Layout;
 
 fn far(extra: &str) -> Set {
@@ -484,6 +485,52 @@ fn logs_shows_the_last_lines_and_follows() {
     assert_eq!(String::from_utf8(text).unwrap(), want);
     follow.kill().unwrap();
     follow.wait().unwrap();
+}
+
+#[test]
+fn who_follows_the_log_slowly_sees_what_was_cut_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    fs::create_dir(dir.path().join("logs")).unwrap();
+    fs::write(layout.log(), "").unwrap();
+    /// Takes the first bytes, and the rest once the log was cut.
+    struct Slow<'a>(&'a Layout, Vec<u8>);
+    impl io::Write for Slow<'_> {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            if self.1.is_empty() {
+                let policy = LogPolicy {
+                    size: 100_000,
+                    age_ms: None,
+                    keep: 1_000,
+                };
+                let cut = rotate(self.0, &policy, 10, &|| false).unwrap();
+                assert!(matches!(cut, Rotated::Cut(_)), "{cut:?}");
+            }
+            self.1.extend_from_slice(buf);
+            Ok(buf.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut slow = Slow(&layout, vec![]);
+    let looks = Cell::new(0);
+    let query = LogQuery {
+        since: 0,
+        lines: Some(0),
+        follow: true,
+    };
+    show_log(&layout, query, &mut slow, &|| {
+        looks.set(looks.get() + 1);
+        if looks.get() == 1 {
+            let mut log = fs::OpenOptions::new().append(true).open(layout.log());
+            let log = log.as_mut().unwrap();
+            log.write_all(lines(0, 20_000).as_bytes()).unwrap();
+        }
+        looks.get() < 3
+    })
+    .unwrap();
+    assert!(String::from_utf8(slow.1).unwrap() == lines(0, 20_000));
 }
 
 /// cosmos-sdk #12101: a second node is started before the first has released its data.
