@@ -441,7 +441,10 @@ impl<H: Host> Run<'_, H> {
                 }
                 Err(StepError::Host(other)) => return Err(other.into()),
                 // Nobody is needed for that: the next pass goes on here.
-                Err(StepError::Refused(why)) => return Err(HostError::Refused(why).into()),
+                Err(StepError::Refused(why)) => {
+                    let text = format!("{why}; the run is open, and the next pass goes on with it");
+                    return Err(HostError::Refused(text).into());
+                }
                 Err(StepError::Stopped) => return self.stop_for_operator(report).map(Some),
                 Err(error) => {
                     let reason = format!("{error}; the upgrade failed before: {}", undo.cause);
