@@ -4,24 +4,24 @@
 //! Paths are percent-escaped, so that names that are not UTF-8 survive.
 //!
 //! ```text
-//! {"version":1,"generation":"01J…","source":"/var/lib/node/data"}
-//! {"p":"chain/000001.tbl","kind":"file","ident":{"dev":65024,"ino":9,"size":4096,…}}
-//! {"p":"chain/000000.tbl","gone":true}
+//! {"version":2,"generation":"01J…","source":"/var/lib/node/data","at":1700000000000}
+//! {"p":"chain/000001.ldb","kind":"file","class":"immutable","ident":{"dev":65024,"ino":9,"size":4096,…}}
+//! {"p":"chain/000000.ldb","gone":true}
 //! {"entries":2,"crc":3735928559}
 //! ```
 
 use super::error::BackupError;
-use super::scan::{Entry, Ident, Kind};
+use super::tree::{Class, Entry, Ident, Kind, Tree};
 use crate::durable::{PathError, read_bounded, write_atomic};
-use crate::model::GenId;
+use crate::model::{GenId, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-/// The format of both files. 1: first.
-const VERSION: u32 = 1;
+/// The format of both files. 1: first. 2: classes, special files, when the last look began; 1 is read as one that knows neither.
+const VERSION: u32 = 2;
 /// About 200 bytes an entry: twenty million files.
 const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
@@ -30,7 +30,9 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 pub struct Baseline {
     pub generation: GenId,
     pub source: PathBuf,
-    pub entries: BTreeMap<PathBuf, Entry>,
+    /// When the last look at all of it began; 0 where that is not known.
+    pub looked: UnixMs,
+    pub entries: Tree,
 }
 
 /// What the final pass changed: an entry's new state, or `None` for one that had gone.
@@ -38,6 +40,8 @@ pub struct Baseline {
 pub struct Sealed {
     pub generation: GenId,
     pub source: PathBuf,
+    /// When it was sealed; 0 where that is not known.
+    pub at: UnixMs,
     pub changes: BTreeMap<PathBuf, Option<Entry>>,
 }
 
@@ -46,6 +50,9 @@ struct Header {
     version: u32,
     generation: GenId,
     source: String,
+    /// When the last look began, or when it was sealed.
+    #[serde(default)]
+    at: UnixMs,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +60,8 @@ struct Line {
     p: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kind: Option<Kind>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class: Option<Class>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ident: Option<Ident>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -72,39 +81,43 @@ impl Baseline {
         Self {
             generation,
             source: source.to_owned(),
-            entries: BTreeMap::new(),
+            looked: 0,
+            entries: Tree::default(),
         }
     }
 
     /// Replaces the file, synced.
     pub fn write(&self, path: &Path) -> Result<(), PathError> {
-        let lines = self.entries.iter().map(|(p, e)| (p.as_path(), Some(e)));
-        write_atomic(path, &encode(self.generation, &self.source, lines), true)
+        let sorted = self.entries.sorted();
+        let lines = sorted.iter().map(|(p, e)| (p.as_path(), Some(*e)));
+        let bytes = encode(self.generation, &self.source, self.looked, lines);
+        write_atomic(path, &bytes, true)
     }
 
     /// `None` when there is no such file.
     pub fn read(path: &Path) -> Result<Option<Self>, BackupError> {
-        let Some((generation, source, changes)) = decode(path)? else {
+        let Some(found) = decode(path)? else {
             return Ok(None);
         };
-        let entries = changes
-            .into_iter()
-            .filter_map(|(p, e)| e.map(|e| (p, e)))
-            .collect();
-        Ok(Some(Self {
-            generation,
-            source,
-            entries,
-        }))
+        let mut baseline = Self {
+            looked: found.at,
+            ..Self::new(found.generation, &found.source)
+        };
+        for (path, entry) in &found.changes {
+            if let Some(entry) = entry {
+                baseline.entries.insert(path, *entry);
+            }
+        }
+        Ok(Some(baseline))
     }
 
     /// The state that a seal on top of this baseline stands for.
     pub fn with(mut self, sealed: &Sealed) -> Self {
         for (path, entry) in &sealed.changes {
             match entry {
-                Some(entry) => self.entries.insert(path.clone(), *entry),
+                Some(entry) => self.entries.insert(path, *entry),
                 None => self.entries.remove(path),
-            };
+            }
         }
         self
     }
@@ -115,6 +128,7 @@ impl Sealed {
         encode(
             self.generation,
             &self.source,
+            self.at,
             self.changes.iter().map(|(p, e)| (p.as_path(), e.as_ref())),
         )
     }
@@ -122,16 +136,13 @@ impl Sealed {
 
 /// Reads a SEAL or CONSUMED file; `None` when there is none.
 pub fn read_seal(path: &Path) -> Result<Option<Sealed>, BackupError> {
-    Ok(decode(path)?.map(|(generation, source, changes)| Sealed {
-        generation,
-        source,
-        changes,
-    }))
+    decode(path)
 }
 
 fn encode<'a>(
     generation: GenId,
     source: &Path,
+    at: UnixMs,
     lines: impl Iterator<Item = (&'a Path, Option<&'a Entry>)>,
 ) -> Vec<u8> {
     let mut out = Vec::new();
@@ -143,6 +154,7 @@ fn encode<'a>(
         version: VERSION,
         generation,
         source: escape(source),
+        at,
     });
     let mut entries = 0;
     for (path, entry) in lines {
@@ -150,6 +162,7 @@ fn encode<'a>(
         line(&Line {
             p: escape(path),
             kind: entry.map(|e| e.kind),
+            class: entry.map(|e| e.class).filter(|c| *c != Class::Mutable),
             ident: entry.map(|e| e.ident),
             hot: entry.is_some_and(|e| e.hot),
             gone: entry.is_none(),
@@ -172,9 +185,7 @@ mod erased {
     }
 }
 
-type Decoded = (GenId, PathBuf, BTreeMap<PathBuf, Option<Entry>>);
-
-fn decode(path: &Path) -> Result<Option<Decoded>, BackupError> {
+fn decode(path: &Path) -> Result<Option<Sealed>, BackupError> {
     let Some(bytes) = read_bounded(path, MAX_BYTES)? else {
         return Ok(None);
     };
@@ -209,6 +220,7 @@ fn decode(path: &Path) -> Result<Option<Decoded>, BackupError> {
         let entry = match (line.kind, line.ident, line.gone) {
             (Some(kind), Some(ident), false) => Some(Entry {
                 kind,
+                class: line.class.unwrap_or_default(),
                 ident,
                 hot: line.hot,
             }),
@@ -224,7 +236,12 @@ fn decode(path: &Path) -> Result<Option<Decoded>, BackupError> {
         return Err(damaged("entries are missing".into()));
     }
     let source = unescape(&header.source).ok_or_else(|| damaged("bad escape".into()))?;
-    Ok(Some((header.generation, source, changes)))
+    Ok(Some(Sealed {
+        generation: header.generation,
+        source,
+        at: header.at,
+        changes,
+    }))
 }
 
 fn escape(path: &Path) -> String {
@@ -269,6 +286,7 @@ mod tests {
         };
         Entry {
             kind: Kind::File,
+            class: Class::Append,
             ident,
             hot: true,
         }
@@ -280,12 +298,13 @@ mod tests {
         let path = dir.path().join("baseline");
         let mut baseline = Baseline::new(GenId(ulid::Ulid::nil()), Path::new("/data"));
         let odd = PathBuf::from(OsString::from_vec(b"a/\xff%\n".to_vec()));
-        baseline.entries.insert(odd.clone(), entry());
+        baseline.entries.insert(&odd, entry());
         baseline.write(&path).expect("written");
         assert_eq!(Baseline::read(&path).expect("read"), Some(baseline.clone()));
         let sealed = Sealed {
             generation: baseline.generation,
             source: "/data".into(),
+            at: 5,
             changes: [(odd, None)].into(),
         };
         assert!(baseline.with(&sealed).entries.is_empty());

@@ -1,14 +1,32 @@
-//! One file from the live data into the copy: never into an existing inode, always a new file and a rename.
+//! One entry from the live data into the copy.
+//!
+//! A file is always a new one under a temporary name, then renamed; only a file that grows at its end is added to, and only while
+//! no other generation shares it. So a cut leaves the old state or the new one, and what lies behind the length that the baseline
+//! knows is cut off by the next visor.
 
+use super::dress::{Source, copy_xattrs, dress, time_of, times};
 use super::error::BackupError;
-use super::scan::{Entry, Ident, Kind, gone_is_none};
-use crate::durable::{AtPath as _, PathError, create_private, make_private_dir, parent};
-use rustix::fs::SeekFrom;
+use super::scan::{Changed, gone_is_none};
+use super::tree::{Class, Entry, Ident, Kind, Map, Tree};
+use crate::durable::{AtPath as _, PathError, create_private, make_private_dir};
+use crate::model::Method;
+use rustix::fs::{Advice, AtFlags, CWD, SeekFrom, fadvise, linkat, utimensat};
+use rustix::io::Errno;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
+use std::fs::{self, File, OpenOptions};
+use std::num::NonZeroU64;
+use std::os::unix::fs::{
+    FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, lchown,
+    symlink,
+};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The sealed generation before, whose immutable files need no second copy.
+#[derive(Debug)]
+pub(super) struct Seed {
+    pub(super) entries: Tree,
+    pub(super) tree: PathBuf,
+}
 
 /// Where a copy goes, and what watches over it.
 pub(super) struct Copier<'a> {
@@ -16,52 +34,122 @@ pub(super) struct Copier<'a> {
     /// `tree/` and `tmp/` of the generation.
     pub(super) tree: PathBuf,
     pub(super) tmp: PathBuf,
+    pub(super) method: Method,
+    pub(super) seed: Option<&'a Seed>,
     /// Called with each chunk's bytes; an error ends the copy.
     pub(super) pace: &'a dyn Fn(u64) -> Result<(), BackupError>,
-    /// Directories of the copy whose names have changed and are not synced.
-    pub(super) dirty_dirs: BTreeSet<PathBuf>,
+    /// Files of several names, by device and inode: the first that was copied, and as what.
+    linked: Map<(u64, u64), (PathBuf, Entry)>,
+    /// Directories, relative to the tree, whose names have changed and are not synced.
+    dirty_dirs: BTreeSet<PathBuf>,
+    /// Files that are not synced one by one.
+    unsynced: bool,
     pub(super) files: u64,
     pub(super) bytes: u64,
     pub(super) syncs: u64,
 }
 
 const CHUNK: usize = 8 * 1024 * 1024;
+/// Before a tail is added, so much before it must be what was copied.
+const TAIL_CHECK: u64 = 64 * 1024;
+/// While the node runs, so many files of a round are synced one by one; then all at once.
+const SINGLE_SYNCS: u64 = 64;
+/// From this size on a file is synced by itself, and leaves the page cache.
+const LARGE: u64 = 1024 * 1024;
 /// Before 6.13 the kernel stamps files by the tick, 10 ms at the most; with a file system of whole seconds, by the second.
-const HOT_FINE_NS: i128 = 50_000_000;
-const HOT_COARSE_NS: i128 = 2_000_000_000;
+const HOT_FINE_NS: i64 = 50_000_000;
+const HOT_COARSE_NS: i64 = 2_000_000_000;
 
-impl Copier<'_> {
-    /// Copies one entry of the source as it is now; `None` when it has gone. `live`: its writer may be at work.
-    pub(super) fn copy(
-        &mut self,
-        rel: &Path,
-        entry: &Entry,
-        live: bool,
-    ) -> Result<Option<Entry>, BackupError> {
-        let to = self.tree.join(rel);
-        self.ready_parent(&to)?;
-        match entry.kind {
-            Kind::Kept => Ok(Some(*entry)),
-            Kind::Dir => {
-                self.ready_dir(&to, &entry.ident)?;
-                Ok(Some(*entry))
-            }
-            Kind::Link => self.link(rel, &to, entry),
-            Kind::File => self.file(rel, &to, live),
+impl<'a> Copier<'a> {
+    pub(super) fn new(
+        source: &'a Path,
+        generation: &Path,
+        method: Method,
+        pace: &'a dyn Fn(u64) -> Result<(), BackupError>,
+    ) -> Self {
+        Self {
+            source,
+            tree: generation.join("tree"),
+            tmp: generation.join("tmp"),
+            method,
+            seed: None,
+            pace,
+            linked: Map::default(),
+            dirty_dirs: BTreeSet::new(),
+            unsynced: false,
+            files: 0,
+            bytes: 0,
+            syncs: 0,
         }
     }
 
-    fn file(&mut self, rel: &Path, to: &Path, live: bool) -> Result<Option<Entry>, BackupError> {
-        let from = self.source.join(rel);
-        let Some(file) = gone_is_none(File::open(&from), "open", &from)? else {
+    /// Copies one entry of the source as it is now; `None` when it has gone. `live`: its writer may be at work.
+    pub(super) fn copy(
+        &mut self,
+        found: &Changed,
+        live: bool,
+    ) -> Result<Option<Entry>, BackupError> {
+        let to = self.tree.join(&found.path);
+        if matches!(found.new.kind, Kind::Kept | Kind::Special) {
+            // What had been copied under that name is no part of the data any more.
+            self.remove(&found.path)?;
+            return Ok(Some(found.new));
+        }
+        self.ready_parent(&found.path)?;
+        match found.new.kind {
+            Kind::Dir => {
+                self.ready_dir(&found.path, &found.new.ident)?;
+                Ok(Some(found.new))
+            }
+            Kind::Link => self.link(found, &to),
+            _ => self.file(found, &to, live),
+        }
+    }
+
+    fn file(
+        &mut self,
+        found: &Changed,
+        to: &Path,
+        live: bool,
+    ) -> Result<Option<Entry>, BackupError> {
+        let from = self.source.join(&found.path);
+        if self.take_from_seed(found, to)? {
+            self.files += 1;
+            return Ok(Some(found.new));
+        }
+        if self.method == Method::LinkCopy
+            && found.new.class == Class::Immutable
+            && let Some(entry) = self.hard_link(found, &from, to)?
+        {
+            return Ok(Some(entry));
+        }
+        // Never waits for the other end of a FIFO that has come in a file's place.
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+        let open = OpenOptions::new()
+            .read(true)
+            .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
+            .open(&from);
+        let Some(file) = gone_is_none(open, "open", &from)? else {
             return Ok(None);
         };
+        let meta = file.metadata().at("look at", &from)?;
+        if !meta.is_file() {
+            return Ok(None);
+        }
+        let mut before = Ident::of(&meta);
+        let mut hot = false;
+        if let Some((first, of_first)) = self.linked.get(&(before.dev, before.ino)) {
+            if of_first.ident == before {
+                let (first, hot) = (self.tree.join(first), of_first.hot);
+                return self.name_again(&first, to, found, before, hot).map(Some);
+            }
+            // It has changed between its names: the next round copies it for all of them.
+            hot = true;
+        }
         let look = || -> Result<Ident, PathError> {
             Ok(Ident::of(&file.metadata().at("look at", &from)?))
         };
-        let mut before = look()?;
-        let mut hot = false;
-        if live {
+        if live && found.new.class != Class::Immutable {
             // A store through a shared mapping moves the times only at its first write to a clean page. Writing back makes
             // all pages clean, so that the next store shows.
             file.sync_data().at("sync", &from)?;
@@ -69,64 +157,153 @@ impl Copier<'_> {
             hot |= synced != before;
             before = synced;
         }
-        let temporary = self.tmp.join("file");
-        let copy = create_private(&temporary)?;
-        self.contents(&file, &from, &copy, &temporary, before.size)?;
+        let source = Source {
+            file: &file,
+            path: &from,
+        };
+        if !self.add_tail(found, &source, to, &before)? {
+            self.whole(&source, to, &found.path, &before, live)?;
+        }
         let after = look()?;
         hot |= live && (after != before || is_hot(&after));
-        copy.set_permissions(fs::Permissions::from_mode(after.mode & 0o7777))
-            .at("set the mode of", &temporary)?;
-        chown(&temporary, Some(after.uid), Some(after.gid)).at("set the owner of", &temporary)?;
-        copy.set_modified(time_of(after.mtime))
-            .at("set the time of", &temporary)?;
-        copy.sync_all().at("sync", &temporary)?;
-        self.syncs += 1;
-        self.replace(&temporary, to)?;
         self.files += 1;
-        Ok(Some(Entry {
+        let entry = Entry {
             kind: Kind::File,
+            class: found.new.class,
             ident: after,
             hot,
-        }))
+        };
+        if meta.nlink() > 1 {
+            let id = (after.dev, after.ino);
+            self.linked.insert(id, (found.path.clone(), entry));
+        }
+        Ok(Some(entry))
     }
 
-    /// Copies data and leaves holes where the source has them.
+    /// A new file with all of the contents.
+    fn whole(
+        &mut self,
+        source: &Source<'_>,
+        to: &Path,
+        rel: &Path,
+        ident: &Ident,
+        live: bool,
+    ) -> Result<(), BackupError> {
+        let temporary = self.tmp.join("file");
+        let copy = create_private(&temporary)?;
+        let mut cloned = false;
+        if self.method == Method::Reflink {
+            match rustix::fs::ioctl_ficlone(&copy, source.file) {
+                Ok(()) => {
+                    cloned = true;
+                    (self.pace)(0)?;
+                }
+                Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY) => {}
+                Err(other) => return Err(other).at("clone", source.path)?,
+            }
+        }
+        if !cloned {
+            let target = Source {
+                file: &copy,
+                path: &temporary,
+            };
+            self.contents(source, &target, 0, ident.size)?;
+        }
+        copy_xattrs(source, &copy)?;
+        dress(&copy, &temporary, ident)?;
+        if live && ident.size < LARGE && self.files >= SINGLE_SYNCS {
+            self.unsynced = true;
+        } else {
+            copy.sync_all().at("sync", &temporary)?;
+            self.syncs += 1;
+            if live && ident.size >= LARGE && !cloned {
+                // The node's cache is the node's.
+                let _ = fadvise(&copy, 0, NonZeroU64::new(ident.size), Advice::DontNeed);
+            }
+        }
+        self.replace(&temporary, to, rel)
+    }
+
+    /// Adds what has come since to a file that grows at its end; false when it has to be copied whole.
+    fn add_tail(
+        &mut self,
+        found: &Changed,
+        source: &Source<'_>,
+        to: &Path,
+        ident: &Ident,
+    ) -> Result<bool, BackupError> {
+        let Some(old) = &found.old else {
+            return Ok(false);
+        };
+        let grows = found.new.class == Class::Append
+            && old.kind == Kind::File
+            && (old.ident.dev, old.ident.ino) == (ident.dev, ident.ino)
+            && (old.ident.mode, old.ident.uid, old.ident.gid) == (ident.mode, ident.uid, ident.gid)
+            && ident.size >= old.ident.size
+            && self.method != Method::Reflink;
+        if !grows {
+            return Ok(false);
+        }
+        let Ok(copy) = OpenOptions::new().read(true).write(true).open(to) else {
+            return Ok(false);
+        };
+        let there = copy.metadata().at("look at", to)?;
+        if !there.is_file() || there.nlink() != 1 || there.len() != old.ident.size {
+            return Ok(false);
+        }
+        let target = Source {
+            file: &copy,
+            path: to,
+        };
+        let check = old.ident.size.min(TAIL_CHECK);
+        let at = old.ident.size - check;
+        if source.bytes(at, check)? != target.bytes(at, check)? {
+            return Ok(false);
+        }
+        self.contents(source, &target, old.ident.size, ident.size)?;
+        copy.set_modified(time_of(ident.mtime))
+            .at("set the time of", to)?;
+        copy.sync_all().at("sync", to)?;
+        self.syncs += 1;
+        Ok(true)
+    }
+
+    /// Copies data from a place on, and leaves holes where the source has them.
     fn contents(
         &mut self,
-        from: &File,
-        from_path: &Path,
-        to: &File,
-        to_path: &Path,
+        from: &Source<'_>,
+        to: &Source<'_>,
+        begin: u64,
         size: u64,
     ) -> Result<(), BackupError> {
-        let mut at = 0;
+        let mut at = begin;
         while at < size {
-            let start = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            let start = match rustix::fs::seek(from.file, SeekFrom::Data(at)) {
                 Ok(start) => start.min(size),
-                Err(rustix::io::Errno::NXIO) => break,
-                Err(rustix::io::Errno::INVAL) => at,
-                Err(other) => return Err(other).at("read", from_path)?,
+                Err(Errno::NXIO) => break,
+                Err(Errno::INVAL) => at,
+                Err(other) => return Err(other).at("read", from.path)?,
             };
-            let end = match rustix::fs::seek(from, SeekFrom::Hole(start)) {
+            let end = match rustix::fs::seek(from.file, SeekFrom::Hole(start)) {
                 Ok(end) => end.min(size),
-                Err(rustix::io::Errno::NXIO) => break,
-                Err(rustix::io::Errno::INVAL) => size,
-                Err(other) => return Err(other).at("read", from_path)?,
+                Err(Errno::NXIO) => break,
+                Err(Errno::INVAL) => size,
+                Err(other) => return Err(other).at("read", from.path)?,
             };
             at = start;
             while at < end {
                 let want = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
                 let (mut i, mut o) = (at, at);
+                let (source, target) = (from.file, to.file);
                 let n =
-                    match rustix::fs::copy_file_range(from, Some(&mut i), to, Some(&mut o), want) {
-                        Ok(n) => n,
-                        Err(
-                            rustix::io::Errno::XDEV
-                            | rustix::io::Errno::INVAL
-                            | rustix::io::Errno::NOSYS,
-                        ) => by_hand(from, from_path, to, to_path, at, want)?,
-                        Err(other) => return Err(other).at("copy", from_path)?,
-                    };
+                    rustix::fs::copy_file_range(source, Some(&mut i), target, Some(&mut o), want);
+                let n = match n {
+                    Ok(n) => n,
+                    Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                        by_hand(from, to, at, want)?
+                    }
+                    Err(other) => return Err(other).at("copy", from.path)?,
+                };
                 if n == 0 {
                     break;
                 }
@@ -139,52 +316,166 @@ impl Copier<'_> {
             }
         }
         // A hole at the end, and a file that shrank meanwhile: the identity shows the latter.
-        to.set_len(size).at("set the length of", to_path)?;
+        to.file.set_len(size).at("set the length of", to.path)?;
         Ok(())
     }
 
-    fn link(&mut self, rel: &Path, to: &Path, entry: &Entry) -> Result<Option<Entry>, BackupError> {
-        let from = self.source.join(rel);
+    /// Gives an immutable file of the live data a second name in the copy; `None` where that cannot be.
+    fn hard_link(
+        &mut self,
+        found: &Changed,
+        from: &Path,
+        to: &Path,
+    ) -> Result<Option<Entry>, BackupError> {
+        if !self.link_into_place(from, to, &found.path)? {
+            return Ok(None);
+        }
+        // The second name has moved the time of change.
+        let meta = fs::symlink_metadata(to).at("look at", to)?;
+        if !meta.is_file() {
+            return Ok(None);
+        }
+        self.files += 1;
+        Ok(Some(Entry {
+            ident: Ident::of(&meta),
+            ..found.new
+        }))
+    }
+
+    /// A further name of a file that is in the copy already.
+    fn name_again(
+        &mut self,
+        first: &Path,
+        to: &Path,
+        found: &Changed,
+        ident: Ident,
+        hot: bool,
+    ) -> Result<Entry, BackupError> {
+        if !self.link_into_place(first, to, &found.path)? {
+            let why = Errno::PERM;
+            return Err(why).at("link", first)?;
+        }
+        self.files += 1;
+        Ok(Entry {
+            ident,
+            hot,
+            ..found.new
+        })
+    }
+
+    /// An immutable file that the generation before has already, where the live one cannot be linked.
+    fn take_from_seed(&mut self, found: &Changed, to: &Path) -> Result<bool, BackupError> {
+        let Some(seed) = self.seed else {
+            return Ok(false);
+        };
+        let is_there = self.method == Method::Copy
+            && found.new.class == Class::Immutable
+            && found.old.is_none()
+            && seed
+                .entries
+                .get(&found.path)
+                .is_some_and(|old| old.kind == Kind::File && old.is_still(&found.new));
+        Ok(is_there && self.link_into_place(&seed.tree.join(&found.path), to, &found.path)?)
+    }
+
+    /// False where the file system, the owner or a limit does not let it be.
+    fn link_into_place(&mut self, from: &Path, to: &Path, rel: &Path) -> Result<bool, BackupError> {
+        let same = |a: &Path, b: &Path| {
+            let id = |p: &Path| fs::symlink_metadata(p).map(|m| (m.dev(), m.ino())).ok();
+            id(a).is_some() && id(a) == id(b)
+        };
+        // A rename of one name of a file onto another does nothing.
+        if same(from, to) {
+            return Ok(true);
+        }
+        let temporary = self.tmp.join("link");
+        let _ = fs::remove_file(&temporary);
+        match linkat(CWD, from, CWD, &temporary, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(
+                Errno::PERM
+                | Errno::XDEV
+                | Errno::MLINK
+                | Errno::OPNOTSUPP
+                | Errno::NOENT
+                | Errno::ACCESS,
+            ) => return Ok(false),
+            Err(other) => return Err(other).at("link", from)?,
+        }
+        (self.pace)(0)?;
+        self.replace(&temporary, to, rel)?;
+        Ok(true)
+    }
+
+    fn link(&mut self, found: &Changed, to: &Path) -> Result<Option<Entry>, BackupError> {
+        let from = self.source.join(&found.path);
         let Some(target) = gone_is_none(fs::read_link(&from), "read link", &from)? else {
             return Ok(None);
         };
         let temporary = self.tmp.join("link");
         let _ = fs::remove_file(&temporary);
+        let ident = &found.new.ident;
         symlink(&target, &temporary).at("link", &temporary)?;
-        lchown(&temporary, Some(entry.ident.uid), Some(entry.ident.gid))
-            .at("set the owner of", &temporary)?;
-        self.replace(&temporary, to)?;
-        Ok(Some(*entry))
+        lchown(&temporary, Some(ident.uid), Some(ident.gid)).at("set the owner of", &temporary)?;
+        let _ = utimensat(
+            CWD,
+            &temporary,
+            &times(ident.mtime),
+            AtFlags::SYMLINK_NOFOLLOW,
+        );
+        self.replace(&temporary, to, &found.path)?;
+        Ok(Some(found.new))
     }
 
-    fn replace(&mut self, temporary: &Path, to: &Path) -> Result<(), BackupError> {
+    fn replace(&mut self, temporary: &Path, to: &Path, rel: &Path) -> Result<(), BackupError> {
         if fs::symlink_metadata(to).is_ok_and(|m| m.is_dir()) {
             fs::remove_dir_all(to).at("remove", to)?;
         }
         fs::rename(temporary, to).at("rename into place", to)?;
-        self.dirty_dirs.insert(parent(to).to_owned());
+        self.dirty(rel);
         Ok(())
     }
 
-    fn ready_parent(&mut self, to: &Path) -> Result<(), BackupError> {
-        let dir = parent(to);
-        if !dir.is_dir() {
-            let _ = fs::remove_file(dir);
-            make_private_dir(dir)?;
-            self.dirty_dirs.insert(parent(dir).to_owned());
+    /// Notes that a name has changed in the directory of a path.
+    fn dirty(&mut self, rel: &Path) {
+        let dir = rel.parent().unwrap_or(Path::new(""));
+        if !self.dirty_dirs.contains(dir) {
+            self.dirty_dirs.insert(dir.to_owned());
+        }
+    }
+
+    fn ready_parent(&mut self, rel: &Path) -> Result<(), BackupError> {
+        let Some(dir) = rel.parent().filter(|d| !d.as_os_str().is_empty()) else {
+            return Ok(());
+        };
+        let full = self.tree.join(dir);
+        if !full.is_dir() {
+            let _ = fs::remove_file(&full);
+            make_private_dir(&full)?;
+            self.dirty(dir);
         }
         Ok(())
     }
 
-    fn ready_dir(&mut self, to: &Path, ident: &Ident) -> Result<(), BackupError> {
-        if !fs::symlink_metadata(to).is_ok_and(|m| m.is_dir()) {
-            let _ = fs::remove_file(to);
-            make_private_dir(to)?;
-            self.dirty_dirs.insert(parent(to).to_owned());
+    fn ready_dir(&mut self, rel: &Path, ident: &Ident) -> Result<(), BackupError> {
+        let to = self.tree.join(rel);
+        if !fs::symlink_metadata(&to).is_ok_and(|m| m.is_dir()) {
+            let _ = fs::remove_file(&to);
+            make_private_dir(&to)?;
+            self.dirty(rel);
         }
-        fs::set_permissions(to, fs::Permissions::from_mode(ident.mode & 0o7777))
-            .at("set the mode of", to)?;
-        chown(to, Some(ident.uid), Some(ident.gid)).at("set the owner of", to)?;
+        self.dirty_dirs.insert(rel.to_owned());
+        fs::set_permissions(&to, fs::Permissions::from_mode(ident.mode & 0o7777))
+            .at("set the mode of", &to)?;
+        chown(&to, Some(ident.uid), Some(ident.gid)).at("set the owner of", &to)?;
+        let from = self.source.join(rel);
+        if let (Ok(from_dir), Ok(to_dir)) = (File::open(&from), File::open(&to)) {
+            let source = Source {
+                file: &from_dir,
+                path: &from,
+            };
+            copy_xattrs(&source, &to_dir)?;
+        }
         Ok(())
     }
 
@@ -196,46 +487,50 @@ impl Copier<'_> {
             Ok(_) => fs::remove_file(&to).at("remove", &to)?,
             Err(_) => return Ok(()),
         }
-        self.dirty_dirs.insert(parent(&to).to_owned());
+        self.dirty(rel);
         Ok(())
     }
 
-    /// Syncs the directories whose names changed.
-    pub(super) fn sync_dirs(&mut self) -> Result<(), BackupError> {
-        for dir in std::mem::take(&mut self.dirty_dirs) {
-            if dir.is_dir() {
-                crate::durable::sync_dir(&dir)?;
-                self.syncs += 1;
+    /// Makes all that was done last: directories get their times and are synced, and files that were not synced by themselves.
+    pub(super) fn finish(&mut self) -> Result<(), BackupError> {
+        if std::mem::take(&mut self.unsynced) {
+            let tree = File::open(&self.tree).at("open", &self.tree)?;
+            rustix::fs::syncfs(&tree).at("sync the file system of", &self.tree)?;
+            self.syncs += 1;
+        }
+        // Those below first: a time set above would be moved again.
+        for rel in std::mem::take(&mut self.dirty_dirs).into_iter().rev() {
+            let dir = self.tree.join(&rel);
+            if !dir.is_dir() {
+                continue;
             }
+            if let Ok(meta) = fs::symlink_metadata(self.source.join(&rel)) {
+                let mtime = Ident::of(&meta).mtime;
+                utimensat(CWD, &dir, &times(mtime), AtFlags::empty())
+                    .at("set the time of", &dir)?;
+            }
+            crate::durable::sync_dir(&dir)?;
+            self.syncs += 1;
         }
         Ok(())
     }
 }
 
-fn by_hand(
-    from: &File,
-    from_path: &Path,
-    to: &File,
-    to_path: &Path,
-    at: u64,
-    want: usize,
-) -> Result<usize, PathError> {
-    use std::os::unix::fs::FileExt as _;
+fn by_hand(from: &Source<'_>, to: &Source<'_>, at: u64, want: usize) -> Result<usize, PathError> {
     let mut buffer = vec![0; want.min(256 * 1024)];
-    let n = from.read_at(&mut buffer, at).at("read", from_path)?;
-    to.write_all_at(&buffer[..n], at).at("write", to_path)?;
+    let n = from.file.read_at(&mut buffer, at).at("read", from.path)?;
+    to.file
+        .write_all_at(&buffer[..n], at)
+        .at("write", to.path)?;
     Ok(n)
 }
 
 /// True when the stamps are so young that another change might carry the same ones.
 fn is_hot(ident: &Ident) -> bool {
-    let now = i128::from(crate::host::wall_clock()) * 1_000_000;
+    let now = i64::try_from(crate::host::wall_clock())
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000_000);
     let coarse = ident.mtime % 1_000_000_000 == 0 && ident.ctime % 1_000_000_000 == 0;
     let window = if coarse { HOT_COARSE_NS } else { HOT_FINE_NS };
-    now - ident.mtime.max(ident.ctime) < window
-}
-
-fn time_of(nanos: i128) -> SystemTime {
-    let whole = u64::try_from(nanos.max(0)).unwrap_or(0);
-    UNIX_EPOCH + std::time::Duration::from_nanos(whole)
+    now.saturating_sub(ident.mtime.max(ident.ctime)) < window
 }

@@ -37,6 +37,13 @@ pub enum BackupError {
     NoExchange(PathBuf),
     #[error("{} leads out of the data directory, so a copy would not hold what it names; exclude it or keep it", .0.display())]
     LinkOutside(PathBuf),
+    #[error("{} is mounted inside the data: it would stay behind when data and copy exchange names; mount it elsewhere and exclude it, or say `backup = \"none\"`", .0.display())]
+    MountInside(PathBuf),
+    #[error("method {} cannot be had: {why}", .method.as_str())]
+    NoMethod {
+        method: crate::model::Method,
+        why: String,
+    },
     #[error("the part was begun for {}, and the data are {}", .begun.display(), .now.display())]
     OtherSource { begun: PathBuf, now: PathBuf },
     #[error("the pre-copy failed: {0}")]

@@ -15,20 +15,29 @@
 
 mod baseline;
 mod copy;
+mod dress;
 mod error;
+mod method;
+mod pace;
+mod pass;
 mod precopy;
 mod restore;
 mod retain;
 mod scan;
 mod seal;
+mod tree;
+mod view;
 
 pub use baseline::{Baseline, Sealed, read_seal};
 pub use error::BackupError;
+pub use method::{best, ladder};
 pub use precopy::Precopier;
 pub use restore::{carry_keep, consume, exchange, inodes, is_aside, set_aside};
 pub use retain::{discard, prune, sealed_generations};
-pub use scan::{DataView, Entry, Ident, Kind, scan};
+pub use scan::scan;
 pub use seal::{seal, seal_holds, seal_state, unseal};
+pub use tree::{Class, Entry, Ident, Kind, Tree};
+pub use view::DataView;
 
 use crate::model::GenId;
 use crate::store::Layout;
@@ -37,6 +46,7 @@ use std::path::PathBuf;
 /// The paths of one generation.
 #[derive(Debug, Clone)]
 pub struct GenPaths {
+    pub generation: GenId,
     pub part: PathBuf,
     pub done: PathBuf,
     pub aside: PathBuf,
@@ -45,6 +55,7 @@ pub struct GenPaths {
 impl GenPaths {
     pub fn new(layout: &Layout, generation: GenId) -> Self {
         Self {
+            generation,
             part: layout.generations().join(format!("{generation}.part")),
             done: layout.generations().join(generation.to_string()),
             aside: layout.failed().join(generation.to_string()),

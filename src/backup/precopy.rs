@@ -2,25 +2,26 @@
 
 use super::GenPaths;
 use super::baseline::Baseline;
-use super::copy::Copier;
+use super::copy::{Copier, Seed};
 use super::error::BackupError;
-use super::scan::{DataView, Entry, Kind, scan};
-use crate::durable::{AtPath as _, make_private_dir, sync_dir};
-use crate::host::{HostError, Precopy};
-use crate::model::{DataSpec, GenId};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use super::method::{best, ladder};
+use super::pace::{Pace, enough_space};
+use super::pass::{align, pass};
+use super::restore::exchange_names;
+use super::scan::{Look, Scanner, scan};
+use super::tree::{Class, Kind, Tree};
+use super::view::DataView;
+use crate::durable::{AtPath as _, make_private_dir, parent, sync_dir};
+use crate::host::{HostError, Precopy, wall_clock};
+use crate::model::{BackupSpec, DataSpec, GenId, Method};
+use crate::process::give_way;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// At 200 MB/s a node with 20 ms blocks keeps its p99 block interval (23 ms against 21).
-const RATE: u64 = 200 * 1024 * 1024;
-/// Kept free beside the copy, so that the node never runs out of disk for visor's sake.
-const RESERVE: u64 = 256 * 1024 * 1024;
-/// Space is looked at again after so many bytes.
-const WATCH_EVERY: u64 = 64 * 1024 * 1024;
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
@@ -45,22 +46,34 @@ struct Shared {
     failed: Mutex<Option<String>>,
 }
 
+/// What one generation is made of and how.
+struct Work {
+    paths: GenPaths,
+    view: DataView,
+    method: Method,
+    backup: BackupSpec,
+    seed: Option<Seed>,
+}
+
 impl Precopier {
-    /// Begins rounds into `<id>.part`; goes on from the baseline that an earlier visor left.
+    /// Begins rounds into `<id>.part`; goes on from the baseline that an earlier visor left. `before`: a sealed generation whose
+    /// immutable files need no second copy.
     pub fn start(
         paths: &GenPaths,
         generation: GenId,
         data: &DataSpec,
+        backup: &BackupSpec,
+        before: Option<&GenPaths>,
     ) -> Result<Self, BackupError> {
         let view = DataView::new(data)?;
-        let paths = paths.clone();
         for dir in ["tree", "tmp"] {
             make_private_dir(&paths.part.join(dir))?;
         }
         try_exchange(&paths.part.join("tmp"))?;
+        let method = method_of(paths, data, backup)?;
         let baseline = match Baseline::read(&paths.part.join("baseline")) {
             Ok(Some(mut found)) if found.source == view.dir && found.generation == generation => {
-                align(&paths.part.join("tree"), &mut found)?;
+                align(&paths.part.join("tree"), &mut found.entries)?;
                 found
             }
             _ => {
@@ -71,10 +84,20 @@ impl Precopier {
                 Baseline::new(generation, &view.dir)
             }
         };
+        let work = Work {
+            seed: before
+                .filter(|_| method == Method::Copy)
+                .and_then(|before| seed(before, &view.dir)),
+            paths: paths.clone(),
+            view,
+            method,
+            backup: backup.clone(),
+        };
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
-            let done = rounds(&paths, &view, baseline, &of_thread);
+            give_way();
+            let done = rounds(work, baseline, &of_thread);
             if let Err(error) = &done
                 && let Ok(mut failed) = of_thread.failed.lock()
             {
@@ -148,31 +171,57 @@ impl Drop for Precopier {
     }
 }
 
-fn rounds(
-    paths: &GenPaths,
-    view: &DataView,
-    mut baseline: Baseline,
-    shared: &Shared,
-) -> Result<Baseline, BackupError> {
+fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Baseline, BackupError> {
+    let Work {
+        paths,
+        view,
+        method,
+        backup,
+        mut seed,
+    } = work;
+    let mut scanner = Scanner::default();
     let mut last = false;
     loop {
         let began = Instant::now();
-        let pace = Pace::new(paths, shared);
+        let looked = wall_clock();
+        let reserve = backup.reserve;
+        let pace = Pace::new(
+            backup.rate,
+            reserve,
+            &paths.part,
+            &shared.cancel,
+            &shared.bytes,
+        );
         let spend = |n| pace.spend(n);
-        let mut copier = copier(paths, view, &spend);
         let first = baseline.entries.is_empty();
         if first {
-            links_stay_inside(view)?;
-            reckon_space(&paths.part, view)?;
+            links_stay_inside(&view)?;
+            let need = need(&view, method, seed.as_ref())?;
+            enough_space(&paths.part, need, reserve)?;
+        } else {
+            enough_space(&paths.part, 0, reserve)?;
         }
-        let changes = pass(&mut copier, view, &baseline, true, false)?;
-        copier.sync_dirs()?;
-        apply(&mut baseline.entries, &changes);
-        baseline.write(&paths.part.join("baseline"))?;
+        let mut copier = Copier::new(&view.dir, &paths.part, method, &spend);
+        copier.seed = seed.as_ref();
+        let mut moved = false;
+        pass(
+            &mut copier,
+            &mut scanner,
+            &view,
+            &mut baseline.entries,
+            Look::Live,
+            &mut |_| moved = true,
+        )?;
+        baseline.looked = looked;
+        if moved || first || last {
+            baseline.write(&paths.part.join("baseline"))?;
+        }
         if first {
             sync_dir(&paths.part)?;
-            sync_dir(crate::durable::parent(&paths.part))?;
+            sync_dir(parent(&paths.part))?;
         }
+        // What it had is in the copy by now.
+        seed = None;
         shared.rounds.fetch_add(1, Ordering::Release);
         if last {
             return Ok(baseline);
@@ -190,126 +239,37 @@ fn rounds(
     }
 }
 
-pub(super) fn copier<'a>(
+/// The method that was asked for, if it can be had, or the best that can.
+pub(super) fn method_of(
     paths: &GenPaths,
-    view: &'a DataView,
-    pace: &'a dyn Fn(u64) -> Result<(), BackupError>,
-) -> Copier<'a> {
-    Copier {
-        source: &view.dir,
-        tree: paths.part.join("tree"),
-        tmp: paths.part.join("tmp"),
-        pace,
-        dirty_dirs: BTreeSet::new(),
-        files: 0,
-        bytes: 0,
-        syncs: 0,
+    data: &DataSpec,
+    backup: &BackupSpec,
+) -> Result<Method, BackupError> {
+    let ladder = ladder(parent(&paths.part), data);
+    let Some(wanted) = backup.method else {
+        return Ok(best(&ladder));
+    };
+    let refusal = ladder.into_iter().find(|(method, _)| *method == wanted);
+    match refusal.and_then(|(_, why)| why) {
+        Some(why) => Err(BackupError::NoMethod {
+            method: wanted,
+            why,
+        }),
+        None => Ok(wanted),
     }
 }
 
-/// Brings the copy to the source's state; returns what changed against the baseline. `live`: the node may write
-/// meanwhile. `compare`: stamps prove nothing here, contents are compared.
-pub(super) fn pass(
-    copier: &mut Copier<'_>,
-    view: &DataView,
-    baseline: &Baseline,
-    live: bool,
-    compare: bool,
-) -> Result<BTreeMap<PathBuf, Option<Entry>>, BackupError> {
-    let now = scan(view)?;
-    let mut changes = BTreeMap::new();
-    for path in baseline.entries.keys().filter(|p| !now.contains_key(*p)) {
-        copier.remove(path)?;
-        changes.insert(path.clone(), None);
-    }
-    for (path, entry) in &now {
-        let old = baseline.entries.get(path);
-        if old.is_some_and(|old| same(old, entry))
-            && !(compare && entry.kind == Kind::File && differs(copier, path)?)
-        {
-            continue;
-        }
-        match copier.copy(path, entry, live)? {
-            Some(entry) => drop(changes.insert(path.clone(), Some(entry))),
-            None if old.is_some() => {
-                copier.remove(path)?;
-                changes.insert(path.clone(), None);
-            }
-            None => {}
-        }
-    }
-    Ok(changes)
-}
-
-/// True when an entry need not be copied again.
-pub(super) fn same(old: &Entry, new: &Entry) -> bool {
-    old.kind == new.kind
-        && match new.kind {
-            Kind::File | Kind::Link => !old.hot && old.ident == new.ident,
-            Kind::Dir => {
-                (old.ident.mode, old.ident.uid, old.ident.gid)
-                    == (new.ident.mode, new.ident.uid, new.ident.gid)
-            }
-            Kind::Kept => true,
-        }
-}
-
-pub(super) fn apply(
-    entries: &mut BTreeMap<PathBuf, Entry>,
-    changes: &BTreeMap<PathBuf, Option<Entry>>,
-) {
-    for (path, change) in changes {
-        match change {
-            Some(entry) => entries.insert(path.clone(), *entry),
-            None => entries.remove(path),
-        };
-    }
-}
-
-fn differs(copier: &Copier<'_>, path: &Path) -> Result<bool, BackupError> {
-    Ok(!super::restore::same_contents(
-        &copier.source.join(path),
-        &copier.tree.join(path),
-    )?)
-}
-
-/// Slows the copy down and watches the free space.
-struct Pace<'a> {
-    dir: &'a Path,
-    shared: &'a Shared,
-    began: Instant,
-    spent: AtomicU64,
-}
-
-impl<'a> Pace<'a> {
-    fn new(paths: &'a GenPaths, shared: &'a Shared) -> Self {
-        Self {
-            dir: &paths.part,
-            shared,
-            began: Instant::now(),
-            spent: AtomicU64::new(0),
-        }
-    }
-
-    fn spend(&self, bytes: u64) -> Result<(), BackupError> {
-        if self.shared.cancel.load(Ordering::Relaxed) {
-            return Err(BackupError::Interrupted);
-        }
-        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let before = self.spent.fetch_add(bytes, Ordering::Relaxed);
-        let spent = before + bytes;
-        if spent / WATCH_EVERY != before / WATCH_EVERY {
-            enough_space(self.dir, 0)?;
-        }
-        let due = Duration::from_secs_f64(spent as f64 / RATE as f64);
-        std::thread::sleep(due.saturating_sub(self.began.elapsed()));
-        Ok(())
-    }
+fn seed(before: &GenPaths, source: &Path) -> Option<Seed> {
+    let entries = super::seal::sealed_state(&before.done, before.generation).ok()?;
+    (entries.source == source).then(|| Seed {
+        entries: entries.entries,
+        tree: before.done.join("tree"),
+    })
 }
 
 /// A link that leads out of the data directory names data that no copy would hold.
 fn links_stay_inside(view: &DataView) -> Result<(), BackupError> {
-    for (path, entry) in scan(view)? {
+    for (path, entry) in scan(view)?.iter() {
         if entry.kind == Kind::Link {
             let link = view.dir.join(path);
             let target = std::fs::canonicalize(&link);
@@ -321,50 +281,24 @@ fn links_stay_inside(view: &DataView) -> Result<(), BackupError> {
     Ok(())
 }
 
-fn reckon_space(part: &Path, view: &DataView) -> Result<(), BackupError> {
-    let need = scan(view)?
-        .values()
-        .filter(|e| e.kind == Kind::File)
-        .map(|e| e.ident.size)
-        .sum();
-    enough_space(part, need)
-}
-
-fn enough_space(dir: &Path, need: u64) -> Result<(), BackupError> {
-    let stat = rustix::fs::statvfs(dir).at("look at the space of", dir)?;
-    let available = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if available < need.saturating_add(RESERVE) {
-        return Err(BackupError::NoSpace {
-            dir: dir.to_owned(),
-            need,
-            reserve: RESERVE,
-            available,
-        });
-    }
-    Ok(())
-}
-
-/// After a cut: removes from the tree what the baseline does not know, and from the baseline what the tree lacks, so that
-/// both say the same. A round that was cut has changed the one and not the other.
-pub(super) fn align(tree: &Path, baseline: &mut Baseline) -> Result<(), BackupError> {
-    let there = scan(&DataView::all(tree)?)?;
-    for (path, _) in there.iter().rev() {
-        if !baseline.entries.contains_key(path) {
-            let full = tree.join(path);
-            match std::fs::symlink_metadata(&full) {
-                Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&full).at("remove", &full)?,
-                Ok(_) => std::fs::remove_file(&full).at("remove", &full)?,
-                Err(_) => {}
-            }
+/// Bytes that a first round will write.
+fn need(view: &DataView, method: Method, seed: Option<&Seed>) -> Result<u64, BackupError> {
+    let all: Tree = scan(view)?;
+    let is_shared = |path: &Path, class: Class| match method {
+        Method::Reflink => true,
+        Method::LinkCopy => class == Class::Immutable,
+        Method::Copy => {
+            class == Class::Immutable && seed.is_some_and(|s| s.entries.get(path).is_some())
         }
-    }
-    let same_kind = |path: &PathBuf, entry: &Entry| {
-        entry.kind == Kind::Kept || there.get(path).is_some_and(|t| t.kind == entry.kind)
     };
-    baseline
-        .entries
-        .retain(|path, entry| same_kind(path, entry));
-    Ok(())
+    let files = all
+        .iter()
+        .filter(|(path, e)| e.kind == Kind::File && !is_shared(path, e.class));
+    // What it takes on the disk: holes stay holes.
+    let taken = |path: &Path| {
+        std::fs::symlink_metadata(view.dir.join(path)).map_or(0, |m| m.blocks() * 512)
+    };
+    Ok(files.map(|(path, _)| taken(&path)).sum())
 }
 
 /// Finds out early whether this file system can exchange two directories: a restore depends on it.
@@ -372,7 +306,7 @@ fn try_exchange(tmp: &Path) -> Result<(), BackupError> {
     let (a, b) = (tmp.join("exchange-a"), tmp.join("exchange-b"));
     make_private_dir(&a)?;
     make_private_dir(&b)?;
-    super::restore::exchange_names(&a, &b)?;
+    exchange_names(&a, &b)?;
     for dir in [a, b] {
         std::fs::remove_dir(&dir).at("remove", &dir)?;
     }

@@ -3,13 +3,15 @@
 use super::GenPaths;
 use super::copy::Copier;
 use super::error::BackupError;
-use super::scan::{DataView, Entry, Kind, scan};
+use super::scan::{Changed, scan};
 use super::seal::sealed_state;
+use super::tree::{Class, Entry, Kind};
+use super::view::DataView;
 use crate::durable::{AtPath as _, PathError, make_private_dir, parent, sync_dir};
 use crate::killpoint;
-use crate::model::{DataSpec, GenId};
+use crate::model::{DataSpec, GenId, Method};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -37,29 +39,22 @@ pub fn consume(paths: &GenPaths) -> Result<(), BackupError> {
 /// and the live data lack is an error: signer state must not vanish.
 pub fn carry_keep(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Result<(), BackupError> {
     let view = DataView::new(data)?;
-    let live: BTreeMap<PathBuf, Entry> = scan(&view)?
-        .into_iter()
+    let found = scan(&view)?;
+    let live: BTreeMap<PathBuf, Entry> = found
+        .iter()
         .filter(|(_, e)| e.kind == Kind::Kept)
+        .map(|(path, e)| (path, *e))
         .collect();
     let sealed = sealed_state(&paths.done, generation)?;
     let must = |path: &Path| view.must_keep.iter().any(|m| path.starts_with(m));
-    for (path, entry) in &sealed.entries {
-        if entry.kind == Kind::Kept && must(path) && !live.contains_key(path) {
+    for (path, entry) in sealed.entries.iter() {
+        if entry.kind == Kind::Kept && must(&path) && !live.contains_key(&path) {
             return Err(BackupError::KeepMissing(view.dir.join(path)));
         }
     }
     let tmp = paths.done.join("tmp");
     make_private_dir(&tmp)?;
-    let mut copier = Copier {
-        source: &view.dir,
-        tree: paths.done.join("tree"),
-        tmp,
-        pace: &|_| Ok(()),
-        dirty_dirs: BTreeSet::new(),
-        files: 0,
-        bytes: 0,
-        syncs: 0,
-    };
+    let mut copier = Copier::new(&view.dir, &paths.done, Method::Copy, &|_| Ok(()));
     for (path, entry) in &live {
         let full = view.dir.join(path);
         let meta = fs::symlink_metadata(&full).at("look at", &full)?;
@@ -70,12 +65,22 @@ pub fn carry_keep(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Resul
         } else {
             Kind::File
         };
-        copier.copy(path, &Entry { kind, ..*entry }, false)?;
+        let found = Changed {
+            path: path.clone(),
+            old: None,
+            new: Entry {
+                kind,
+                class: Class::Mutable,
+                ..*entry
+            },
+            compare: false,
+        };
+        copier.copy(&found, false)?;
         if kind == Kind::File && !same_contents(&full, &copier.tree.join(path))? {
             return Err(BackupError::KeepDiffers(full));
         }
     }
-    copier.sync_dirs()?;
+    copier.finish()?;
     killpoint::hit("carry-keep:after");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::GenPaths;
 use super::error::BackupError;
 use crate::durable::{AtPath as _, make_private_dir};
-use crate::model::GenId;
+use crate::model::{BackupSpec, GenId, UnixMs};
 use crate::store::Layout;
 use std::fs;
 use std::path::Path;
@@ -22,13 +22,23 @@ pub fn sealed_generations(layout: &Layout) -> Vec<GenId> {
     all
 }
 
-/// Keeps the newest `keep_last` sealed generations and never removes `current`; sweeps parts of other runs.
-pub fn prune(layout: &Layout, keep_last: u32, current: GenId) -> Result<u32, BackupError> {
+/// Keeps what the policy names, and never removes `current`; sweeps parts of other runs.
+pub fn prune(
+    layout: &Layout,
+    policy: &BackupSpec,
+    current: GenId,
+    now: UnixMs,
+) -> Result<u32, BackupError> {
     let sealed = sealed_generations(layout);
-    let keep = usize::try_from(keep_last).unwrap_or(usize::MAX);
+    let keep = usize::try_from(policy.keep_last).unwrap_or(usize::MAX);
     let excess = sealed.len().saturating_sub(keep);
+    let is_young = |g: &GenId| {
+        let age = now.saturating_sub(g.0.timestamp_ms());
+        policy.keep_within.is_some_and(|within| age < within)
+    };
     let mut removed = 0;
-    for old in sealed.into_iter().take(excess).filter(|g| *g != current) {
+    let old = sealed.into_iter().take(excess);
+    for old in old.filter(|g| *g != current && !is_young(g)) {
         remove(layout, &GenPaths::new(layout, old).done)?;
         removed += 1;
     }

@@ -1,178 +1,247 @@
-//! A walk over a data directory: names, inodes, times. What is excluded or kept is told apart here.
+//! A look at a data directory, one directory at a time, against what is known of it.
+//!
+//! Names and inodes come from the directory itself; only where they do not tell enough is a file looked at.
 
 use super::error::BackupError;
+use super::tree::{Class, Entry, Ident, Kind, Tree};
+use super::view::DataView;
 use crate::durable::{AtPath as _, PathError};
-use crate::model::DataSpec;
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
+use crate::model::UnixMs;
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// What a change of a file shows itself by. All of it is compared for equality, never for order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ident {
-    pub dev: u64,
-    pub ino: u64,
-    pub size: u64,
-    /// Nanoseconds since the epoch, both.
-    pub mtime: i128,
-    pub ctime: i128,
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
+/// How closely is looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// The node runs: every file's stamps.
+    Live,
+    /// Nobody writes: what is immutable is known by its name and inode.
+    AtRest,
+    /// As at rest, but stamps prove nothing here: every file that is not immutable may have changed.
+    Compare,
 }
 
-impl Ident {
-    pub fn of(meta: &Metadata) -> Self {
-        let nanos = |s: i64, n: i64| i128::from(s) * 1_000_000_000 + i128::from(n);
+/// What one directory has that is not as it was.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// With the entry that was known, and whether only a comparison of contents can tell.
+    pub(super) changed: Vec<Changed>,
+    pub(super) gone: Vec<PathBuf>,
+    /// Directories to be looked at next.
+    pub(super) below: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) path: PathBuf,
+    pub(super) old: Option<Entry>,
+    pub(super) new: Entry,
+    /// It looks unchanged; only its contents can tell.
+    pub(super) compare: bool,
+}
+
+/// The kernel's answers for one directory after another; made once, before the node is stopped.
+pub(super) struct Scanner {
+    buffer: Vec<MaybeUninit<u8>>,
+    round: u32,
+    /// An immutable file that was changed last before this time, in nanoseconds, was whole when it was looked at.
+    settled: i64,
+}
+
+/// A file that nobody has written to for so long has got all that it will hold: tables are written in one go.
+const SETTLED_AFTER_MS: u64 = 60_000;
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self::settled_before(0)
+    }
+}
+
+impl Scanner {
+    /// `looked`: when the last look at all stamps began; 0 when that is not known.
+    pub(super) fn settled_before(looked: UnixMs) -> Self {
+        let settled = looked.saturating_sub(SETTLED_AFTER_MS);
         Self {
-            dev: meta.dev(),
-            ino: meta.ino(),
-            size: meta.len(),
-            mtime: nanos(meta.mtime(), meta.mtime_nsec()),
-            ctime: nanos(meta.ctime(), meta.ctime_nsec()),
-            mode: meta.mode(),
-            uid: meta.uid(),
-            gid: meta.gid(),
+            buffer: vec![MaybeUninit::uninit(); 256 * 1024],
+            round: 0,
+            settled: i64::try_from(settled)
+                .unwrap_or(0)
+                .saturating_mul(1_000_000),
         }
     }
-}
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    File,
-    Dir,
-    Link,
-    /// Named by `keep`: never copied, carried over at a restore.
-    Kept,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    pub kind: Kind,
-    pub ident: Ident,
-    /// Changed so shortly before it was looked at that a later change might not show.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub hot: bool,
-}
-
-/// A data directory and the globs that part it.
-#[derive(Debug)]
-pub struct DataView {
-    /// Symbolic links resolved: what is exchanged is the target, not the link.
-    pub dir: PathBuf,
-    exclude: GlobSet,
-    keep: GlobSet,
-    /// `keep` paths without wildcards: files that must not vanish.
-    pub must_keep: Vec<PathBuf>,
-}
-
-impl DataView {
-    pub fn new(data: &DataSpec) -> Result<Self, BackupError> {
-        let dir = fs::canonicalize(&data.path).at("resolve", &data.path)?;
-        let literal = |p: &&String| !p.contains(['*', '?', '[', '{']);
-        Ok(Self {
-            dir,
-            exclude: globs(&data.exclude)?,
-            keep: globs(&data.keep)?,
-            must_keep: data
-                .keep
-                .iter()
-                .filter(literal)
-                .map(PathBuf::from)
-                .collect(),
-        })
+    /// Begins a round: what `directory` does not meet in it has gone.
+    pub(super) fn begin(&mut self) {
+        self.round = self.round.wrapping_add(1).max(1);
     }
 
-    /// A directory without exceptions.
-    pub fn all(dir: &Path) -> Result<Self, BackupError> {
-        let (exclude, keep) = (globs(&[])?, globs(&[])?);
-        Ok(Self {
-            dir: dir.to_owned(),
-            exclude,
-            keep,
-            must_keep: vec![],
-        })
-    }
-
-    /// True when a path, or a directory above it, is disposable and not kept.
-    fn is_excluded(&self, path: &Path) -> bool {
-        !self.is_kept(path) && path.ancestors().any(|p| self.exclude.is_match(p))
-    }
-
-    /// True for a path below `dir` that `keep` names, itself or by a directory above it.
-    pub fn is_kept(&self, path: &Path) -> bool {
-        path.ancestors().any(|p| self.keep.is_match(p))
-    }
-}
-
-/// Globs relative to the data directory; `*` stays within a segment, `**` crosses them.
-fn globs(patterns: &[String]) -> Result<GlobSet, BackupError> {
-    let mut set = GlobSetBuilder::new();
-    let bad = |glob: &str| {
-        let glob = glob.to_owned();
-        move |source| BackupError::Glob { glob, source }
-    };
-    for pattern in patterns {
-        let glob = GlobBuilder::new(pattern.trim_end_matches('/'))
-            .literal_separator(true)
-            .build();
-        set.add(glob.map_err(bad(pattern))?);
-    }
-    set.build().map_err(bad("the set of globs"))
-}
-
-/// All entries below the directory by relative path. What vanishes during the walk is left out. Sockets, FIFOs and devices
-/// are no data.
-pub fn scan(view: &DataView) -> Result<BTreeMap<PathBuf, Entry>, BackupError> {
-    let mut entries = BTreeMap::new();
-    let mut dirs = vec![PathBuf::new()];
-    while let Some(rel) = dirs.pop() {
-        let dir = view.dir.join(&rel);
-        let Some(list) = gone_is_none(fs::read_dir(&dir), "list", &dir)? else {
-            continue;
+    /// Looks at one directory. What vanishes meanwhile is gone.
+    pub(super) fn directory(
+        &mut self,
+        view: &DataView,
+        known: &mut Tree,
+        dir: &Path,
+        look: Look,
+    ) -> Result<Changes, BackupError> {
+        let full = view.dir.join(dir);
+        let mut changes = Changes::default();
+        let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = match rustix::fs::open(&full, open, Mode::empty()) {
+            // Its own directory says that it has gone.
+            Err(Errno::NOENT | Errno::NOTDIR) if !dir.as_os_str().is_empty() => return Ok(changes),
+            other => other.at("open", &full)?,
         };
-        for found in list {
-            let found = found.at("list", &dir)?;
-            let path = rel.join(found.file_name());
-            let full = found.path();
-            let Some(meta) = gone_is_none(found.metadata(), "look at", &full)? else {
+        let mut met = 0;
+        let mut names = known.names_mut(dir);
+        let mut list = RawDir::new(&fd, &mut self.buffer);
+        while let Some(found) = list.next() {
+            let found = found.at("list", &full)?;
+            let name = found.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
                 continue;
-            };
-            let kind = match meta.file_type() {
-                t if t.is_dir() => Kind::Dir,
-                t if t.is_file() => Kind::File,
-                t if t.is_symlink() => Kind::Link,
-                t if t.is_socket() || t.is_fifo() || t.is_block_device() || t.is_char_device() => {
+            }
+            let name = OsStr::from_bytes(name);
+            let slot = names.as_mut().and_then(|n| n.get_mut(name));
+            if let Some(slot) = slot {
+                if slot.round != self.round {
+                    slot.round = self.round;
+                    met += 1;
+                }
+                let old = slot.entry;
+                let is_settled = look != Look::Live
+                    && old.class == Class::Immutable
+                    && old.kind == Kind::File
+                    && !old.hot
+                    && old.ident.mtime < self.settled
+                    && found.ino() == old.ident.ino
+                    && found.file_type() == FileType::RegularFile;
+                if is_settled {
                     continue;
                 }
-                _ => continue,
-            };
-            let kept = view.is_kept(&path);
-            let excluded = view.is_excluded(&path);
-            // Something that is kept may lie below what is excluded.
-            if kind == Kind::Dir && !(excluded && view.keep.is_empty()) {
-                dirs.push(path.clone());
-            }
-            if excluded {
+                let Some(stat) = look_at(&fd, name, &full)? else {
+                    slot.round = 0;
+                    met -= 1;
+                    continue;
+                };
+                refuse_mount(&stat, dir, name, view)?;
+                let kind = match old.kind {
+                    Kind::Kept => Kind::Kept,
+                    _ => kind_of(&stat),
+                };
+                let new = Entry {
+                    kind,
+                    class: old.class,
+                    ident: Ident::of_statx(&stat),
+                    hot: false,
+                };
+                if is_dir(&stat) {
+                    changes.below.push(dir.join(name));
+                }
+                let is_still = old.is_still(&new);
+                let compare = is_still && look == Look::Compare && kind == Kind::File;
+                if !is_still || compare {
+                    changes.changed.push(Changed {
+                        path: dir.join(name),
+                        old: Some(old),
+                        new,
+                        compare,
+                    });
+                }
                 continue;
             }
-            let kind = if kept { Kind::Kept } else { kind };
-            entries.insert(
+            let path = dir.join(name);
+            let Some(stat) = look_at(&fd, name, &full)? else {
+                continue;
+            };
+            refuse_mount(&stat, dir, name, view)?;
+            let is_excluded = view.is_excluded(&path);
+            if is_dir(&stat) && (!is_excluded || view.looks_below_excluded()) {
+                changes.below.push(path.clone());
+            }
+            if is_excluded {
+                continue;
+            }
+            let kind = if view.is_kept(&path) {
+                Kind::Kept
+            } else {
+                kind_of(&stat)
+            };
+            let new = Entry {
+                kind,
+                class: view.class(&path),
+                ident: Ident::of_statx(&stat),
+                hot: false,
+            };
+            changes.changed.push(Changed {
                 path,
-                Entry {
-                    kind,
-                    ident: Ident::of(&meta),
-                    hot: false,
-                },
-            );
+                old: None,
+                new,
+                compare: false,
+            });
+        }
+        if let Some(names) = names.filter(|n| n.len() != met) {
+            let round = self.round;
+            let unmet = names.iter().filter(|(_, slot)| slot.round != round);
+            changes.gone = unmet.map(|(name, _)| dir.join(&**name)).collect();
+        }
+        Ok(changes)
+    }
+}
+
+/// All entries of a directory.
+pub fn scan(view: &DataView) -> Result<Tree, BackupError> {
+    let mut tree = Tree::default();
+    let mut scanner = Scanner::default();
+    scanner.begin();
+    let mut dirs = vec![PathBuf::new()];
+    while let Some(dir) = dirs.pop() {
+        let changes = scanner.directory(view, &mut tree, &dir, Look::Live)?;
+        dirs.extend(changes.below);
+        for found in changes.changed {
+            tree.insert(&found.path, found.new);
         }
     }
-    Ok(entries)
+    Ok(tree)
+}
+
+fn look_at(dir: &OwnedFd, name: &OsStr, full: &Path) -> Result<Option<Statx>, BackupError> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    match rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS) {
+        Err(Errno::NOENT) => Ok(None),
+        other => Ok(Some(other.at("look at", &full.join(name))?)),
+    }
+}
+
+/// What is mounted inside the data would stay with the old directory when names are exchanged.
+fn refuse_mount(
+    stat: &Statx,
+    dir: &Path,
+    name: &OsStr,
+    view: &DataView,
+) -> Result<(), BackupError> {
+    if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Err(BackupError::MountInside(view.dir.join(dir).join(name)));
+    }
+    Ok(())
+}
+
+fn is_dir(stat: &Statx) -> bool {
+    FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::Directory
+}
+
+fn kind_of(stat: &Statx) -> Kind {
+    match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
+        FileType::Directory => Kind::Dir,
+        FileType::RegularFile => Kind::File,
+        FileType::Symlink => Kind::Link,
+        _ => Kind::Special,
+    }
 }
 
 pub(super) fn gone_is_none<T>(

@@ -2,15 +2,19 @@
 
 use super::GenPaths;
 use super::baseline::{Baseline, Sealed, read_seal};
+use super::copy::Copier;
 use super::error::BackupError;
-use super::precopy::{align, copier, pass, same};
-use super::scan::{DataView, scan};
+use super::pass::{align, last_of_each, pass};
+use super::precopy::method_of;
+use super::scan::{Look, Scanner, scan};
+use super::view::DataView;
 use crate::durable::{AtPath as _, create_private, parent, sync_dir};
-use crate::host::{SealReport, SealState};
+use crate::host::{SealReport, SealState, wall_clock};
 use crate::killpoint;
-use crate::model::{DataSpec, GenId};
+use crate::model::{BackupSpec, DataSpec, GenId, Method};
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 
 /// Copies what changed since the baseline, writes the SEAL, gives the generation its name. `baseline` is the one in
 /// memory; a recovering visor reads the synced one.
@@ -18,6 +22,7 @@ pub fn seal(
     paths: &GenPaths,
     generation: GenId,
     data: &DataSpec,
+    backup: &BackupSpec,
     baseline: Option<Baseline>,
     compare: bool,
 ) -> Result<SealReport, BackupError> {
@@ -25,12 +30,12 @@ pub fn seal(
         return Ok(SealReport::default());
     }
     let view = DataView::new(data)?;
-    let baseline = match baseline {
+    let mut baseline = match baseline {
         Some(baseline) => baseline,
         None => {
             let mut found = Baseline::read(&paths.part.join("baseline"))?
                 .ok_or(BackupError::NoBaseline(generation))?;
-            align(&paths.part.join("tree"), &mut found)?;
+            align(&paths.part.join("tree"), &mut found.entries)?;
             found
         }
     };
@@ -41,25 +46,32 @@ pub fn seal(
             now: view.dir,
         });
     }
-    let mut copier = copier(paths, &view, &|_| Ok(()));
-    let changes = pass(&mut copier, &view, &baseline, false, compare)?;
-    copier.sync_dirs()?;
-    let gone = changes.values().filter(|c| c.is_none()).count();
-    let new = changes
-        .iter()
-        .filter(|(p, c)| c.is_some() && !baseline.entries.contains_key(*p))
-        .count();
+    // What could be had before the stop can be had now; else each file falls back by itself.
+    let method = method_of(paths, data, backup).unwrap_or(Method::Copy);
+    let mut copier = Copier::new(&view.dir, &paths.part, method, &|_| Ok(()));
+    let mut scanner = Scanner::settled_before(baseline.looked);
+    let look = if compare { Look::Compare } else { Look::AtRest };
+    let mut changes = Vec::new();
+    pass(
+        &mut copier,
+        &mut scanner,
+        &view,
+        &mut baseline.entries,
+        look,
+        &mut |change| changes.push(change),
+    )?;
     let mut report = SealReport {
         files: copier.files,
         bytes: copier.bytes,
-        total_files: (baseline.entries.len() + new - gone) as u64,
+        total_files: baseline.entries.len() as u64,
         syncs: copier.syncs,
     };
     killpoint::hit("seal:copied");
     let sealed = Sealed {
         generation,
         source: view.dir.clone(),
-        changes,
+        at: wall_clock(),
+        changes: last_of_each(changes),
     };
     let path = paths.part.join("SEAL");
     let mut file = create_private(&path)?;
@@ -76,7 +88,7 @@ pub fn seal(
 
 /// Only a generation under its final name counts as sealed.
 pub fn seal_state(paths: &GenPaths) -> SealState {
-    let at = |dir: &std::path::Path, name: &str| dir.join(name).is_file();
+    let at = |dir: &Path, name: &str| dir.join(name).is_file();
     if at(&paths.aside, "CONSUMED") || at(&paths.done, "CONSUMED") {
         SealState::Consumed
     } else if at(&paths.done, "SEAL") {
@@ -87,10 +99,7 @@ pub fn seal_state(paths: &GenPaths) -> SealState {
 }
 
 /// The state that a sealed generation stands for.
-pub(super) fn sealed_state(
-    dir: &std::path::Path,
-    generation: GenId,
-) -> Result<Baseline, BackupError> {
+pub(super) fn sealed_state(dir: &Path, generation: GenId) -> Result<Baseline, BackupError> {
     let baseline =
         Baseline::read(&dir.join("baseline"))?.ok_or(BackupError::NoBaseline(generation))?;
     let seal = match read_seal(&dir.join("SEAL"))? {
@@ -111,8 +120,11 @@ pub fn seal_holds(
 ) -> Result<bool, BackupError> {
     let sealed = sealed_state(&paths.done, generation)?;
     let now = scan(&DataView::new(data)?)?;
-    let one = |(path, entry)| sealed.entries.get(path).is_some_and(|old| same(old, entry));
-    Ok(now.len() == sealed.entries.len() && now.iter().all(one))
+    let is_same = |path: &Path, entry| {
+        let old = sealed.entries.get(path);
+        old.is_some_and(|old| old.is_still(entry))
+    };
+    Ok(now.len() == sealed.entries.len() && now.iter().all(|(path, entry)| is_same(&path, entry)))
 }
 
 /// Takes the seal off: the generation is a part again, with its baseline as it was before the final pass.

@@ -9,6 +9,7 @@
 //! Files are read beside each other, and of each only its facts are kept. A broken object is the subject of no further finding; others
 //! still are.
 
+mod backups;
 mod batches;
 mod desired;
 mod facts;
@@ -17,6 +18,7 @@ mod local;
 mod names;
 mod nodes;
 mod process;
+mod profile;
 mod releases;
 mod run;
 mod secrets;

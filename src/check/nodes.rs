@@ -3,9 +3,10 @@
 use super::desired::DesiredNode;
 use super::facts::{NodeFacts, Reference};
 use super::local::Local;
+use super::profile;
 use super::vars::{NODE_VARS, split_rpc};
 use crate::diag::{Code, Finding};
-use crate::manifest::{self, ChainKind, Node, Object, ObjectKind, escape};
+use crate::manifest::{self, ChainKind, Node, Object, ObjectKind, Profile, escape};
 use crate::model::{
     ChainSpec, DataSpec, Launch, LogPolicy, NodeSpec, RestartOn, RestartPolicy, StopPolicy,
 };
@@ -78,7 +79,12 @@ impl Local<'_> {
                     "Give the data a directory of their own, or set `root` to one elsewhere on the same file system.".into(),
                 );
             }
-            for (key, globs) in [("exclude", &node.data.exclude), ("keep", &node.data.keep)] {
+            for (key, globs) in [
+                ("exclude", &node.data.exclude),
+                ("keep", &node.data.keep),
+                ("immutable", &node.data.immutable),
+                ("append", &node.data.append),
+            ] {
                 for (i, glob) in globs.iter().enumerate() {
                     let bad = glob.starts_with('/')
                         || glob.split('/').any(|p| ["..", ".", ""].contains(&p))
@@ -149,16 +155,24 @@ impl Local<'_> {
             let has_chain = chain != ChainSpec::None;
             let place = loaded.name_of(object);
             let name = object.name.parse().ok().filter(|_| self.keep);
+            let profile = node.data.profile.unwrap_or(match node.chain.kind {
+                ChainKind::Evm => Profile::Geth,
+                ChainKind::None => Profile::Generic,
+            });
             let parts = name.map(|name| {
+                let mut of_data = DataSpec {
+                    path: data.clone(),
+                    exclude: node.data.exclude.clone(),
+                    keep: node.data.keep.clone(),
+                    immutable: node.data.immutable.clone(),
+                    append: node.data.append.clone(),
+                };
+                profile::add(profile, &mut of_data);
                 let spec = NodeSpec {
                     name,
                     home,
                     root: root.clone(),
-                    data: DataSpec {
-                        path: data.clone(),
-                        exclude: node.data.exclude.clone(),
-                        keep: node.data.keep.clone(),
-                    },
+                    data: of_data,
                     launch: Launch {
                         binary: node.binary.clone(),
                         args: node.args.clone(),

@@ -4,7 +4,7 @@ use super::desired::Artifact;
 use super::local::Local;
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{self, ArtifactFile, Object, closest};
-use crate::model::{ArtifactSpec, BackupSpec, Digest, DigestError, Name};
+use crate::model::{ArtifactSpec, Digest, DigestError, Name};
 use std::collections::BTreeMap;
 
 /// Platforms in the words of Go, as in release lists and `upgrade-info.json`.
@@ -14,7 +14,6 @@ const ARCHITECTURES: &[&str] = &[
 ];
 
 const DEFAULT_SIZE_LIMIT: &str = "1GiB";
-pub(super) const DEFAULT_KEEP_LAST: u32 = 3;
 
 impl Local<'_> {
     pub(super) fn artifacts(&mut self) {
@@ -223,17 +222,6 @@ impl Local<'_> {
             }
         }
         good.then_some(out)
-    }
-
-    pub(super) fn backups(&mut self) {
-        let spec = |o: &Object<manifest::Backup>| BackupSpec {
-            name: o.name.clone(),
-            keep_last: o.value.keep.last.unwrap_or(DEFAULT_KEEP_LAST),
-        };
-        let all = self.file.backups.iter().filter(|_| self.keep);
-        self.facts
-            .backups
-            .extend(all.map(|o| (o.name.clone(), spec(o))));
     }
 }
 

@@ -4,12 +4,14 @@ use super::desired::{Artifact, DesiredHook, DesiredUpgrade};
 use super::facts::UpgradeFacts;
 use super::hooks::HookParts;
 use super::local::Local;
-use super::releases::DEFAULT_KEEP_LAST;
 use crate::diag::{Code, Finding};
 use crate::manifest::{self, Object, ObjectKind, Upgrade};
 use crate::model::{BackupSpec, HealthSpec, HookPhase, Name, OnFailure, Trigger};
 use foldhash::HashMap;
 use std::time::Duration;
+
+/// Without a policy of its own an upgrade keeps the copies of a week, beside the last ones.
+const DEFAULT_WITHIN_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 /// Blocks that the head must rise before a release counts as healthy.
 const DEFAULT_BLOCKS: u64 = 2;
@@ -240,8 +242,8 @@ impl UpgradeParts {
             backup: match &self.backup {
                 UpgradeBackup::None => None,
                 UpgradeBackup::Default => Some(BackupSpec {
-                    name: "default".into(),
-                    keep_last: DEFAULT_KEEP_LAST,
+                    keep_within: Some(DEFAULT_WITHIN_MS),
+                    ..BackupSpec::named("default")
                 }),
                 UpgradeBackup::Named(name) => by_name.backups.get(name.as_str()).copied().cloned(),
             },

@@ -369,7 +369,7 @@ impl Nodes for RealHost {
 }
 
 impl Backups for RealHost {
-    fn precopy_start(&self, generation: GenId, _: &BackupSpec) -> Result<()> {
+    fn precopy_start(&self, generation: GenId, backup: &BackupSpec) -> Result<()> {
         let mut slot = self.precopier.borrow_mut();
         if slot
             .as_ref()
@@ -378,9 +378,18 @@ impl Backups for RealHost {
             return Ok(());
         }
         *slot = None;
-        *slot = Some(
-            Precopier::start(&self.paths(generation), generation, &self.data()).map_err(failed)?,
+        let before = backup::sealed_generations(&self.layout)
+            .into_iter()
+            .rfind(|g| *g < generation)
+            .map(|g| self.paths(g));
+        let precopier = Precopier::start(
+            &self.paths(generation),
+            generation,
+            &self.data(),
+            backup,
+            before.as_ref(),
         );
+        *slot = Some(precopier.map_err(failed)?);
         Ok(())
     }
 
@@ -413,7 +422,7 @@ impl Backups for RealHost {
         }
     }
 
-    fn seal(&self, generation: GenId, _: &BackupSpec) -> Result<SealReport> {
+    fn seal(&self, generation: GenId, backup: &BackupSpec) -> Result<SealReport> {
         let precopier = self
             .precopier
             .borrow_mut()
@@ -425,6 +434,7 @@ impl Backups for RealHost {
             &self.paths(generation),
             generation,
             &self.data(),
+            backup,
             baseline,
             compare,
         )
@@ -468,7 +478,7 @@ impl Backups for RealHost {
     }
 
     fn prune(&self, spec: &BackupSpec, generation: GenId) -> Result<u32> {
-        backup::prune(&self.layout, spec.keep_last, generation).map_err(failed)
+        backup::prune(&self.layout, spec, generation, self.now()).map_err(failed)
     }
 
     fn discard(&self, generation: GenId) -> Result<()> {

@@ -30,11 +30,11 @@ mod upgrade;
 mod words;
 
 pub use artifact::{Artifact, ArtifactFile};
-pub use backup::{Backup, BackupKeep};
+pub use backup::{Backup, BackupKeep, Late, Method};
 pub use batch::Batch;
 pub use hook::{Hook, Retry};
 pub use load::{Kinds, LoadedFile, Named, Object, ObjectKind, load_file};
-pub use node::{Chain, ChainKind, Control, Data, Node, Restart, RestartOn, Stop};
+pub use node::{Chain, ChainKind, Control, Data, Node, Profile, Restart, RestartOn, Stop};
 pub use parse::{Parsed, parse};
 pub use process::{Cgroup, Limits, Process};
 pub use schema::{File, schema_text};

@@ -88,6 +88,32 @@ pub struct Data {
     #[serde(default)]
     #[schemars(example = ["geth/nodekey"])]
     pub keep: Vec<String>,
+    /// What is known of the data of such a node; it adds to the lists here. Default: `"geth"` where `chain.kind` is `"evm"`, else `"generic"`.
+    #[schemars(example = &"geth")]
+    pub profile: Option<Profile>,
+    /// Globs below the directory of files that are written once and then only read and removed: they may be linked instead of copied, and are known by name and
+    /// inode. Default: none.
+    #[serde(default)]
+    #[schemars(example = ["**/*.ldb"])]
+    pub immutable: Vec<String>,
+    /// Globs below the directory of files that grow at their end: only what is new is copied. Default: none.
+    #[serde(default)]
+    #[schemars(example = ["**/*.log"])]
+    pub append: Vec<String>,
+}
+
+/// What is known of the data of a kind of node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// `"generic"`: nothing.
+    Generic,
+    /// `"geth"`: locks and sockets are left out, keys are kept, tables are immutable, logs and the freezer grow.
+    Geth,
+    /// `"wbft"`: as of geth.
+    Wbft,
+    /// `"cometbft"`: locks are left out, keys and the signer's state are kept, tables are immutable, logs grow.
+    Cometbft,
 }
 
 /// How visor asks the node about its chain.

@@ -1,6 +1,7 @@
 //! Validated words of the domain: names, digests, identifiers, times. No I/O, no manifest syntax.
 
 mod answer;
+mod backup;
 mod digest;
 mod id;
 mod name;
@@ -8,13 +9,14 @@ mod process;
 mod spec;
 
 pub use answer::Answer;
+pub use backup::{BackupSpec, Late, Method, Rate};
 pub use digest::{Digest, DigestError, Hasher, hex, sha256_hex};
 pub use id::{GenId, RunId, StartId};
 pub use name::{Name, NameError};
 pub use process::{CgroupLimits, IoPriority, Limit, LimitKind, ProcessSpec};
 pub use spec::{
-    ArtifactSpec, BackupSpec, ChainSpec, DataSpec, HealthSpec, HookPhase, HookSpec, Launch,
-    LogPolicy, NodeSpec, OnFailure, Release, RestartOn, RestartPolicy, StopPolicy, Trigger,
+    ArtifactSpec, ChainSpec, DataSpec, HealthSpec, HookPhase, HookSpec, Launch, LogPolicy,
+    NodeSpec, OnFailure, Release, RestartOn, RestartPolicy, StopPolicy, Trigger,
 };
 
 /// Milliseconds since the Unix epoch, UTC.

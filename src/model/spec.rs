@@ -116,6 +116,12 @@ pub struct DataSpec {
     pub exclude: Vec<String>,
     /// Globs below `path` of what is never rolled back: carried over from the live directory.
     pub keep: Vec<String>,
+    /// Globs below `path` of files that are written once and then only read and removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub immutable: Vec<String>,
+    /// Globs below `path` of files that grow at their end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub append: Vec<String>,
 }
 
 /// How the node's process is started. The program is `<root>/current/bin/<binary>`.
@@ -317,14 +323,6 @@ pub struct HookSpec {
     pub retry_delay: Duration,
     /// A crash of visor inside this hook ends *stuck*, for it must not run twice.
     pub once: bool,
-}
-
-/// How data are copied and how long copies are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct BackupSpec {
-    pub name: String,
-    /// Sealed generations kept, the one of this run included.
-    pub keep_last: u32,
 }
 
 /// When a new release counts as healthy.

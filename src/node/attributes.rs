@@ -1,12 +1,8 @@
 //! What the node's process is given before it becomes the node: applied by the second stage, to itself.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this capability makes processes; the priority of I/O has no call but the program's"
-)]
-
 use crate::durable::read_bounded;
 use crate::model::{IoPriority, Limit, LimitKind, ProcessSpec};
+use crate::process::set_io_priority;
 use nix::unistd::{Gid, Group, Uid, User, initgroups, setgid, setgroups, setuid};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit};
@@ -15,7 +11,6 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// Larger than any file of variables that a person writes.
 const MOST_VARIABLES: u64 = 256 * 1024;
@@ -139,24 +134,12 @@ fn become_other(to: &Identity) -> io::Result<()> {
 
 fn ionice(priority: IoPriority) -> io::Result<()> {
     let (class, level) = match priority {
-        IoPriority::Realtime(level) => ("1", Some(level)),
-        IoPriority::BestEffort(level) => ("2", Some(level)),
-        IoPriority::Idle => ("3", None),
+        IoPriority::Realtime(level) => (1, Some(level)),
+        IoPriority::BestEffort(level) => (2, Some(level)),
+        IoPriority::Idle => (3, None),
     };
-    let pid = rustix::process::getpid().as_raw_nonzero().to_string();
-    let mut command = Command::new("ionice");
-    command.args(["-c", class, "-p", &pid]).stdin(Stdio::null());
-    if let Some(level) = level {
-        command.args(["-n", &level.to_string()]);
-    }
-    let out = command
-        .output()
-        .map_err(|e| failed(format!("`io` needs the program ionice: {e}")))?;
-    if out.status.success() {
-        return Ok(());
-    }
-    let why = String::from_utf8_lossy(&out.stderr);
-    Err(failed(format!("`io` cannot be set: {}", why.trim())))
+    set_io_priority(rustix::process::getpid(), class, level)
+        .map_err(|e| failed(format!("`io` cannot be set: {e}")))
 }
 
 fn resource(kind: LimitKind) -> (Resource, &'static str) {

@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "backup",
-        &["durable", "host", "killpoint", "model", "store"],
+        &["durable", "host", "killpoint", "model", "process", "store"],
     ),
     (
         "hook",

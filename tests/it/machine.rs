@@ -48,6 +48,8 @@ pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure)
                 path: "/home/data".into(),
                 exclude: vec![],
                 keep: vec!["signer".into()],
+                immutable: vec![],
+                append: vec![],
             },
             launch: Launch {
                 binary: "demod".into(),
@@ -81,10 +83,7 @@ pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure)
             name: "v2".parse().unwrap(),
             files: vec![(None, artifact())],
         },
-        backup: backup.then(|| BackupSpec {
-            name: "b".into(),
-            keep_last: 3,
-        }),
+        backup: backup.then(|| BackupSpec::named("b")),
         hooks: if hooks {
             [Prepare, PreStop, PreUpgrade, PostUpgrade, Failed]
                 .map(hook)

@@ -15,6 +15,7 @@ mod check;
 mod children;
 mod complaints;
 mod control;
+mod copies;
 mod data;
 mod env;
 mod faults;

@@ -108,8 +108,8 @@ fn attempts_of_hooks() {
 fn generations() {
     let (baseline, seal) = (data("generation.v1/baseline"), data("generation.v1/SEAL"));
     let read = Baseline::read(&baseline).unwrap().unwrap();
-    let paths: Vec<&Path> = read.entries.keys().map(PathBuf::as_path).collect();
-    assert!(paths.contains(&Path::new("tables/000001.tbl")), "{paths:?}");
+    let table = read.entries.get(Path::new("tables/000001.tbl"));
+    assert_eq!(table.unwrap().kind, Kind::File);
     let sealed = read_seal(&seal).unwrap().unwrap();
     assert_eq!(sealed.generation, read.generation);
     assert!(
@@ -127,13 +127,13 @@ fn generations() {
     assert!(error.contains("checksum"), "{error}");
     // The same text with another version and a right checksum.
     let (body, _) = text.trim_end().rsplit_once('\n').unwrap();
-    let body = body.replacen("\"version\":1", "\"version\":2", 1) + "\n";
+    let body = body.replacen("\"version\":1", "\"version\":9", 1) + "\n";
     let footer = text.trim_end().rsplit_once('\n').unwrap().1;
     let crc = footer.rsplit(':').next().unwrap().trim_end_matches('}');
     let footer = footer.replace(crc, &crc32fast::hash(body.as_bytes()).to_string());
     fs::write(&edited, body + &footer + "\n").unwrap();
     let error = Baseline::read(&edited).unwrap_err().to_string();
-    assert!(error.contains("format version 2"), "{error}");
+    assert!(error.contains("format version 9"), "{error}");
 }
 
 /// A saved plan lives as long as the version that made it: another one refuses it by name, and reads none of it.

@@ -1,0 +1,105 @@
+//! How a copy can be made here: found by trying, not by the file system's name.
+
+use crate::model::{DataSpec, Method};
+use rustix::fs::{Mode, OFlags};
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// ZFS clones blocks that it may not share, and has lost some.
+const ZFS: i64 = 0x2fc1_2fc1;
+/// So many entries are looked at for a file to try a clone on.
+const TRIES: usize = 1_000;
+/// A clone writes back what of a file is not written yet, so it is tried on a small one.
+const SMALL: u64 = 1024 * 1024;
+
+/// The methods, the better first, each with why it cannot be had here.
+pub fn ladder(generations: &Path, data: &DataSpec) -> Vec<(Method, Option<String>)> {
+    Method::ALL
+        .iter()
+        .map(|method| {
+            let refusal = match method {
+                Method::Reflink => reflink_refusal(generations, &data.path),
+                Method::LinkCopy => link_refusal(generations, data),
+                Method::Copy => None,
+            };
+            (*method, refusal)
+        })
+        .collect()
+}
+
+/// The best of a ladder.
+pub fn best(ladder: &[(Method, Option<String>)]) -> Method {
+    let had = ladder.iter().find(|(_, refusal)| refusal.is_none());
+    had.map_or(Method::Copy, |(method, _)| *method)
+}
+
+/// The directory, or the nearest above it that is there.
+fn nearest(dir: &Path) -> &Path {
+    dir.ancestors()
+        .find(|d| d.is_dir())
+        .unwrap_or(Path::new("/"))
+}
+
+fn reflink_refusal(generations: &Path, data: &Path) -> Option<String> {
+    let near = nearest(generations);
+    let kind = rustix::fs::statfs(near).map(|s| {
+        #[expect(
+            clippy::useless_conversion,
+            reason = "the field's type differs between targets"
+        )]
+        i64::try_from(s.f_type).unwrap_or(0)
+    });
+    if kind == Ok(ZFS) {
+        return Some("clones of files are not trusted on ZFS".into());
+    }
+    let Some(file) = a_small_file(data) else {
+        return Some("the data have no file yet that a clone could be tried on".into());
+    };
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let tried = rustix::fs::open(near, flags, Mode::RUSR | Mode::WUSR).and_then(|nameless| {
+        let source = File::open(&file)
+            .map_err(|e| rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::IO))?;
+        rustix::fs::ioctl_ficlone(&nameless, &source)
+    });
+    match tried {
+        Ok(()) => None,
+        Err(why) => Some(format!("a file of the data cannot be cloned here ({why})")),
+    }
+}
+
+fn a_small_file(data: &Path) -> Option<PathBuf> {
+    let mut dirs = vec![data.to_owned()];
+    let mut left = TRIES;
+    while let Some(dir) = dirs.pop() {
+        for found in fs::read_dir(dir).ok()?.flatten() {
+            left = left.checked_sub(1)?;
+            let Ok(meta) = found.metadata() else { continue };
+            if meta.is_dir() {
+                dirs.push(found.path());
+            } else if meta.is_file() && (1..=SMALL).contains(&meta.len()) {
+                return Some(found.path());
+            }
+        }
+    }
+    None
+}
+
+fn link_refusal(generations: &Path, data: &DataSpec) -> Option<String> {
+    if data.immutable.is_empty() {
+        return Some("no file of the data is known to be immutable (`data.immutable`)".into());
+    }
+    let (near, live) = (fs::metadata(nearest(generations)), fs::metadata(&data.path));
+    let (near, live) = match (near, live) {
+        (Ok(near), Ok(live)) => (near, live),
+        (Err(e), _) | (_, Err(e)) => return Some(e.to_string()),
+    };
+    if near.dev() != live.dev() {
+        return Some("the generations are on another file system than the data".into());
+    }
+    let own = rustix::process::geteuid();
+    if !own.is_root() && own.as_raw() != live.uid() {
+        return Some("the data are another user's, whose files visor may not link".into());
+    }
+    None
+}

@@ -1,0 +1,62 @@
+//! Backup policies.
+
+use super::local::Local;
+use crate::diag::{Code, Finding, Place};
+use crate::manifest;
+use crate::model::{BackupSpec, Late, Method, Rate};
+
+impl Local<'_> {
+    pub(super) fn backups(&mut self) {
+        for object in &self.file.backups {
+            let loaded = self.file;
+            let at = |below: &str| loaded.at(object, below);
+            let backup: &manifest::Backup = &object.value;
+            let within = backup.keep.within.as_deref();
+            let keep_within = within.map(|text| {
+                let within = self.time_limit("within", Some(text), "7d", || at("/keep/within"));
+                u64::try_from(within.as_millis()).unwrap_or(u64::MAX)
+            });
+            let spec = BackupSpec {
+                keep_last: backup.keep.last.unwrap_or(BackupSpec::DEFAULT_KEEP_LAST),
+                keep_within,
+                method: match backup.method {
+                    manifest::Method::Auto => None,
+                    manifest::Method::Reflink => Some(Method::Reflink),
+                    manifest::Method::LinkCopy => Some(Method::LinkCopy),
+                    manifest::Method::Copy => Some(Method::Copy),
+                },
+                rate: self.rate(backup.rate.as_deref(), || at("/rate")),
+                late: match backup.late {
+                    manifest::Late::Wait => Late::Wait,
+                    manifest::Late::StopAnyway => Late::StopAnyway,
+                    manifest::Late::SkipUpgrade => Late::SkipUpgrade,
+                },
+                reserve: self.size("reserve", backup.reserve.as_deref(), "1GiB", || {
+                    at("/reserve")
+                }),
+                ..BackupSpec::named(&object.name)
+            };
+            if self.keep {
+                self.facts.backups.push((object.name.clone(), spec));
+            }
+        }
+    }
+
+    fn rate(&mut self, text: Option<&str>, place: impl FnOnce() -> Place) -> Rate {
+        match text {
+            None | Some("auto") => Rate::Auto,
+            Some("unlimited") => Rate::Unlimited,
+            Some(text) => match text.parse::<bytesize::ByteSize>() {
+                Ok(size) if size.0 > 0 => Rate::Fixed(size.0),
+                _ => {
+                    let message = format!(
+                        "`rate` wants \"auto\", \"unlimited\", or bytes a second such as \"100MiB\"; this is \"{text}\""
+                    );
+                    let help = "Write a number with one of B, KB, MB, GB, KiB, MiB, GiB: so much a second.";
+                    self.push(Finding::error(Code::BadSize, place(), message, help));
+                    Rate::Auto
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! Copies of a data directory on real file systems: what is odd about files, what a copy may share, and what a writer does meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+use visor::backup::{GenPaths, Precopier, best, ladder, seal, seal_holds};
+use visor::host::{Precopy, SealReport};
+use visor::model::{BackupSpec, DataSpec, GenId, Method};
+use visor::store::Layout;
+
+/// A file system to work on, mounted for the time of a test.
+pub(crate) struct Disk {
+    pub(crate) name: &'static str,
+    pub(crate) dir: PathBuf,
+    mounted: bool,
+    _place: tempfile::TempDir,
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.mounted {
+            let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
+        }
+    }
+}
+
+fn run(program: &str, args: &[&str]) -> bool {
+    Command::new(program)
+        .args(args)
+        .output()
+        .is_ok_and(|o| o.status.success())
+}
+
+/// The file system of the temporary directory, a tmpfs, and images of others; those that cannot be had here are named.
+pub(crate) fn disks() -> Vec<Disk> {
+    let mut disks = Vec::new();
+    for name in ["own", "tmpfs", "ext4", "xfs", "btrfs"] {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("disk");
+        fs::create_dir(&dir).unwrap();
+        let image = place.path().join("image");
+        let (at, image_text) = (dir.to_str().unwrap(), image.to_str().unwrap().to_owned());
+        let mounted = match name {
+            "own" => true,
+            "tmpfs" => run("mount", &["-t", "tmpfs", "-o", "size=256M", "none", at]),
+            _ => {
+                let file = fs::File::create(&image).unwrap();
+                file.set_len(512 << 20).unwrap();
+                let quiet: &[&str] = match name {
+                    "ext4" => &["-q", "-F"],
+                    _ => &["-q"],
+                };
+                let args: Vec<&str> = quiet.iter().copied().chain([image_text.as_str()]).collect();
+                run(&format!("mkfs.{name}"), &args)
+                    && run("mount", &["-o", "loop", &image_text, at])
+            }
+        };
+        if !mounted {
+            println!("skipped: {name} cannot be had here");
+            continue;
+        }
+        disks.push(Disk {
+            name,
+            dir,
+            mounted: name != "own",
+            _place: place,
+        });
+    }
+    disks
+}
+
+/// Data, and the place of their generations on the same disk.
+struct Work {
+    layout: Layout,
+    data: DataSpec,
+    backup: BackupSpec,
+}
+
+impl Work {
+    fn new(disk: &Path) -> Self {
+        let data = disk.join("data");
+        fs::create_dir_all(&data).unwrap();
+        let layout = Layout::new(&disk.join("visor"));
+        fs::create_dir_all(layout.generations()).unwrap();
+        let globs = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+        Self {
+            layout,
+            data: DataSpec {
+                path: data,
+                exclude: globs(&["**/LOCK"]),
+                keep: globs(&["keys"]),
+                immutable: globs(&["**/*.ldb"]),
+                append: globs(&["**/*.log"]),
+            },
+            backup: BackupSpec {
+                reserve: 1,
+                rate: visor::model::Rate::Unlimited,
+                ..BackupSpec::named("test")
+            },
+        }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.data.path.join(path)
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) {
+        fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
+        fs::write(self.at(path), bytes).unwrap();
+    }
+
+    fn paths(&self, generation: GenId) -> GenPaths {
+        GenPaths::new(&self.layout, generation)
+    }
+
+    fn begin(&self, generation: GenId, before: Option<GenId>) -> Precopier {
+        let before = before.map(|g| self.paths(g));
+        let precopier = Precopier::start(
+            &self.paths(generation),
+            generation,
+            &self.data,
+            &self.backup,
+            before.as_ref(),
+        )
+        .unwrap();
+        let began = Instant::now();
+        while !matches!(precopier.state(), Precopy::Ready { .. }) {
+            if let Precopy::Failed(why) = precopier.state() {
+                panic!("{why}");
+            }
+            assert!(began.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        precopier
+    }
+
+    fn seal(&self, mut precopier: Precopier) -> SealReport {
+        let generation = precopier.generation;
+        precopier.end(&|| false).unwrap();
+        let baseline = precopier.into_baseline();
+        self.seal_with(generation, baseline)
+    }
+
+    fn seal_with(
+        &self,
+        generation: GenId,
+        baseline: Option<visor::backup::Baseline>,
+    ) -> SealReport {
+        let compare = rustix::fs::statfs(&self.data.path).unwrap().f_type == 0x0102_1994;
+        let (paths, data) = (self.paths(generation), &self.data);
+        seal(&paths, generation, data, &self.backup, baseline, compare).unwrap()
+    }
+
+    fn sealed(&self, generation: GenId) -> PathBuf {
+        self.paths(generation).done.join("tree")
+    }
+}
+
+fn new_id() -> GenId {
+    GenId(ulid::Ulid::generate())
+}
+
+/// All that can be seen of a tree, but for what is not copied.
+fn picture(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut all = BTreeMap::new();
+    let mut names: BTreeMap<u64, BTreeSet<PathBuf>> = BTreeMap::new();
+    let mut dirs = vec![PathBuf::new()];
+    while let Some(rel) = dirs.pop() {
+        for found in fs::read_dir(dir.join(&rel)).unwrap().map(Result::unwrap) {
+            let path = rel.join(found.file_name());
+            let meta = found.metadata().unwrap();
+            let kind = meta.file_type();
+            if kind.is_socket()
+                || kind.is_fifo()
+                || path.ends_with("LOCK")
+                || path.starts_with("keys")
+            {
+                continue;
+            }
+            let what = if kind.is_symlink() {
+                format!("→ {}", fs::read_link(found.path()).unwrap().display())
+            } else if kind.is_dir() {
+                dirs.push(path.clone());
+                "directory".to_owned()
+            } else {
+                // Links outside the tree are no matter of its own.
+                names.entry(meta.ino()).or_default().insert(path.clone());
+                let bytes = fs::read(found.path()).unwrap();
+                let holes = if meta.blocks() * 512 < meta.len() / 2 {
+                    "with holes"
+                } else {
+                    "whole"
+                };
+                format!("{} {holes}", visor::model::sha256_hex(&bytes))
+            };
+            let mut value = vec![0; 100];
+            let has = rustix::fs::lgetxattr(found.path(), "user.note", &mut value).unwrap_or(0);
+            let note = String::from_utf8_lossy(&value[..has]).into_owned();
+            let of_all = format!(
+                "{what} mode {:o} owner {}:{} at {}.{:09} note {note:?}",
+                meta.mode(),
+                meta.uid(),
+                meta.gid(),
+                meta.mtime(),
+                meta.mtime_nsec(),
+            );
+            all.insert(path, of_all);
+        }
+    }
+    for same in names.into_values() {
+        for path in &same {
+            all.get_mut(path)
+                .unwrap()
+                .push_str(&format!(" names {same:?}"));
+        }
+    }
+    all
+}
+
+fn assert_same(copy: &Path, data: &Path, what: &str) {
+    let (copy, data) = (picture(copy), picture(data));
+    let paths: BTreeSet<&PathBuf> = copy.keys().chain(data.keys()).collect();
+    let differ = paths.into_iter().filter(|p| copy.get(*p) != data.get(*p));
+    let differ: Vec<String> = differ
+        .map(|p| {
+            format!(
+                "{}: copy {:?}\n     data {:?}",
+                p.display(),
+                copy.get(p),
+                data.get(p)
+            )
+        })
+        .collect();
+    assert!(differ.is_empty(), "{what}:\n{}", differ.join("\n"));
+}
+
+/// Files with all that is odd about files.
+fn oddities(work: &Work) {
+    work.write("tables/000001.ldb", &vec![7; 100_000]);
+    work.write("tables/000002.ldb", &vec![8; 1_000]);
+    work.write("wal/000003.log", &vec![9; 200_000]);
+    work.write("CURRENT", b"MANIFEST-1\n");
+    work.write("keys/nodekey", b"secret");
+    work.write("LOCK", b"");
+    work.write("empty", b"");
+    fs::create_dir_all(work.at("a/deep/and/empty/directory")).unwrap();
+    let odd = OsString::from_vec(b"not \xff utf-8\n%".to_vec());
+    fs::write(work.data.path.join(odd), "odd").unwrap();
+    std::os::unix::fs::symlink("tables/000001.ldb", work.at("link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", work.at("dangling")).unwrap();
+    fs::hard_link(work.at("CURRENT"), work.at("CURRENT.again")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(work.at("node.sock")).unwrap();
+    assert!(run("mkfifo", &[work.at("fifo").to_str().unwrap()]));
+    let sparse = fs::File::create(work.at("sparse")).unwrap();
+    sparse.set_len(16 << 20).unwrap();
+    sparse.write_all_at(b"in the middle", 8 << 20).unwrap();
+    fs::set_permissions(work.at("empty"), fs::Permissions::from_mode(0o4751)).unwrap();
+    fs::set_permissions(work.at("a/deep"), fs::Permissions::from_mode(0o2750)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(work.at("empty"), Some(12), Some(34)).unwrap();
+        fs::set_permissions(work.at("empty"), fs::Permissions::from_mode(0o4751)).unwrap();
+    }
+    for path in ["CURRENT", "a/deep"] {
+        let _ = rustix::fs::setxattr(
+            work.at(path),
+            "user.note",
+            b"kept",
+            rustix::fs::XattrFlags::empty(),
+        );
+    }
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::new(1_500_000_000, 123_456_789);
+    for path in ["tables/000001.ldb", "empty", "tables", "a/deep/and"] {
+        fs::File::open(work.at(path))
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+    }
+}
+
+#[test]
+fn all_that_is_odd_about_files_is_kept() {
+    for disk in disks() {
+        for method in [None, Some(Method::Copy)] {
+            let place = disk.dir.join(format!("{method:?}"));
+            let work = Work {
+                backup: BackupSpec {
+                    method,
+                    ..Work::new(&place).backup
+                },
+                ..Work::new(&place)
+            };
+            oddities(&work);
+            let what = format!("{}, {method:?}", disk.name);
+            let ladder = ladder(&work.layout.generations(), &work.data);
+            if method.is_none() {
+                println!("{}: {}", disk.name, best(&ladder).as_str());
+                let want = match disk.name {
+                    "xfs" | "btrfs" => Some(Method::Reflink),
+                    "ext4" | "tmpfs" => Some(Method::LinkCopy),
+                    _ => None,
+                };
+                assert!(
+                    want.is_none_or(|m| m == best(&ladder)),
+                    "{what}: {ladder:?}"
+                );
+            }
+            let first = new_id();
+            let precopier = work.begin(first, None);
+            // Between the rounds and after them.
+            work.write("tables/000004.ldb", &vec![4; 5_000]);
+            let mut wal = fs::OpenOptions::new()
+                .append(true)
+                .open(work.at("wal/000003.log"))
+                .unwrap();
+            wal.write_all(&vec![1; 50_000]).unwrap();
+            fs::remove_file(work.at("tables/000002.ldb")).unwrap();
+            fs::remove_dir_all(work.at("a/deep/and/empty")).unwrap();
+            fs::remove_file(work.at("link")).unwrap();
+            fs::create_dir(work.at("link")).unwrap();
+            work.write("link/inside", b"a directory in the place of a link");
+            let _ = work.seal(precopier);
+            let tree = work.sealed(first);
+            assert_same(&tree, &work.data.path, &what);
+            assert!(
+                !tree.join("keys").exists() && !tree.join("LOCK").exists(),
+                "{what}"
+            );
+            assert!(
+                seal_holds(&work.paths(first), first, &work.data).unwrap(),
+                "{what}"
+            );
+            // The next one, from the one before.
+            work.write("CURRENT.new", b"MANIFEST-2\n");
+            fs::rename(work.at("CURRENT.new"), work.at("CURRENT")).unwrap();
+            let second = new_id();
+            let precopier = work.begin(second, Some(first));
+            let report = work.seal(precopier);
+            // CURRENT and its second name, if they were too young for their stamps to be trusted.
+            assert!(report.files <= 2, "{what}: {report:?}");
+            assert_same(&work.sealed(second), &work.data.path, &what);
+            let inode = |g| {
+                fs::metadata(work.sealed(g).join("tables/000001.ldb"))
+                    .unwrap()
+                    .ino()
+            };
+            let shares = inode(first) == inode(second);
+            assert_eq!(
+                shares,
+                best(&ladder) != Method::Reflink || method.is_some(),
+                "{what}"
+            );
+            // What may be written in place is shared with nobody.
+            for generation in [first, second] {
+                for path in ["wal/000003.log", "empty", "sparse"] {
+                    let copy = fs::metadata(work.sealed(generation).join(path)).unwrap();
+                    assert_eq!(copy.nlink(), 1, "{what}: {path}");
+                }
+            }
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "a store through a mapping is what is tried; the file is the test's own"
+)]
+fn map(path: &Path) -> memmap2::MmapMut {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    unsafe { memmap2::MmapMut::map_mut(&file).unwrap() }
+}
+
+/// What was copied while it was written to is what it was at the exit, whoever wrote and however.
+#[test]
+fn a_writer_that_never_rests_loses_nothing() {
+    for disk in disks() {
+        let work = Work::new(&disk.dir);
+        work.write("mutable", &vec![0; 300_000]);
+        work.write("grows.log", b"");
+        work.write("mapped", &vec![0; 64 * 1024]);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let precopier = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mutable = fs::OpenOptions::new()
+                    .write(true)
+                    .open(work.at("mutable"))
+                    .unwrap();
+                let mut grows = fs::OpenOptions::new()
+                    .append(true)
+                    .open(work.at("grows.log"))
+                    .unwrap();
+                let mut mapped = map(&work.at("mapped"));
+                let mut n = 0_u64;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    n += 1;
+                    mutable
+                        .write_all_at(&n.to_le_bytes(), n * 4_099 % 290_000)
+                        .unwrap();
+                    grows.write_all(&n.to_le_bytes()).unwrap();
+                    // The same pages again and again: only the first store of each shows.
+                    let page = usize::try_from(n % 16).unwrap() * 4096;
+                    mapped[page..page + 8].copy_from_slice(&n.to_le_bytes());
+                    if n.is_multiple_of(97) {
+                        work.write(&format!("tables/{n:06}.ldb"), &n.to_le_bytes());
+                    }
+                    if n.is_multiple_of(200) {
+                        // Cut, as a freezer is at a rewind, and grown again.
+                        grows.set_len(n * 3).unwrap();
+                    }
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+            });
+            let precopier = work.begin(new_id(), None);
+            let rounds = |p: &Precopier| match p.state() {
+                Precopy::Ready { rounds, .. } => rounds,
+                other => panic!("{other:?}"),
+            };
+            while rounds(&precopier) < 3 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            precopier
+        });
+        let generation = precopier.generation;
+        let _ = work.seal(precopier);
+        assert_same(&work.sealed(generation), &work.data.path, disk.name);
+    }
+}
+
+/// A visor that died in the middle of a round: the next one goes on, and cuts off the tail that was being added.
+#[test]
+fn a_round_that_was_cut_off_leaves_the_state_of_the_round_before() {
+    let place = tempfile::tempdir().unwrap();
+    let work = Work::new(place.path());
+    oddities(&work);
+    let generation = new_id();
+    drop(work.begin(generation, None));
+    let tree = work.paths(generation).part.join("tree");
+    let mut log = fs::OpenOptions::new()
+        .append(true)
+        .open(tree.join("wal/000003.log"))
+        .unwrap();
+    log.write_all(b"half a tail").unwrap();
+    fs::write(tree.join("never-recorded"), "").unwrap();
+    fs::remove_file(tree.join("CURRENT")).unwrap();
+    fs::remove_dir_all(tree.join("a/deep")).unwrap();
+    let report = work.seal_with(generation, None);
+    assert_same(&work.sealed(generation), &work.data.path, "");
+    assert!(report.files < 8, "only what was missing: {report:?}");
+}
+
+#[test]
+fn what_is_mounted_inside_is_refused_and_named() {
+    let place = tempfile::tempdir().unwrap();
+    let work = Work::new(place.path());
+    let inside = work.at("ancient");
+    fs::create_dir(&inside).unwrap();
+    let at = inside.to_str().unwrap();
+    if !run("mount", &["-t", "tmpfs", "none", at]) {
+        println!("skipped: nothing can be mounted here");
+        return;
+    }
+    let precopier = Precopier::start(
+        &work.paths(new_id()),
+        new_id(),
+        &work.data,
+        &work.backup,
+        None,
+    )
+    .unwrap();
+    let began = Instant::now();
+    let why = loop {
+        match precopier.state() {
+            Precopy::Failed(why) => break why,
+            _ => assert!(began.elapsed() < Duration::from_secs(10)),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    assert!(run("umount", &[at]));
+    assert!(why.contains("ancient is mounted inside the data"), "{why}");
+}
