@@ -4,6 +4,7 @@ use crate::check::{DesiredBatch, DesiredNode, check};
 use crate::diag::{Finding, Severity, SourceText, mask};
 use crate::host::wall_clock;
 use crate::manifest::ManifestSet;
+use crate::model::BackupSpec;
 use crate::observe::{RootError, find_root};
 use crate::source::{SourceError, look_of, read_set};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub struct Wish {
     pub node: DesiredNode,
     /// The batches of the set that have members for this node.
     pub batches: Vec<DesiredBatch>,
+    /// The set's backup policies.
+    pub backups: Vec<BackupSpec>,
     /// What the set's directory looked like when it was read; nothing when that proves nothing.
     seen: Option<u64>,
 }
@@ -91,8 +94,13 @@ impl Wish {
         let checked = check(&set);
         match checked.desired {
             Some(desired) => {
+                let backups = desired.backups;
                 let wish = Self::pick(set.dir, desired.nodes, desired.batches, name)?;
-                Ok(Self { seen, ..wish })
+                Ok(Self {
+                    seen,
+                    backups,
+                    ..wish
+                })
             }
             None => Err(WishError::findings(set, checked.findings)),
         }
@@ -144,6 +152,7 @@ impl Wish {
             dir: Some(dir),
             node,
             batches,
+            backups: vec![],
             seen: None,
         };
         if !wish.node.root_given {
@@ -157,6 +166,7 @@ impl Wish {
             dir: None,
             node,
             batches: vec![],
+            backups: vec![],
             seen: None,
         }
     }

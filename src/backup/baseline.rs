@@ -42,6 +42,8 @@ pub struct Sealed {
     pub source: PathBuf,
     /// When it was sealed; 0 where that is not known.
     pub at: UnixMs,
+    /// The chain's last known head then.
+    pub height: Option<u64>,
     pub changes: BTreeMap<PathBuf, Option<Entry>>,
 }
 
@@ -53,6 +55,8 @@ struct Header {
     /// When the last look began, or when it was sealed.
     #[serde(default)]
     at: UnixMs,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    height: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,6 +80,18 @@ struct Footer {
     crc: u32,
 }
 
+impl Header {
+    fn new(generation: GenId, source: &Path, at: UnixMs, height: Option<u64>) -> Self {
+        Self {
+            version: VERSION,
+            generation,
+            source: escape(source),
+            at,
+            height,
+        }
+    }
+}
+
 impl Baseline {
     pub fn new(generation: GenId, source: &Path) -> Self {
         Self {
@@ -90,7 +106,8 @@ impl Baseline {
     pub fn write(&self, path: &Path) -> Result<(), PathError> {
         let sorted = self.entries.sorted();
         let lines = sorted.iter().map(|(p, e)| (p.as_path(), Some(*e)));
-        let bytes = encode(self.generation, &self.source, self.looked, lines);
+        let header = Header::new(self.generation, &self.source, self.looked, None);
+        let bytes = encode(&header, lines);
         write_atomic(path, &bytes, true)
     }
 
@@ -126,9 +143,7 @@ impl Baseline {
 impl Sealed {
     pub fn to_bytes(&self) -> Vec<u8> {
         encode(
-            self.generation,
-            &self.source,
-            self.at,
+            &Header::new(self.generation, &self.source, self.at, self.height),
             self.changes.iter().map(|(p, e)| (p.as_path(), e.as_ref())),
         )
     }
@@ -140,9 +155,7 @@ pub fn read_seal(path: &Path) -> Result<Option<Sealed>, BackupError> {
 }
 
 fn encode<'a>(
-    generation: GenId,
-    source: &Path,
-    at: UnixMs,
+    header: &Header,
     lines: impl Iterator<Item = (&'a Path, Option<&'a Entry>)>,
 ) -> Vec<u8> {
     let mut out = Vec::new();
@@ -150,12 +163,7 @@ fn encode<'a>(
         out.extend(value.json());
         out.push(b'\n');
     };
-    line(&Header {
-        version: VERSION,
-        generation,
-        source: escape(source),
-        at,
-    });
+    line(header);
     let mut entries = 0;
     for (path, entry) in lines {
         entries += 1;
@@ -240,6 +248,7 @@ fn decode(path: &Path) -> Result<Option<Sealed>, BackupError> {
         generation: header.generation,
         source,
         at: header.at,
+        height: header.height,
         changes,
     }))
 }
@@ -305,6 +314,7 @@ mod tests {
             generation: baseline.generation,
             source: "/data".into(),
             at: 5,
+            height: Some(6),
             changes: [(odd, None)].into(),
         };
         assert!(baseline.with(&sealed).entries.is_empty());

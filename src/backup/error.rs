@@ -9,6 +9,9 @@ pub enum BackupError {
     Path(#[from] PathError),
     #[error("interrupted")]
     Interrupted,
+    /// The first round ends where it stands.
+    #[error("cut off")]
+    Cut,
     #[error("`{glob}` is not a glob")]
     Glob {
         glob: String,
@@ -25,6 +28,8 @@ pub enum BackupError {
         reserve: u64,
         available: u64,
     },
+    #[error("the archive {}: {what}", .path.display())]
+    Archive { path: PathBuf, what: String },
     #[error("{} is damaged: {what}", .path.display())]
     Damaged { path: PathBuf, what: String },
     #[error("generation {0} has no finished pre-copy round")]

@@ -1,6 +1,10 @@
 //! How a copy can be made here: found by trying, not by the file system's name.
 
-use crate::model::{DataSpec, Method};
+use super::error::BackupError;
+use super::scan::scan;
+use super::tree::{Class, Kind};
+use super::view::DataView;
+use crate::model::{CopyFacts, DataSpec, Method, Rung};
 use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -13,25 +17,44 @@ const TRIES: usize = 1_000;
 /// A clone writes back what of a file is not written yet, so it is tried on a small one.
 const SMALL: u64 = 1024 * 1024;
 
+/// What a copy would be here. Looks at every file of the data once.
+pub fn survey(generations: &Path, data: &DataSpec) -> Result<CopyFacts, BackupError> {
+    let view = DataView::new(data)?;
+    let (mut bytes, mut mutable_bytes) = (0, 0);
+    for (path, entry) in scan(&view)?.iter().filter(|(_, e)| e.kind == Kind::File) {
+        let taken = taken(&view.dir.join(path));
+        bytes += taken;
+        mutable_bytes += if entry.class == Class::Immutable {
+            0
+        } else {
+            taken
+        };
+    }
+    Ok(CopyFacts {
+        ladder: ladder(generations, data),
+        bytes,
+        mutable_bytes,
+    })
+}
+
+/// What a file takes on the disk: holes stay holes.
+pub(super) fn taken(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |m| m.blocks() * 512)
+}
+
 /// The methods, the better first, each with why it cannot be had here.
-pub fn ladder(generations: &Path, data: &DataSpec) -> Vec<(Method, Option<String>)> {
+pub fn ladder(generations: &Path, data: &DataSpec) -> Vec<Rung> {
     Method::ALL
         .iter()
-        .map(|method| {
-            let refusal = match method {
+        .map(|method| Rung {
+            method: *method,
+            refusal: match method {
                 Method::Reflink => reflink_refusal(generations, &data.path),
                 Method::LinkCopy => link_refusal(generations, data),
                 Method::Copy => None,
-            };
-            (*method, refusal)
+            },
         })
         .collect()
-}
-
-/// The best of a ladder.
-pub fn best(ladder: &[(Method, Option<String>)]) -> Method {
-    let had = ladder.iter().find(|(_, refusal)| refusal.is_none());
-    had.map_or(Method::Copy, |(method, _)| *method)
 }
 
 /// The directory, or the nearest above it that is there.

@@ -13,30 +13,41 @@
 //!  failed/<id>/             the failed data      tree/
 //! ```
 
+mod archive;
 mod baseline;
 mod copy;
 mod dress;
 mod error;
+mod import;
 mod method;
 mod pace;
 mod pass;
 mod precopy;
+mod record;
 mod restore;
 mod retain;
 mod scan;
 mod seal;
 mod tree;
+mod verify;
 mod view;
 
+pub use archive::{ArchiveFormat, export};
 pub use baseline::{Baseline, Sealed, read_seal};
 pub use error::BackupError;
-pub use method::{best, ladder};
+pub use import::import;
+pub use method::{ladder, survey};
 pub use precopy::Precopier;
-pub use restore::{carry_keep, consume, exchange, inodes, is_aside, set_aside};
-pub use retain::{discard, prune, sealed_generations};
+pub use record::{
+    Contents, GenRecord, GenState, Generation, Verdict, contents, generations, hold_part, pin,
+    rewrite_record,
+};
+pub use restore::{carry_keep, consume, exchange, inodes, is_aside, restore, set_aside};
+pub use retain::{discard, foreign_backups, prune, remove, sealed_generations, superfluous};
 pub use scan::scan;
-pub use seal::{seal, seal_holds, seal_state, unseal};
+pub use seal::{Final, seal, seal_holds, seal_state, unseal};
 pub use tree::{Class, Entry, Ident, Kind, Tree};
+pub use verify::{Watch, verify, verify_apart};
 pub use view::DataView;
 
 use crate::model::GenId;
@@ -44,7 +55,7 @@ use crate::store::Layout;
 use std::path::PathBuf;
 
 /// The paths of one generation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GenPaths {
     pub generation: GenId,
     pub part: PathBuf,

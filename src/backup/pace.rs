@@ -24,6 +24,7 @@ pub(super) struct Pace<'a> {
     pub(super) reserve: u64,
     pub(super) dir: &'a Path,
     pub(super) cancel: &'a AtomicBool,
+    pub(super) cut: &'a AtomicBool,
     pub(super) total: &'a AtomicU64,
     began: Instant,
     /// When the last rest ended; from then on the disk was visor's.
@@ -38,6 +39,7 @@ impl<'a> Pace<'a> {
         reserve: u64,
         dir: &'a Path,
         cancel: &'a AtomicBool,
+        cut: &'a AtomicBool,
         total: &'a AtomicU64,
     ) -> Self {
         Self {
@@ -45,6 +47,7 @@ impl<'a> Pace<'a> {
             reserve,
             dir,
             cancel,
+            cut,
             total,
             began: Instant::now(),
             rested: Cell::new(Instant::now()),
@@ -95,6 +98,9 @@ impl<'a> Pace<'a> {
     fn wanted(&self) -> Result<(), BackupError> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(BackupError::Interrupted);
+        }
+        if self.cut.load(Ordering::Relaxed) {
+            return Err(BackupError::Cut);
         }
         Ok(())
     }

@@ -4,9 +4,10 @@ use super::GenPaths;
 use super::baseline::Baseline;
 use super::copy::{Copier, Seed};
 use super::error::BackupError;
-use super::method::{best, ladder};
+use super::method::{ladder, taken};
 use super::pace::{Pace, enough_space};
 use super::pass::{align, pass};
+use super::record::{GenRecord, write_record};
 use super::restore::exchange_names;
 use super::scan::{Look, Scanner, scan};
 use super::tree::{Class, Kind, Tree};
@@ -15,7 +16,6 @@ use crate::durable::{AtPath as _, make_private_dir, parent, sync_dir};
 use crate::host::{HostError, Precopy, wall_clock};
 use crate::model::{BackupSpec, DataSpec, GenId, Method};
 use crate::process::give_way;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -41,6 +41,8 @@ struct Shared {
     wake: Condvar,
     /// Ends the copy at the next chunk.
     cancel: AtomicBool,
+    /// Ends the round at the next chunk, with what it has.
+    cut: AtomicBool,
     rounds: AtomicU32,
     bytes: AtomicU64,
     failed: Mutex<Option<String>>,
@@ -60,15 +62,17 @@ impl Precopier {
     /// immutable files need no second copy.
     pub fn start(
         paths: &GenPaths,
-        generation: GenId,
+        record: &GenRecord,
         data: &DataSpec,
         backup: &BackupSpec,
         before: Option<&GenPaths>,
     ) -> Result<Self, BackupError> {
+        let generation = paths.generation;
         let view = DataView::new(data)?;
         for dir in ["tree", "tmp"] {
             make_private_dir(&paths.part.join(dir))?;
         }
+        write_record(paths, record)?;
         try_exchange(&paths.part.join("tmp"))?;
         let method = method_of(paths, data, backup)?;
         let baseline = match Baseline::read(&paths.part.join("baseline")) {
@@ -148,6 +152,12 @@ impl Precopier {
         Ok(())
     }
 
+    /// Ends the rounds where they stand, the first one too.
+    pub fn cut(&mut self) -> Result<(), BackupError> {
+        self.shared.cut.store(true, Ordering::Relaxed);
+        self.end(&|| false)
+    }
+
     /// The last baseline, for the final pass.
     pub fn into_baseline(mut self) -> Option<Baseline> {
         self.ended.take()
@@ -190,6 +200,7 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Baselin
             reserve,
             &paths.part,
             &shared.cancel,
+            &shared.cut,
             &shared.bytes,
         );
         let spend = |n| pace.spend(n);
@@ -204,15 +215,23 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Baselin
         let mut copier = Copier::new(&view.dir, &paths.part, method, &spend);
         copier.seed = seed.as_ref();
         let mut moved = false;
-        pass(
+        let passed = pass(
             &mut copier,
             &mut scanner,
             &view,
             &mut baseline.entries,
             Look::Live,
             &mut |_| moved = true,
-        )?;
-        baseline.looked = looked;
+        );
+        match passed {
+            Ok(()) => baseline.looked = looked,
+            // What is copied is copied; when all was looked at last stays as it was.
+            Err(BackupError::Cut) => {
+                copier.finish()?;
+                last = true;
+            }
+            Err(other) => return Err(other),
+        }
         if moved || first || last {
             baseline.write(&paths.part.join("baseline"))?;
         }
@@ -245,22 +264,20 @@ pub(super) fn method_of(
     data: &DataSpec,
     backup: &BackupSpec,
 ) -> Result<Method, BackupError> {
-    let ladder = ladder(parent(&paths.part), data);
-    let Some(wanted) = backup.method else {
-        return Ok(best(&ladder));
-    };
-    let refusal = ladder.into_iter().find(|(method, _)| *method == wanted);
-    match refusal.and_then(|(_, why)| why) {
-        Some(why) => Err(BackupError::NoMethod {
-            method: wanted,
-            why,
-        }),
-        None => Ok(wanted),
+    let mut rungs = ladder(parent(&paths.part), data).into_iter();
+    match backup.method {
+        None => Ok(rungs
+            .find(|r| r.refusal.is_none())
+            .map_or(Method::Copy, |r| r.method)),
+        Some(method) => match rungs.find(|r| r.method == method).and_then(|r| r.refusal) {
+            Some(why) => Err(BackupError::NoMethod { method, why }),
+            None => Ok(method),
+        },
     }
 }
 
 fn seed(before: &GenPaths, source: &Path) -> Option<Seed> {
-    let entries = super::seal::sealed_state(&before.done, before.generation).ok()?;
+    let (entries, _) = super::seal::sealed_state(before).ok()?;
     (entries.source == source).then(|| Seed {
         entries: entries.entries,
         tree: before.done.join("tree"),
@@ -294,11 +311,7 @@ fn need(view: &DataView, method: Method, seed: Option<&Seed>) -> Result<u64, Bac
     let files = all
         .iter()
         .filter(|(path, e)| e.kind == Kind::File && !is_shared(path, e.class));
-    // What it takes on the disk: holes stay holes.
-    let taken = |path: &Path| {
-        std::fs::symlink_metadata(view.dir.join(path)).map_or(0, |m| m.blocks() * 512)
-    };
-    Ok(files.map(|(path, _)| taken(&path)).sum())
+    Ok(files.map(|(path, _)| taken(&view.dir.join(path))).sum())
 }
 
 /// Finds out early whether this file system can exchange two directories: a restore depends on it.

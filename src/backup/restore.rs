@@ -7,10 +7,13 @@ use super::scan::{Changed, scan};
 use super::seal::sealed_state;
 use super::tree::{Class, Entry, Kind};
 use super::view::DataView;
-use crate::durable::{AtPath as _, PathError, make_private_dir, parent, sync_dir};
+use crate::durable::{
+    AtPath as _, PathError, make_private_dir, parent, read_record, sync_dir, write_atomic,
+};
 use crate::killpoint;
-use crate::model::{DataSpec, GenId, Method};
+use crate::model::{DataSpec, Method};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -37,7 +40,7 @@ pub fn consume(paths: &GenPaths) -> Result<(), BackupError> {
 
 /// Copies what `keep` names from the live data into the generation, and compares. A kept file that the sealed state knew
 /// and the live data lack is an error: signer state must not vanish.
-pub fn carry_keep(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Result<(), BackupError> {
+pub fn carry_keep(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
     let view = DataView::new(data)?;
     let found = scan(&view)?;
     let live: BTreeMap<PathBuf, Entry> = found
@@ -45,7 +48,7 @@ pub fn carry_keep(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Resul
         .filter(|(_, e)| e.kind == Kind::Kept)
         .map(|(path, e)| (path, *e))
         .collect();
-    let sealed = sealed_state(&paths.done, generation)?;
+    let (sealed, _) = sealed_state(paths)?;
     let must = |path: &Path| view.must_keep.iter().any(|m| path.starts_with(m));
     for (path, entry) in sealed.entries.iter() {
         if entry.kind == Kind::Kept && must(&path) && !live.contains_key(&path) {
@@ -83,6 +86,64 @@ pub fn carry_keep(paths: &GenPaths, generation: GenId, data: &DataSpec) -> Resul
     copier.finish()?;
     killpoint::hit("carry-keep:after");
     Ok(())
+}
+
+/// What a restore by hand was about to exchange, as its record says.
+#[derive(Serialize, Deserialize)]
+struct Intent {
+    version: u32,
+    live: u64,
+    tree: u64,
+}
+
+/// The format of `restore.json`. 1: first.
+const INTENT_VERSION: u32 = 1;
+
+/// Puts a sealed generation in the place of the data, whole, in steps that each can be found done: called again after a cut, it goes on.
+pub fn restore(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
+    let path = paths.done.join("restore.json");
+    let known: Option<Intent> = if paths.done.join("CONSUMED").is_file() {
+        read_record(&path, 4096, INTENT_VERSION)?
+    } else {
+        None
+    };
+    let intent = match (known, inodes(paths, data)) {
+        (Some(known), _) => known,
+        (None, (Some(live), Some(tree))) => {
+            let intent = Intent {
+                version: INTENT_VERSION,
+                live,
+                tree,
+            };
+            let bytes = serde_json::to_vec(&intent).expect("plain data");
+            write_atomic(&path, &bytes, true)?;
+            intent
+        }
+        (None, found) => {
+            return Err(BackupError::Damaged {
+                path: paths.done.clone(),
+                what: format!("a directory of the exchange is missing: {found:?}"),
+            });
+        }
+    };
+    consume(paths)?;
+    match inodes(paths, data).0 {
+        Some(now) if now == intent.tree => {}
+        Some(now) if now == intent.live => {
+            carry_keep(paths, data)?;
+            exchange(paths, data)?;
+        }
+        found => {
+            return Err(BackupError::Damaged {
+                path: data.path.clone(),
+                what: format!(
+                    "it is neither the old directory (inode {}) nor the restored one (inode {}): {found:?}",
+                    intent.live, intent.tree
+                ),
+            });
+        }
+    }
+    set_aside(paths)
 }
 
 /// Exchanges the live data directory with the generation's tree, in one step of the file system.

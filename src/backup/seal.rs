@@ -11,21 +11,32 @@ use super::view::DataView;
 use crate::durable::{AtPath as _, create_private, parent, sync_dir};
 use crate::host::{SealReport, SealState, wall_clock};
 use crate::killpoint;
-use crate::model::{BackupSpec, DataSpec, GenId, Method};
+use crate::model::{BackupSpec, DataSpec, Method};
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+
+/// What the final pass goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Final {
+    /// Stamps prove nothing on this file system: contents are compared.
+    pub compare: bool,
+    /// The node runs: files of different moments.
+    pub live: bool,
+    /// The chain's last known head, for people.
+    pub height: Option<u64>,
+}
 
 /// Copies what changed since the baseline, writes the SEAL, gives the generation its name. `baseline` is the one in
 /// memory; a recovering visor reads the synced one.
 pub fn seal(
     paths: &GenPaths,
-    generation: GenId,
     data: &DataSpec,
     backup: &BackupSpec,
     baseline: Option<Baseline>,
-    compare: bool,
+    look: Final,
 ) -> Result<SealReport, BackupError> {
+    let generation = paths.generation;
     if paths.done.join("SEAL").is_file() {
         return Ok(SealReport::default());
     }
@@ -50,7 +61,13 @@ pub fn seal(
     let method = method_of(paths, data, backup).unwrap_or(Method::Copy);
     let mut copier = Copier::new(&view.dir, &paths.part, method, &|_| Ok(()));
     let mut scanner = Scanner::settled_before(baseline.looked);
-    let look = if compare { Look::Compare } else { Look::AtRest };
+    let at = wall_clock();
+    let height = look.height;
+    let look = match look {
+        Final { live: true, .. } => Look::Live,
+        Final { compare: true, .. } => Look::Compare,
+        _ => Look::AtRest,
+    };
     let mut changes = Vec::new();
     pass(
         &mut copier,
@@ -70,7 +87,8 @@ pub fn seal(
     let sealed = Sealed {
         generation,
         source: view.dir.clone(),
-        at: wall_clock(),
+        at,
+        height,
         changes: last_of_each(changes),
     };
     let path = paths.part.join("SEAL");
@@ -98,27 +116,24 @@ pub fn seal_state(paths: &GenPaths) -> SealState {
     }
 }
 
-/// The state that a sealed generation stands for.
-pub(super) fn sealed_state(dir: &Path, generation: GenId) -> Result<Baseline, BackupError> {
-    let baseline =
-        Baseline::read(&dir.join("baseline"))?.ok_or(BackupError::NoBaseline(generation))?;
+/// The state that a sealed generation stands for, and its seal.
+pub(super) fn sealed_state(paths: &GenPaths) -> Result<(Baseline, Option<Sealed>), BackupError> {
+    let dir = &paths.done;
+    let baseline = Baseline::read(&dir.join("baseline"))?;
+    let baseline = baseline.ok_or(BackupError::NoBaseline(paths.generation))?;
     let seal = match read_seal(&dir.join("SEAL"))? {
         Some(seal) => Some(seal),
         None => read_seal(&dir.join("CONSUMED"))?,
     };
     Ok(match seal {
-        Some(seal) => baseline.with(&seal),
-        None => baseline,
+        Some(seal) => (baseline.with(&seal), Some(seal)),
+        None => (baseline, None),
     })
 }
 
 /// True when names, inodes and stamps of the live data are those of the seal.
-pub fn seal_holds(
-    paths: &GenPaths,
-    generation: GenId,
-    data: &DataSpec,
-) -> Result<bool, BackupError> {
-    let sealed = sealed_state(&paths.done, generation)?;
+pub fn seal_holds(paths: &GenPaths, data: &DataSpec) -> Result<bool, BackupError> {
+    let (sealed, _) = sealed_state(paths)?;
     let now = scan(&DataView::new(data)?)?;
     let is_same = |path: &Path, entry| {
         let old = sealed.entries.get(path);

@@ -228,6 +228,11 @@ impl Tree {
         all
     }
 
+    /// How many files are copied.
+    pub fn files(&self) -> u64 {
+        self.iter().filter(|(_, e)| e.kind == Kind::File).count() as u64
+    }
+
     /// The bytes of all files that are copied.
     pub fn bytes(&self) -> u64 {
         let files = self.iter().filter(|(_, e)| e.kind == Kind::File);

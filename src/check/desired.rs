@@ -11,6 +11,8 @@ pub struct Desired {
     pub dir: PathBuf,
     pub nodes: Vec<DesiredNode>,
     pub batches: Vec<DesiredBatch>,
+    /// All backup policies, also those that no upgrade names.
+    pub backups: Vec<BackupSpec>,
 }
 
 /// Upgrades that are reported on as one, in their order.

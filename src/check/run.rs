@@ -11,6 +11,7 @@ use super::table::Table;
 use super::upgrades::Definitions;
 use crate::diag::{Code, Finding, Place, Severity, sort};
 use crate::manifest::{Kinds, ManifestSet, Named};
+use crate::model::BackupSpec;
 use crate::model::{Name, Trigger};
 use foldhash::{HashMap, HashMapExt, HashSet};
 use rayon::prelude::*;
@@ -29,16 +30,22 @@ pub struct Checked {
 
 /// Checks a set. Pure.
 pub fn check(set: &ManifestSet) -> Checked {
-    let (findings, (mut nodes, batches)) = run(set, true, |facts, groups, nodes, unsound| {
-        let mut desired = resolve(facts, groups, nodes, unsound);
-        let batches: Vec<DesiredBatch> = facts
-            .iter()
-            .flat_map(|f| &f.batches)
-            .filter_map(|b| b.parts.as_deref().cloned())
-            .collect();
-        join_batches(&mut desired, &batches);
-        (desired, batches)
-    });
+    let (findings, (mut nodes, batches, backups)) =
+        run(set, true, |facts, groups, nodes, unsound| {
+            let mut desired = resolve(facts, groups, nodes, unsound);
+            let batches: Vec<DesiredBatch> = facts
+                .iter()
+                .flat_map(|f| &f.batches)
+                .filter_map(|b| b.parts.as_deref().cloned())
+                .collect();
+            join_batches(&mut desired, &batches);
+            let backups: Vec<BackupSpec> = facts
+                .iter()
+                .flat_map(|f| &f.backups)
+                .map(|(_, b)| b.clone())
+                .collect();
+            (desired, batches, backups)
+        });
     let failed = findings.iter().any(|f| f.severity == Severity::Error);
     let dir = set.dir.clone();
     let (desired, sound_nodes) = if failed {
@@ -51,6 +58,7 @@ pub fn check(set: &ManifestSet) -> Checked {
                 dir,
                 nodes,
                 batches,
+                backups,
             }),
             vec![],
         )

@@ -10,9 +10,6 @@ use crate::model::{BackupSpec, HealthSpec, HookPhase, Name, OnFailure, Trigger};
 use foldhash::HashMap;
 use std::time::Duration;
 
-/// Without a policy of its own an upgrade keeps the copies of a week, beside the last ones.
-const DEFAULT_WITHIN_MS: u64 = 7 * 24 * 3_600 * 1_000;
-
 /// Blocks that the head must rise before a release counts as healthy.
 const DEFAULT_BLOCKS: u64 = 2;
 
@@ -239,14 +236,7 @@ impl UpgradeParts {
             name: self.name.clone(),
             trigger: self.trigger.clone()?,
             artifact: (*by_name.artifacts.get(self.artifact.as_str())?).clone(),
-            backup: match &self.backup {
-                UpgradeBackup::None => None,
-                UpgradeBackup::Default => Some(BackupSpec {
-                    keep_within: Some(DEFAULT_WITHIN_MS),
-                    ..BackupSpec::named("default")
-                }),
-                UpgradeBackup::Named(name) => by_name.backups.get(name.as_str()).copied().cloned(),
-            },
+            backup: self.backup_of(by_name),
             hooks: self.hooks.iter().filter_map(hook).collect(),
             health: HealthSpec {
                 within: self.within,
@@ -257,6 +247,18 @@ impl UpgradeParts {
             batch: None,
             place: self.place.clone(),
             trigger_place: self.trigger_place.clone(),
+        })
+    }
+
+    fn backup_of(&self, by_name: &Definitions<'_>) -> Option<BackupSpec> {
+        let policy = match &self.backup {
+            UpgradeBackup::None => None,
+            UpgradeBackup::Default => Some(BackupSpec::built_in()),
+            UpgradeBackup::Named(name) => by_name.backups.get(name.as_str()).copied().cloned(),
+        };
+        policy.map(|policy| BackupSpec {
+            label: Some(format!("pre-upgrade-{}", self.name)),
+            ..policy
         })
     }
 }

@@ -145,6 +145,12 @@ pub(super) enum Command {
     /// behind it. A change of the list counts from the next run on: a run that is open goes on.
     #[command(subcommand)]
     Batch(BatchCommand),
+    /// Make, show, prove and put back copies of the data
+    ///
+    /// Each upgrade makes one by its policy; these commands are for those between. A copy is a generation below `backups/gen` of the root, on the data's own
+    /// file system, so that a restore is an exchange of two names.
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Say what is true of a stuck step
     Resolve {
         /// What happened
@@ -267,6 +273,93 @@ pub(super) enum HistoryCommand {
         /// For people or for programs
         #[arg(long, value_enum, default_value = "human")]
         format: Format,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BackupCommand {
+    /// List generations, and what other tools left
+    List {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Show one: what is in it, when and of what it was made, whether it is proved
+    Show {
+        /// A generation, or `latest`
+        id: String,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Copy the data now, and read the copy
+    ///
+    /// While the node runs, files are of different moments, and the generation says so. After `visor stop` they are of one.
+    Create {
+        /// What it is called, for people [default: manual]
+        #[arg(long)]
+        label: Option<String>,
+        /// The backup policy of the set that it goes by: method, rate, reserve
+        #[arg(long, value_name = "NAME")]
+        policy: Option<String>,
+    },
+    /// Read all of a generation: against its digests, and against the data where they are unchanged
+    Verify {
+        /// A generation, or `latest`
+        id: String,
+    },
+    /// Put a generation in the place of the data, which are kept in `failed/`
+    ///
+    /// The node must be down, and no other visor at work. The generation is read first, and used up. What `keep` names is carried over from the data as they
+    /// are. A restore that was cut off goes on when it is asked for again.
+    Restore {
+        /// A generation, or `latest`
+        id: String,
+        /// Take one that was made of a running node
+        #[arg(long)]
+        running: bool,
+    },
+    /// Remove what a policy no longer keeps, and data set aside that are older than it keeps
+    Prune {
+        /// The backup policy of the set [default: the last 3, and those of 7 days]
+        #[arg(long, value_name = "NAME")]
+        policy: Option<String>,
+        /// Only show what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove one generation, also one that the policy keeps; not one that is pinned
+    Remove {
+        /// A generation
+        id: String,
+    },
+    /// Keep a generation, whatever the policy says
+    Pin {
+        /// A generation, or `latest`
+        id: String,
+    },
+    /// Let go of a pinned generation
+    Unpin {
+        /// A generation, or `latest`
+        id: String,
+    },
+    /// Write a generation into a file: .tar.zst, .tar.gz or .tar, by its name
+    Export {
+        /// A generation, or `latest`
+        id: String,
+        file: PathBuf,
+        /// How hard is compressed [default: 3]
+        #[arg(long)]
+        level: Option<i32>,
+    },
+    /// Make a generation of such a file, or of one that another tool wrote
+    ///
+    /// What `exclude` names is left out, and what `keep` names is never taken from an archive.
+    Import {
+        file: PathBuf,
+        /// What it is called, for people [default: imported]
+        #[arg(long)]
+        label: Option<String>,
     },
 }
 

@@ -1,7 +1,7 @@
 //! What can end a command badly, and its exit code.
 
 use super::out;
-use crate::agent::{AgentError, WishError};
+use crate::agent::{AgentError, BackupJobError, WishError};
 use crate::control::{ClientError, Refusal, RequestError};
 use crate::durable::PathError;
 use crate::host::HostError;
@@ -56,6 +56,8 @@ pub(super) enum CliError {
     Request(#[from] RequestError),
     #[error(transparent)]
     Rehearse(#[from] RehearseError),
+    #[error(transparent)]
+    Backup(#[from] BackupJobError),
     #[error("{what}")]
     Usage { what: String, help: String },
     #[error("{0}")]
@@ -83,9 +85,11 @@ impl CliError {
             | Self::Source(SourceError::Missing(_))
             | Self::Control(ClientError::Refused(_))
             | Self::Request(RequestError::Refused(_))
+            | Self::Backup(BackupJobError::Refused { .. })
             | Self::Usage { .. } => Exit::Usage,
             Self::Lock(LockError::Held(_)) => Exit::Blocked,
             Self::Agent(AgentError::Host(HostError::Interrupted))
+            | Self::Backup(BackupJobError::Host(HostError::Interrupted))
             | Self::Host(HostError::Interrupted) => Exit::Interrupted,
             Self::Wish(_)
             | Self::Lock(_)
@@ -96,6 +100,7 @@ impl CliError {
             | Self::Source(_)
             | Self::Path(_)
             | Self::Rehearse(_)
+            | Self::Backup(_)
             | Self::Control(_)
             | Self::Request(_)
             | Self::Machine(_) => Exit::Error,
@@ -121,6 +126,7 @@ impl CliError {
         match self {
             Self::Control(ClientError::Refused(Refusal { help, .. }))
             | Self::Request(RequestError::Refused(Refusal { help, .. }))
+            | Self::Backup(BackupJobError::Refused { help, .. })
             | Self::Usage { help, .. } => text.push_str(&format!("\n  {help}")),
             Self::Control(ClientError::Closed(_)) => {
                 text.push_str("\n  It is open to root, to visor's own user, and to the group that the node's `control = { group = … }` names.");

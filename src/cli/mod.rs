@@ -3,6 +3,7 @@
 //! Data go to stdout, everything else to stderr.
 
 mod args;
+mod backup;
 mod batch;
 mod check;
 mod context;
@@ -97,6 +98,7 @@ fn run(args: Args) -> Result<Done, CliError> {
             ..
         } => history::show(&global, &run, format)?,
         Command::Batch(command) => batch::batch(&global, &command)?,
+        Command::Backup(command) => backup::backup(&global, &command)?,
         Command::Resolve { answer, reason } => resolve::resolve(&global, answer, &reason)?,
         Command::Rehearse(options) => rehearse::rehearse(&global, &options)?,
         Command::Init {

@@ -1,5 +1,6 @@
 //! The JSON Schemas of what visor reads and prints, as published in `schemas/`.
 
+use super::backup::{Backup, Backups};
 use super::batch::{Batch, BatchList, BatchStatus};
 use super::history::{History, Shown};
 use super::rehearse::Rehearsal;
@@ -30,6 +31,10 @@ pub enum SchemaOf {
     Control,
     /// `upgrade list --format json`
     Upgrades,
+    /// `backup list --format json`
+    Backups,
+    /// `backup show --format json`
+    Backup,
     /// `batch show --format json`
     Batch,
     /// `batch status --format json`
@@ -54,6 +59,8 @@ impl SchemaOf {
         Self::Status,
         Self::Control,
         Self::Upgrades,
+        Self::Backups,
+        Self::Backup,
         Self::Batch,
         Self::BatchStatus,
         Self::Batches,
@@ -78,6 +85,8 @@ impl SchemaOf {
             Self::Status => of::<Status>(),
             Self::Control => of::<Control>(),
             Self::Upgrades => of::<List>(),
+            Self::Backups => of::<Backups>(),
+            Self::Backup => of::<Backup>(),
             Self::Batch => of::<Batch>(),
             Self::BatchStatus => of::<BatchStatus>(),
             Self::Batches => of::<BatchList>(),

@@ -102,6 +102,9 @@ states! {
     UpgradeBlocked = "upgrade-blocked",
         "An upgrade is due, or near, and something is in its way.",
         "`visor status` shows what, and what to do about it.";
+    BackupBad = "backup-bad",
+        "The contents of a copy are not those of the data that it was made of, or have changed since. It is never restored.",
+        "`visor backup verify ID` names the files. Make another one (`visor backup create`), look at the disk, and remove the bad one: `visor backup remove ID`.";
     Preparing = "preparing",
         "A run is under way and the node still serves: it fetches, copies, or waits for its trigger.",
         "Nothing. `visor reconcile --abort` cancels it; `visor hold` keeps it from going on.";
@@ -205,6 +208,9 @@ pub(super) fn standings(s: &Status, overrides: &Overrides, head_is_old: bool) ->
             Some(problem.since),
             Some(problem.what.clone()),
         );
+    }
+    for bad in &s.bad_backups {
+        add(State::BackupBad, None, Some(bad.clone()));
     }
     for failed in &s.failed {
         let detail = format!("{}: {}", failed.upgrade, failed.reason);

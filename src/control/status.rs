@@ -2,7 +2,7 @@
 
 use super::states::{Standing, standings};
 use crate::agent::{Live, NextTry, Now};
-use crate::backup::sealed_generations;
+use crate::backup::{GenState, generations, sealed_generations};
 use crate::check::{DesiredNode, platform};
 use crate::host::RealHost;
 use crate::journal::{Outcome, Stage};
@@ -42,6 +42,9 @@ pub struct Status {
     /// What comes next, the soonest first.
     pub next: Vec<Next>,
     pub backups: Vec<String>,
+    /// Generations whose contents are not what they should be.
+    #[serde(default)]
+    pub bad_backups: Vec<String>,
     /// The end of the node's log, when the node does not run.
     pub last_output: Vec<String>,
     /// Variables of the peers that are set; the manifests win over them.
@@ -181,6 +184,11 @@ pub fn gather(
             .denied
             .into_iter()
             .filter(|d| node.upgrades.iter().any(|u| u.name == d.upgrade))
+            .collect(),
+        bad_backups: generations(&host.layout)
+            .iter()
+            .filter(|g| g.state == GenState::Bad)
+            .map(|g| g.id().to_string())
             .collect(),
         backups: sealed_generations(&host.layout)
             .iter()

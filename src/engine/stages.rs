@@ -3,7 +3,7 @@
 use super::run::{Advance, EngineError, Run, engine_in_step, into_engine};
 use crate::host::{Host, HostError, NodeState, Precopy, StartEvidence};
 use crate::journal::{Event, Outcome};
-use crate::model::{OnFailure, StartId};
+use crate::model::{Late, OnFailure, StartId};
 use crate::plan::{Action, Gate, Phase, Step, StepKind, chain_safe, trigger};
 use crate::step::{Notice, Report, StepEnd, StepError, await_clear, run_step};
 use std::time::Duration;
@@ -102,6 +102,7 @@ impl<H: Host> Run<'_, H> {
         else {
             return Ok(None);
         };
+        let late = self.plan.backup().map_or(Late::Wait, |b| b.late);
         loop {
             match self.host.precopy(self.generation())? {
                 Precopy::Ready { .. } => return Ok(None),
@@ -109,6 +110,22 @@ impl<H: Host> Run<'_, H> {
                     return self
                         .give_up(&step, StepError::Failed(why), report)
                         .map(Some);
+                }
+                Precopy::Filling { bytes } if late == Late::StopAnyway => {
+                    let copied = bytesize::ByteSize(bytes);
+                    report.notice(Notice::Warn(format!(
+                        "the upgrade is due and {copied} of the data are copied: the rest is copied while the node is down (`late = \"stop-anyway\"`)"
+                    )));
+                    self.host.precopy_cut(self.generation())?;
+                }
+                Precopy::Filling { bytes } if late == Late::SkipUpgrade => {
+                    let why = format!(
+                        "due when {} of the data were copied, which is not all (`late = \"skip-upgrade\"`)",
+                        bytesize::ByteSize(bytes)
+                    );
+                    report.notice(Notice::Failed(&step, &why));
+                    self.close(Outcome::Cancelled, why)?;
+                    return Ok(Some(None));
                 }
                 Precopy::Filling { bytes } => {
                     report.notice(Notice::Progress(

@@ -16,5 +16,5 @@ pub use real::{Baton, RealHost};
 pub use traits::{
     Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, Host, HostError, Journals,
     NodeState, Nodes, Precopy, Releases, Requests, SealReport, SealState, StartEvidence,
-    StopReport,
+    StopReport, VerifyReport,
 };

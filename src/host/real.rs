@@ -5,13 +5,14 @@ use super::clock::wall_clock;
 use super::traits::{
     Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, HostError, Journals, NodeState,
     Nodes, Precopy, Releases, Requests, SealReport, SealState, StartEvidence, StopReport,
+    VerifyReport,
 };
-use crate::backup::{self, GenPaths, Precopier};
+use crate::backup::{self, Final, GenPaths, GenRecord, Precopier};
 use crate::chain::EvmClient;
 use crate::hook;
 use crate::model::{
-    ArtifactSpec, BackupSpec, ChainSpec, DataSpec, GenId, HookSpec, Launch, LogPolicy, NodeSpec,
-    ProcessSpec, Release, RunId, StartId, StopPolicy, UnixMs,
+    ArtifactSpec, BackupSpec, ChainSpec, CopyFacts, DataSpec, GenId, HookSpec, Launch, LogPolicy,
+    NodeSpec, ProcessSpec, Release, RunId, StartId, StopPolicy, UnixMs,
 };
 use crate::node::{self, Rotated, StopError, Stopper};
 use crate::plan::{ChainFacts, Denied, Overrides, StepId, StopOverride};
@@ -57,6 +58,7 @@ pub struct RealHost {
     evm: EvmClient,
     precopier: RefCell<Option<Precopier>>,
     last_head: Cell<Option<u64>>,
+    copy_facts: RefCell<Option<CopyFacts>>,
 }
 
 type Result<T> = std::result::Result<T, HostError>;
@@ -79,6 +81,7 @@ impl RealHost {
             evm: EvmClient::default(),
             precopier: RefCell::new(None),
             last_head: Cell::new(None),
+            copy_facts: RefCell::new(None),
         }
     }
 
@@ -169,6 +172,16 @@ impl RealHost {
 
     fn paths(&self, generation: GenId) -> GenPaths {
         GenPaths::new(&self.layout, generation)
+    }
+
+    /// What a copy of the data would be, as it was when this was asked for first.
+    pub fn copy_facts(&self) -> Option<CopyFacts> {
+        let mut known = self.copy_facts.borrow_mut();
+        if known.is_none() {
+            let (generations, data) = (self.layout.generations(), self.data());
+            *known = backup::survey(&generations, &data).ok();
+        }
+        known.clone()
     }
 
     /// Why stamps prove nothing on the data's file system, so that contents must be compared.
@@ -382,9 +395,17 @@ impl Backups for RealHost {
             .into_iter()
             .rfind(|g| *g < generation)
             .map(|g| self.paths(g));
+        let label = backup.label.as_deref().unwrap_or(&backup.name);
+        let release = self.current()?.map(|r| r.to_string());
+        let record = GenRecord::new(
+            &self.node.borrow().name.to_string(),
+            label,
+            release,
+            self.now(),
+        );
         let precopier = Precopier::start(
             &self.paths(generation),
-            generation,
+            &record,
             &self.data(),
             backup,
             before.as_ref(),
@@ -422,6 +443,12 @@ impl Backups for RealHost {
         }
     }
 
+    fn precopy_cut(&self, generation: GenId) -> Result<()> {
+        let mut slot = self.precopier.borrow_mut();
+        let precopier = slot.as_mut().filter(|p| p.generation == generation);
+        precopier.map_or(Ok(()), Precopier::cut).map_err(failed)
+    }
+
     fn seal(&self, generation: GenId, backup: &BackupSpec) -> Result<SealReport> {
         let precopier = self
             .precopier
@@ -429,16 +456,13 @@ impl Backups for RealHost {
             .take()
             .filter(|p| p.generation == generation);
         let baseline = precopier.and_then(Precopier::into_baseline);
-        let compare = self.stamps_unreliable().is_some();
-        backup::seal(
-            &self.paths(generation),
-            generation,
-            &self.data(),
-            backup,
-            baseline,
-            compare,
-        )
-        .map_err(failed)
+        let look = Final {
+            compare: self.stamps_unreliable().is_some(),
+            live: false,
+            height: self.last_head(),
+        };
+        let paths = self.paths(generation);
+        backup::seal(&paths, &self.data(), backup, baseline, look).map_err(failed)
     }
 
     fn seal_state(&self, generation: GenId) -> Result<SealState> {
@@ -446,7 +470,7 @@ impl Backups for RealHost {
     }
 
     fn seal_holds(&self, generation: GenId) -> Result<bool> {
-        backup::seal_holds(&self.paths(generation), generation, &self.data()).map_err(failed)
+        backup::seal_holds(&self.paths(generation), &self.data()).map_err(failed)
     }
 
     fn unseal(&self, generation: GenId) -> Result<()> {
@@ -462,7 +486,7 @@ impl Backups for RealHost {
     }
 
     fn carry_keep(&self, generation: GenId) -> Result<()> {
-        backup::carry_keep(&self.paths(generation), generation, &self.data()).map_err(failed)
+        backup::carry_keep(&self.paths(generation), &self.data()).map_err(failed)
     }
 
     fn exchange(&self, generation: GenId) -> Result<()> {
@@ -475,6 +499,25 @@ impl Backups for RealHost {
 
     fn is_aside(&self, generation: GenId) -> Result<bool> {
         Ok(backup::is_aside(&self.paths(generation)))
+    }
+
+    fn verify(&self, generation: GenId, backup: &BackupSpec) -> Result<VerifyReport> {
+        let paths = self.paths(generation);
+        // Where stamps prove nothing, nothing is known to be unchanged.
+        let live = self.stamps_unreliable().is_none();
+        let say = |text: &str| (self.ambient.say.0)(text);
+        let found = backup::verify_apart(&paths, live, backup.rate, &|| self.interrupted(), &say);
+        match found {
+            Err(backup::BackupError::Interrupted) => Err(HostError::Interrupted),
+            other => other
+                .map(|v| VerifyReport {
+                    files: v.files,
+                    bytes: v.bytes,
+                    proved: v.proved,
+                    bad: v.bad,
+                })
+                .map_err(failed),
+        }
     }
 
     fn prune(&self, spec: &BackupSpec, generation: GenId) -> Result<u32> {

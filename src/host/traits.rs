@@ -177,6 +177,17 @@ pub struct SealReport {
     pub syncs: u64,
 }
 
+/// What a look at all contents of a generation found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    pub files: u64,
+    pub bytes: u64,
+    /// Files that were compared with their unchanged sources.
+    pub proved: u64,
+    /// What is not as it should be.
+    pub bad: Vec<String>,
+}
+
 /// One generation below `backups/gen/`, and its exchange with the live data.
 pub trait Backups {
     /// Begins rounds beside everything else; nothing to do when they run.
@@ -184,6 +195,8 @@ pub trait Backups {
     fn precopy(&self, generation: GenId) -> Result<Precopy>;
     /// Ends the rounds after the one that runs.
     fn precopy_end(&self, generation: GenId) -> Result<()>;
+    /// Ends the first round where it stands; the final pass copies the rest.
+    fn precopy_cut(&self, generation: GenId) -> Result<()>;
     /// Final pass over the stopped node's data, SEAL, rename.
     fn seal(&self, generation: GenId, backup: &BackupSpec) -> Result<SealReport>;
     fn seal_state(&self, generation: GenId) -> Result<SealState>;
@@ -199,6 +212,8 @@ pub trait Backups {
     fn set_aside(&self, generation: GenId) -> Result<()>;
     /// True when the generation is in `failed/`.
     fn is_aside(&self, generation: GenId) -> Result<bool>;
+    /// Reads all of a sealed generation, and compares it with what is unchanged in the data.
+    fn verify(&self, generation: GenId, backup: &BackupSpec) -> Result<VerifyReport>;
     /// Removes what the policy no longer keeps, and what unfinished runs left; returns how many generations.
     fn prune(&self, backup: &BackupSpec, generation: GenId) -> Result<u32>;
     /// Gives up a generation that was never sealed.

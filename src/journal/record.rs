@@ -20,7 +20,7 @@ pub enum Outcome {
     RolledBack,
     /// Given up before the node was touched; may be tried again.
     Abandoned,
-    /// Cancelled by an operator before the node was touched.
+    /// Cancelled before the node was touched, by an operator or because its copy was late.
     Cancelled,
     /// A person resolved a stuck run by leaving the machine as it is.
     GivenUp,

@@ -29,6 +29,47 @@ impl Method {
     }
 }
 
+/// A method, and why it cannot be had on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rung {
+    pub method: Method,
+    pub refusal: Option<String>,
+}
+
+/// What a copy of the data would be here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CopyFacts {
+    /// All methods, the better first.
+    pub ladder: Vec<Rung>,
+    /// What the files take on the disk, in bytes.
+    pub bytes: u64,
+    /// Those of them that are not immutable.
+    pub mutable_bytes: u64,
+}
+
+impl CopyFacts {
+    /// The best method that can be had.
+    pub fn best(&self) -> Method {
+        let had = self.ladder.iter().find(|r| r.refusal.is_none());
+        had.map_or(Method::Copy, |r| r.method)
+    }
+
+    /// Why a method cannot be had.
+    pub fn refusal(&self, method: Method) -> Option<&str> {
+        let rung = self.ladder.iter().find(|r| r.method == method)?;
+        rung.refusal.as_deref()
+    }
+
+    /// Bytes that a first copy writes.
+    pub fn need(&self, method: Method) -> u64 {
+        match method {
+            Method::Reflink => 0,
+            Method::LinkCopy => self.mutable_bytes,
+            Method::Copy => self.bytes,
+        }
+    }
+}
+
 /// How fast is copied while the node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -58,6 +99,9 @@ pub enum Late {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupSpec {
     pub name: String,
+    /// What the generations are called, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Sealed generations kept, the one of this run included.
     pub keep_last: u32,
     /// Those younger than so many milliseconds are kept too.
@@ -82,10 +126,20 @@ impl BackupSpec {
     pub const DEFAULT_KEEP_LAST: u32 = 3;
     pub const DEFAULT_RESERVE: u64 = 1024 * 1024 * 1024;
 
+    /// The policy of who names none: three copies, and all of a week.
+    pub fn built_in() -> Self {
+        const WEEK_MS: u64 = 7 * 24 * 3_600 * 1_000;
+        Self {
+            keep_within: Some(WEEK_MS),
+            ..Self::named("default")
+        }
+    }
+
     /// A policy of this name with all that can be left out left out, but that it keeps nothing by its age.
     pub fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            label: None,
             keep_last: Self::DEFAULT_KEEP_LAST,
             keep_within: None,
             method: None,

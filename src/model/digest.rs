@@ -43,6 +43,14 @@ impl Digest {
         self.to_string().replace(':', "-")
     }
 
+    /// The digest alone, in lower-case hex.
+    pub fn hex(&self) -> String {
+        match self {
+            Self::Sha256(bytes) => hex(bytes),
+            Self::Sha512(bytes) => hex(bytes),
+        }
+    }
+
     /// A hasher of this digest's algorithm.
     pub fn hasher(&self) -> Hasher {
         match self {
@@ -59,6 +67,10 @@ pub enum Hasher {
 }
 
 impl Hasher {
+    pub fn sha256() -> Self {
+        Self::Sha256(sha2::Sha256::new())
+    }
+
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(h) => h.update(bytes),

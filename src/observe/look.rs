@@ -14,9 +14,9 @@ use crate::plan::{
 use crate::process::Holder;
 use crate::release::{CurrentError, read_current};
 use crate::store::{RecordError, read_deny};
+use rustix::fs::{AtFlags, StatxFlags};
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,11 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
         data_empty: is_empty(&spec.data.path),
         data_problem: data_problem(&spec.data, &spec.root),
         slow_backup: host.stamps_unreliable(),
+        copy: if desired.upgrades.iter().any(|u| u.backup.is_some()) {
+            host.copy_facts()
+        } else {
+            None
+        },
         last_release: runs.iter().rev().find_map(super::runs::RunSummary::left),
         applied,
         denied: read_deny(&host.layout)?,
@@ -143,18 +148,23 @@ fn is_empty(dir: &Path) -> bool {
 /// Why the data directory cannot be exchanged with a generation below the root, if it cannot.
 fn data_problem(data: &DataSpec, root: &Path) -> Option<String> {
     let dir = fs::canonicalize(&data.path).ok()?;
-    let device = |path: &Path| fs::metadata(path).ok().map(|m| m.dev());
+    // Names are exchanged within one mount only, even where two show the same file system.
+    let mount = |path: &Path| {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let stat = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), wanted).ok()?;
+        Some((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id))
+    };
     let existing_root = root.ancestors().find(|p| p.exists())?;
-    let own = device(&dir)?;
-    if device(crate::durable::parent(&dir)).is_some_and(|above| above != own) {
+    let own = mount(&dir)?;
+    if mount(crate::durable::parent(&dir)).is_some_and(|above| above != own) {
         return Some(format!(
             "{} is a mount point, and a mount point cannot be exchanged",
             dir.display()
         ));
     }
-    if device(existing_root).is_some_and(|there| there != own) {
+    if mount(existing_root).is_some_and(|there| there != own) {
         return Some(format!(
-            "{} and {} are on different file systems",
+            "{} and {} are on different file systems or mounts",
             dir.display(),
             root.display()
         ));

@@ -3,7 +3,10 @@
 use super::observed::{MeasuredOutage, Observed};
 use super::step::{Phase, Plan, StepKind};
 use crate::check::{DesiredNode, DesiredUpgrade};
-use crate::model::{ChainSpec, HookPhase, HookSpec, Name, OnFailure, Release, rfc3339};
+use crate::model::{
+    BackupSpec, ChainSpec, CopyFacts, HookPhase, HookSpec, Late, Method, Name, OnFailure, Release,
+    rfc3339,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -27,6 +30,9 @@ pub struct Change {
     pub why: Vec<Reason>,
     /// What must have happened before the node is touched, in order.
     pub first: Vec<String>,
+    /// How the data are copied here, why not in a better way, and what happens when the copy is late.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copy: Vec<String>,
     pub risk: Risk,
 }
 
@@ -87,6 +93,7 @@ impl Change {
             what,
             why: vec![why],
             first: vec![],
+            copy: vec![],
             risk: Risk {
                 outage: Outage::none(),
                 irreversible: vec![],
@@ -133,12 +140,49 @@ pub(super) fn upgrade_change(
         what: format!("upgrade from {from} to {}", upgrade.name),
         why,
         first: first(plan),
+        copy: upgrade
+            .backup
+            .as_ref()
+            .zip(observed.copy.as_ref())
+            .map_or(vec![], |(backup, facts)| copy(backup, facts)),
         risk: Risk {
             outage: outage(plan, observed),
             irreversible: irreversible(plan),
             roll_back: roll_back(upgrade, from),
         },
     }
+}
+
+/// How the data are copied.
+fn copy(backup: &BackupSpec, facts: &CopyFacts) -> Vec<String> {
+    let method = backup.method.unwrap_or_else(|| facts.best());
+    let size = |bytes| bytesize::ByteSize(bytes);
+    let how = match method {
+        Method::Reflink => "each file shares its blocks with the copy".to_owned(),
+        Method::LinkCopy => format!(
+            "files that never change are linked, {} are copied",
+            size(facts.need(method))
+        ),
+        Method::Copy => format!("{} are copied", size(facts.need(method))),
+    };
+    let mut lines = vec![format!(
+        "{}: {how}; {} of the disk stay free",
+        method.as_str(),
+        size(backup.reserve)
+    )];
+    let better = facts.ladder.iter().take_while(|r| r.method != method);
+    lines.extend(better.map(|r| {
+        let why = r.refusal.as_deref().unwrap_or("the policy says so");
+        format!("not {}: {why}", r.method.as_str())
+    }));
+    lines.push(match backup.late {
+        Late::Wait => "if it is not ready in time, the upgrade waits".to_owned(),
+        Late::StopAnyway => {
+            "if it is not ready in time, the rest is copied while the node is down".to_owned()
+        }
+        Late::SkipUpgrade => "if it is not ready in time, the upgrade is given up".to_owned(),
+    });
+    lines
 }
 
 /// The steps before the critical section, in words.

@@ -153,7 +153,15 @@ pub fn compile_upgrade(
         },
     );
     s.push(Phase::Confirm, StepKind::Commit);
+    // Who is told of the upgrade does not wait until all data are read.
+    s.extend(Phase::After, of(HookPhase::PostUpgrade));
     if let Some(backup) = &upgrade.backup {
+        s.push(
+            Phase::After,
+            StepKind::Verify {
+                backup: backup.clone(),
+            },
+        );
         s.push(
             Phase::After,
             StepKind::Prune {
@@ -161,7 +169,6 @@ pub fn compile_upgrade(
             },
         );
     }
-    s.extend(Phase::After, of(HookPhase::PostUpgrade));
 
     let mut u = Builder::new(&spec.name.to_string(), &salt);
     u.push(

@@ -475,6 +475,18 @@ fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bo
             "Set the node's `root` to a directory on the data's file system, or say `backup = \"none\"`.",
         );
     }
+    let asked = upgrade.backup.as_ref().and_then(|b| b.method);
+    if let Some((method, why)) = asked.and_then(|m| Some((m, observed.copy.as_ref()?.refusal(m)?)))
+    {
+        d.block_upgrade(
+            &upgrade.name,
+            &format!(
+                ": its backup asks for {}, which cannot be had: {why}",
+                method.as_str()
+            ),
+            "Say `method = \"auto\"`, which takes the best that can be had.",
+        );
+    }
     if let Some(problem) = &observed.start_problem {
         d.block_upgrade(
             &upgrade.name,

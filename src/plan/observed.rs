@@ -1,6 +1,6 @@
 //! What the planner is told about machine, process, chain and the operator's overrides. Data only; `observe/` fills it.
 
-use crate::model::{Answer, Name, Release, RunId, StartId, UnixMs};
+use crate::model::{Answer, CopyFacts, Name, Release, RunId, StartId, UnixMs};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -183,6 +183,9 @@ pub struct Observed {
     pub data_problem: Option<String>,
     /// Why the final pass of a backup has to read all data, when it has to.
     pub slow_backup: Option<String>,
+    /// What a copy of the data would be; none where no upgrade asks for one, or where the data are not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyFacts>,
     /// The release that the last committed run left behind.
     pub last_release: Option<Release>,
     pub applied: Vec<AppliedUpgrade>,

@@ -86,6 +86,7 @@ fn detail(kind: &StepKind) -> String {
         StepKind::Precopy { backup } | StepKind::Seal { backup } => {
             format!("backup {}", backup.name)
         }
+        StepKind::Verify { backup } => format!("backup {}", backup.name),
         StepKind::Prune { backup } => format!("keep the last {}", backup.keep_last),
         StepKind::Trigger { trigger } => trigger.to_string(),
         StepKind::ChainSafe { .. } => "in sync, fresh head".into(),
@@ -225,6 +226,11 @@ fn change_text(out: &mut String, c: &Change) {
     }
     if !c.first.is_empty() {
         row("first", &c.first.join(" · "));
+    }
+    let mut label = "copy";
+    for line in &c.copy {
+        row(label, line);
+        label = "";
     }
     let outage = &c.risk.outage;
     if outage.parts.is_empty() {

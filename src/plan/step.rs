@@ -104,6 +104,8 @@ pub enum StepKind {
     Health { health: HealthSpec },
     /// The point of no return: from here on nothing is rolled back.
     Commit,
+    /// Read all of the sealed generation, compare it with what is unchanged, write its digests down.
+    Verify { backup: BackupSpec },
     /// Remove generations that the policy no longer keeps.
     Prune { backup: BackupSpec },
     /// Undo: see the new process gone.
@@ -140,6 +142,7 @@ impl StepKind {
             Self::Start => "start",
             Self::Health { .. } => "health",
             Self::Commit => "commit",
+            Self::Verify { .. } => "verify",
             Self::Prune { .. } => "prune",
             Self::StopNew { .. } => "stop-new",
             Self::Consume => "consume",

@@ -162,6 +162,24 @@ pub fn run_step<H: Host>(
             await_health(cx, step, health, start, None, report)
         }
         StepKind::Commit => Ok(StepEnd::default()),
+        StepKind::Verify { backup } => {
+            let found = host.verify(cx.generation, backup)?;
+            match found.bad.as_slice() {
+                [] => Ok(StepEnd::note(&format!(
+                    "{} files, {}, {} of them compared with their sources",
+                    found.files,
+                    bytesize::ByteSize(found.bytes),
+                    found.proved
+                ))
+                .fact("files", found.files)
+                .fact("bytes", found.bytes)),
+                bad => Err(StepError::Failed(format!(
+                    "generation {} is bad and is never restored: {}",
+                    cx.generation,
+                    bad.join("; ")
+                ))),
+            }
+        }
         StepKind::Prune { backup } => {
             let n = host.prune(backup, cx.generation)?;
             Ok(StepEnd::note(&format!("{n} removed")).fact("removed", u64::from(n)))

@@ -105,6 +105,12 @@ const ROWS: &[StepRow] = &[
     of("health", Class::Pure, "process and chain", "none needed"),
     of("commit", Class::Pure, "its own record", "irreversible"),
     of(
+        "verify",
+        Class::Idempotent,
+        "VERIFIED or BAD of the generation",
+        "none needed",
+    ),
+    of(
         "prune",
         Class::Idempotent,
         "generations in place",

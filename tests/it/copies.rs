@@ -1,5 +1,6 @@
 //! Copies of a data directory on real file systems: what is odd about files, what a copy may share, and what a writer does meanwhile.
 
+use crate::disks::{disks, run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
@@ -9,71 +10,13 @@ use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, Permis
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
-use visor::backup::{GenPaths, Precopier, best, ladder, seal, seal_holds};
+use visor::backup::{
+    Final, GenPaths, GenRecord, GenState, Precopier, Verdict, Watch, generations, pin, prune, seal,
+    seal_holds, survey, verify,
+};
 use visor::host::{Precopy, SealReport};
 use visor::model::{BackupSpec, DataSpec, GenId, Method};
 use visor::store::Layout;
-
-/// A file system to work on, mounted for the time of a test.
-pub(crate) struct Disk {
-    pub(crate) name: &'static str,
-    pub(crate) dir: PathBuf,
-    mounted: bool,
-    _place: tempfile::TempDir,
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if self.mounted {
-            let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
-        }
-    }
-}
-
-fn run(program: &str, args: &[&str]) -> bool {
-    Command::new(program)
-        .args(args)
-        .output()
-        .is_ok_and(|o| o.status.success())
-}
-
-/// The file system of the temporary directory, a tmpfs, and images of others; those that cannot be had here are named.
-pub(crate) fn disks() -> Vec<Disk> {
-    let mut disks = Vec::new();
-    for name in ["own", "tmpfs", "ext4", "xfs", "btrfs"] {
-        let place = tempfile::tempdir().unwrap();
-        let dir = place.path().join("disk");
-        fs::create_dir(&dir).unwrap();
-        let image = place.path().join("image");
-        let (at, image_text) = (dir.to_str().unwrap(), image.to_str().unwrap().to_owned());
-        let mounted = match name {
-            "own" => true,
-            "tmpfs" => run("mount", &["-t", "tmpfs", "-o", "size=256M", "none", at]),
-            _ => {
-                let file = fs::File::create(&image).unwrap();
-                file.set_len(512 << 20).unwrap();
-                let quiet: &[&str] = match name {
-                    "ext4" => &["-q", "-F"],
-                    _ => &["-q"],
-                };
-                let args: Vec<&str> = quiet.iter().copied().chain([image_text.as_str()]).collect();
-                run(&format!("mkfs.{name}"), &args)
-                    && run("mount", &["-o", "loop", &image_text, at])
-            }
-        };
-        if !mounted {
-            println!("skipped: {name} cannot be had here");
-            continue;
-        }
-        disks.push(Disk {
-            name,
-            dir,
-            mounted: name != "own",
-            _place: place,
-        });
-    }
-    disks
-}
 
 /// Data, and the place of their generations on the same disk.
 struct Work {
@@ -123,7 +66,7 @@ impl Work {
         let before = before.map(|g| self.paths(g));
         let precopier = Precopier::start(
             &self.paths(generation),
-            generation,
+            &record(),
             &self.data,
             &self.backup,
             before.as_ref(),
@@ -153,13 +96,21 @@ impl Work {
         baseline: Option<visor::backup::Baseline>,
     ) -> SealReport {
         let compare = rustix::fs::statfs(&self.data.path).unwrap().f_type == 0x0102_1994;
-        let (paths, data) = (self.paths(generation), &self.data);
-        seal(&paths, generation, data, &self.backup, baseline, compare).unwrap()
+        let look = Final {
+            compare,
+            ..Final::default()
+        };
+        let paths = self.paths(generation);
+        seal(&paths, &self.data, &self.backup, baseline, look).unwrap()
     }
 
     fn sealed(&self, generation: GenId) -> PathBuf {
         self.paths(generation).done.join("tree")
     }
+}
+
+fn record() -> GenRecord {
+    GenRecord::new("demo", "a copy", Some("genesis".into()), 0)
 }
 
 fn new_id() -> GenId {
@@ -297,18 +248,15 @@ fn all_that_is_odd_about_files_is_kept() {
             };
             oddities(&work);
             let what = format!("{}, {method:?}", disk.name);
-            let ladder = ladder(&work.layout.generations(), &work.data);
+            let facts = survey(&work.layout.generations(), &work.data).unwrap();
             if method.is_none() {
-                println!("{}: {}", disk.name, best(&ladder).as_str());
+                println!("{}: {}", disk.name, facts.best().as_str());
                 let want = match disk.name {
                     "xfs" | "btrfs" => Some(Method::Reflink),
                     "ext4" | "tmpfs" => Some(Method::LinkCopy),
                     _ => None,
                 };
-                assert!(
-                    want.is_none_or(|m| m == best(&ladder)),
-                    "{what}: {ladder:?}"
-                );
+                assert!(want.is_none_or(|m| m == facts.best()), "{what}: {facts:?}");
             }
             let first = new_id();
             let precopier = work.begin(first, None);
@@ -332,7 +280,7 @@ fn all_that_is_odd_about_files_is_kept() {
                 "{what}"
             );
             assert!(
-                seal_holds(&work.paths(first), first, &work.data).unwrap(),
+                seal_holds(&work.paths(first), &work.data).unwrap(),
                 "{what}"
             );
             // The next one, from the one before.
@@ -352,7 +300,7 @@ fn all_that_is_odd_about_files_is_kept() {
             let shares = inode(first) == inode(second);
             assert_eq!(
                 shares,
-                best(&ladder) != Method::Reflink || method.is_some(),
+                facts.best() != Method::Reflink || method.is_some(),
                 "{what}"
             );
             // What may be written in place is shared with nobody.
@@ -377,6 +325,125 @@ fn map(path: &Path) -> memmap2::MmapMut {
         .open(path)
         .unwrap();
     unsafe { memmap2::MmapMut::map_mut(&file).unwrap() }
+}
+
+fn verified(work: &Work, generation: GenId) -> Verdict {
+    let pace = |_| Ok(());
+    let watch = Watch {
+        pace: &pace,
+        progress: &|_, _| {},
+    };
+    verify(&work.paths(generation), true, &watch).unwrap()
+}
+
+/// Stamps can lie; contents cannot.
+#[test]
+fn a_copy_that_is_not_its_source_is_found_and_never_good_again() {
+    let place = tempfile::tempdir().unwrap();
+    let work = Work::new(place.path());
+    oddities(&work);
+    let first = new_id();
+    let _ = work.seal(work.begin(first, None));
+    work.write("CURRENT", b"changed by the node that runs again\n");
+    let verdict = verified(&work, first);
+    assert_eq!(verdict.bad, Vec::<String>::new());
+    let files = verdict.files;
+    assert!(verdict.proved > 0 && verdict.proved < files, "{verdict:?}");
+    // What other tools say of the digests.
+    let sums = work.paths(first).done.join("SHA256SUMS");
+    let check = || {
+        let mut command = Command::new("sha256sum");
+        command.args(["-c", "--quiet"]).arg(&sums);
+        command
+            .current_dir(work.sealed(first))
+            .status()
+            .unwrap()
+            .success()
+    };
+    assert!(check());
+    let state = |g: GenId| {
+        let all = generations(&work.layout);
+        all.into_iter().find(|found| found.id() == g).unwrap().state
+    };
+    assert_eq!(state(first), GenState::Verified);
+    // A disk that forgets.
+    let rotten = work.sealed(first).join("sparse");
+    let file = fs::OpenOptions::new().write(true).open(&rotten).unwrap();
+    file.write_all_at(b"rot", 8 << 20).unwrap();
+    drop(file);
+    assert!(!check());
+    let verdict = verified(&work, first);
+    assert_eq!(verdict.bad.len(), 1, "{verdict:?}");
+    assert!(
+        verdict.bad[0].starts_with("sparse: its contents have changed"),
+        "{verdict:?}"
+    );
+    assert_eq!(state(first), GenState::Bad);
+    // A change that no stamp has shown: the copy is wrong from the first, and its source unchanged.
+    let second = new_id();
+    let _ = work.seal(work.begin(second, None));
+    fs::write(work.sealed(second).join("empty"), "").unwrap();
+    let wrong = work.sealed(second).join("wal/000003.log");
+    let stamp = fs::metadata(&wrong).unwrap().modified().unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&wrong).unwrap();
+    file.write_all_at(b"x", 7).unwrap();
+    file.set_modified(stamp).unwrap();
+    let verdict = verified(&work, second);
+    assert!(
+        verdict
+            .bad
+            .iter()
+            .any(|b| b.contains("differs from its source")),
+        "{verdict:?}"
+    );
+    fs::remove_dir_all(work.sealed(second).join("tables")).unwrap();
+    let bad = verified(&work, second).bad.join("\n");
+    assert!(bad.contains("tables/000001.ldb: No such file"), "{bad}");
+}
+
+#[test]
+fn what_a_policy_names_stays_and_the_newest_verified_of_each_release() {
+    let place = tempfile::tempdir().unwrap();
+    let work = Work::new(place.path());
+    work.write("file", b"data");
+    let make = |release: &str, is_verified: bool, is_pinned: bool| {
+        let generation = new_id();
+        let record = GenRecord::new("demo", "", Some(release.to_owned()), 0);
+        let paths = work.paths(generation);
+        let mut precopier =
+            Precopier::start(&paths, &record, &work.data, &work.backup, None).unwrap();
+        precopier.end(&|| false).unwrap();
+        let _ = work.seal_with(generation, precopier.into_baseline());
+        if is_verified {
+            let _ = verified(&work, generation);
+        }
+        if is_pinned {
+            pin(&paths, true).unwrap();
+        }
+        generation
+    };
+    let old_verified = make("v1", true, false);
+    let newer_verified = make("v1", true, false);
+    let only_sealed = make("v1", false, false);
+    let pinned = make("v1", false, true);
+    let of_v2 = make("v2", true, false);
+    let (last, current) = (make("v3", false, false), make("v3", false, false));
+    let policy = BackupSpec {
+        keep_last: 2,
+        ..work.backup.clone()
+    };
+    let now = current.0.timestamp_ms();
+    let young = BackupSpec {
+        keep_within: Some(3_600_000),
+        ..policy.clone()
+    };
+    assert_eq!(prune(&work.layout, &young, current, now).unwrap(), 0);
+    assert_eq!(prune(&work.layout, &policy, current, now).unwrap(), 2);
+    let left: Vec<GenId> = generations(&work.layout).iter().map(|g| g.id()).collect();
+    assert_eq!(left, [newer_verified, pinned, of_v2, last, current]);
+    assert!(!left.contains(&old_verified) && !left.contains(&only_sealed));
+    pin(&work.paths(pinned), false).unwrap();
+    assert_eq!(prune(&work.layout, &policy, current, now).unwrap(), 1);
 }
 
 /// What was copied while it was written to is what it was at the exit, whoever wrote and however.
@@ -471,7 +538,7 @@ fn what_is_mounted_inside_is_refused_and_named() {
     }
     let precopier = Precopier::start(
         &work.paths(new_id()),
-        new_id(),
+        &record(),
         &work.data,
         &work.backup,
         None,

@@ -174,7 +174,7 @@ impl Env {
         args.extend(set.args_extra.clone());
         let mut text = format!(
             "visor = 1\n[node.demo]\nbinary = \"demod\"\nhome = \"{}\"\nargs = {args:?}\n\
-             data = {{ path = \"data\", exclude = [\"LOCK\"], keep = [\"signer.json\"] }}\n\
+             data = {{ path = \"data\", exclude = [\"LOCK\"], keep = [\"signer.json\"], immutable = [\"tables/*.tbl\"], append = [\"chain.log\"] }}\n\
              chain = {{ kind = \"evm\", rpc = \"http://127.0.0.1:{}\" }}\nstop = {}\ngenesis = \"rel-v1\"\nrehearse = true\n{}\n",
             home.display(),
             self.port,
@@ -215,6 +215,8 @@ impl Env {
                 ["plan", "show", ..] => SchemaOf::Plans,
                 ["status", ..] => SchemaOf::Status,
                 ["upgrade", "list", ..] => SchemaOf::Upgrades,
+                ["backup", "list", ..] => SchemaOf::Backups,
+                ["backup", "show", ..] => SchemaOf::Backup,
                 ["batch", "list", ..] => SchemaOf::Batches,
                 ["batch", "show", ..] => SchemaOf::Batch,
                 ["batch", "status", ..] => SchemaOf::BatchStatus,
@@ -352,6 +354,20 @@ impl Env {
         let report = visor::devnode::check_data(&self.data()).unwrap();
         assert_eq!(report.mistakes, Vec::<String>::new());
         self.check_signed();
+        report
+    }
+
+    /// The only sealed generation is what a node that ended cleanly leaves.
+    #[track_caller]
+    pub(crate) fn sealed_is_whole(&self) -> visor::devnode::CheckReport {
+        let all = fs::read_dir(self.root().join("backups/gen")).unwrap();
+        let all: Vec<PathBuf> = all.map(|e| e.unwrap().path()).collect();
+        let [only] = all.as_slice() else {
+            panic!("{all:?}");
+        };
+        assert!(only.join("SEAL").is_file(), "{}", only.display());
+        let report = visor::devnode::check_data(&only.join("tree")).unwrap();
+        assert_eq!(report.mistakes, Vec::<String>::new());
         report
     }
 

@@ -53,8 +53,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
-            "check", "diag", "engine", "host", "journal", "manifest", "model", "observe", "plan",
-            "source", "step",
+            "backup", "check", "diag", "engine", "host", "journal", "manifest", "model", "observe",
+            "plan", "source", "step",
         ],
     ),
     (
@@ -72,9 +72,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "agent", "check", "control", "devnode", "diag", "durable", "engine", "hook", "host",
-            "journal", "manifest", "model", "node", "observe", "plan", "process", "rehearse",
-            "release", "source", "step", "store",
+            "agent", "backup", "check", "control", "devnode", "diag", "durable", "engine", "hook",
+            "host", "journal", "manifest", "model", "node", "observe", "plan", "process",
+            "rehearse", "release", "source", "step", "store",
         ],
     ),
 ];

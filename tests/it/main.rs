@@ -9,6 +9,7 @@
 
 mod anvil;
 mod attributes;
+mod backups;
 mod batch;
 mod cgroup;
 mod check;
@@ -17,6 +18,7 @@ mod complaints;
 mod control;
 mod copies;
 mod data;
+mod disks;
 mod env;
 mod faults;
 mod geth;

@@ -316,7 +316,7 @@ fn sha512_file_urls_and_size_limits() {
 }
 
 #[test]
-fn retention_keeps_the_last_and_never_the_wrong_one() {
+fn retention_keeps_the_newest_of_each_release_until_a_person_removes_it() {
     let env = Env::with(&Set {
         upgrades: vec![],
         ..Set::default()
@@ -330,12 +330,12 @@ fn retention_keeps_the_last_and_never_the_wrong_one() {
             upgrades: upgrades
                 .map(|(i, n)| (*n, height(i), "", "backup = \"two\"".to_owned()))
                 .collect(),
-            more: "[backup.two]\nkeep = { last = 2 }\n".into(),
+            more: "[backup.two]\nkeep = { last = 1 }\n".into(),
             ..Set::default()
         });
         let _ = env.visor(&["reconcile", "--wait"]).expect(0);
         assert_eq!(env.current(), format!("upgrades/{name}"));
-        assert_eq!(env.count(Path::new("backups/gen")), (i + 1).min(2));
+        assert_eq!(env.count(Path::new("backups/gen")), i + 1, "one a release");
     }
     let mut schemas: Vec<String> = fs::read_dir(env.root().join("backups/gen"))
         .unwrap()
@@ -346,11 +346,15 @@ fn retention_keeps_the_last_and_never_the_wrong_one() {
         })
         .collect();
     schemas.sort();
-    assert_eq!(
-        schemas,
-        ["v2", "v3"],
-        "the newest two generations are those of the last two stops"
-    );
+    assert_eq!(schemas, ["v1", "v2", "v3"], "each of its own stop");
+    let list = env.visor(&["backup", "list"]).expect(0).stdout;
+    let oldest = list.lines().nth(1).unwrap().split(' ').next().unwrap();
+    env.visor(&["backup", "pin", oldest]).expect(0);
+    let refused = env.visor(&["backup", "remove", oldest]).expect(64);
+    assert!(refused.stderr.contains("is pinned"), "{}", refused.stderr);
+    env.visor(&["backup", "unpin", oldest]).expect(0);
+    env.visor(&["backup", "remove", oldest]).expect(0);
+    assert_eq!(env.count(Path::new("backups/gen")), 2);
 }
 
 #[test]

@@ -54,8 +54,9 @@ fn the_tree_of_a_plan() {
     │  ├─ health                     within 3s, 3 blocks
     │  └─ commit                     from here on nothing is rolled back
     ├─ after  node runs
-    │  ├─ prune                      keep the last 3
-    │  └─ post-upgrade/post-upgrade  /bin/true
+    │  ├─ post-upgrade/post-upgrade  /bin/true
+    │  ├─ verify                     backup b
+    │  └─ prune                      keep the last 3
     └─ undo  from any step before commit
        ├─ stop-new                   TERM, 1s, then QUIT and KILL
        ├─ consume                    the sealed copy is used up

@@ -309,6 +309,7 @@ impl Machine {
             data_problem: self.problem.then(|| "it is a mount point".into()),
             start_problem: (self.problem && self.measured).then(|| "no such user".into()),
             slow_backup: None,
+            copy: None,
             last_release: None,
             applied: self
                 .applied

@@ -3,6 +3,7 @@
 use super::super::traits::{
     Attempt, Backups, Chains, Clock, HookCall, HookEnd, Hooks, HostError, Journals, NodeState,
     Nodes, Precopy, Releases, Requests, SealReport, SealState, StartEvidence, StopReport,
+    VerifyReport,
 };
 use super::{BLOCK_MS, Data, Process, Result, Sim};
 use crate::model::{
@@ -311,6 +312,14 @@ impl Backups for Sim {
         })
     }
 
+    fn precopy_cut(&self, generation: GenId) -> Result<()> {
+        self.op("precopy-cut", 0, |w, _| {
+            let g = w.generation(generation);
+            (g.baseline, g.looks) = (true, 2);
+            Ok(())
+        })
+    }
+
     fn seal(&self, generation: GenId, _: &BackupSpec) -> Result<SealReport> {
         self.op("seal", 2, |w, mid| {
             if w.locked() {
@@ -413,6 +422,10 @@ impl Backups for Sim {
 
     fn is_aside(&self, generation: GenId) -> Result<bool> {
         self.look(|w| Ok(w.generation(generation).aside))
+    }
+
+    fn verify(&self, _: GenId, _: &BackupSpec) -> Result<VerifyReport> {
+        self.op("verify", 0, |_, _| Ok(VerifyReport::default()))
     }
 
     fn prune(&self, _: &BackupSpec, _: GenId) -> Result<u32> {

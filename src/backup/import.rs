@@ -1,0 +1,96 @@
+//! An archive as a generation: extracted beside the data, and sealed as if it had been copied from them.
+
+use super::GenPaths;
+use super::archive::{ArchiveFormat, extract, only_top};
+use super::baseline::{Baseline, Sealed};
+use super::error::BackupError;
+use super::record::{GenRecord, write_record};
+use super::scan::scan;
+use super::tree::{Entry, Kind};
+use super::view::DataView;
+use crate::durable::{AtPath as _, create_private, make_private_dir, parent, sync_dir};
+use crate::host::wall_clock;
+use crate::model::{BackupSpec, DataSpec};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Extracts an archive into a new generation and seals it. What `exclude` names is left out; what `keep` names is never taken from an
+/// archive: keys and signer state come from the live data, or a person puts them there.
+pub fn import(
+    paths: &GenPaths,
+    archive: &Path,
+    data: &DataSpec,
+    record: &GenRecord,
+    backup: &BackupSpec,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<(), BackupError> {
+    if ArchiveFormat::of(archive).is_none() {
+        return Err(BackupError::Archive {
+            path: archive.to_owned(),
+            what: "its name ends with none of .tar, .tar.gz, .tgz, .tar.zst, .tzst".into(),
+        });
+    }
+    let view = DataView::new(data)?;
+    let tree = paths.part.join("tree");
+    make_private_dir(&tree)?;
+    write_record(paths, record)?;
+    let name = data.path.file_name().unwrap_or_default();
+    let strip = only_top(archive, name)?.then_some(name);
+    let pace = |_| match interrupted() {
+        true => Err(BackupError::Interrupted),
+        false => Ok(()),
+    };
+    let extracted = extract(archive, &tree, strip, backup.reserve, &pace)?;
+    if extracted.entries == 0 {
+        return Err(BackupError::Archive {
+            path: archive.to_owned(),
+            what: "it is empty".into(),
+        });
+    }
+    let mut baseline = Baseline::new(paths.generation, &view.dir);
+    for (path, entry) in scan(&DataView::all(&tree))?.sorted() {
+        if view.is_kept(&path) || view.is_excluded(&path) {
+            take_out(&tree.join(&path))?;
+        }
+        if view.is_kept(&path) {
+            let kept = Entry {
+                kind: Kind::Kept,
+                ..*entry
+            };
+            baseline.entries.insert(&path, kept);
+        } else if !view.is_excluded(&path) {
+            let entry = Entry {
+                class: view.class(&path),
+                ..*entry
+            };
+            baseline.entries.insert(&path, entry);
+        }
+    }
+    baseline.write(&paths.part.join("baseline"))?;
+    let sealed = Sealed {
+        generation: paths.generation,
+        source: view.dir,
+        at: wall_clock(),
+        height: None,
+        changes: BTreeMap::new(),
+    };
+    let path: PathBuf = paths.part.join("SEAL");
+    let mut file = create_private(&path)?;
+    file.write_all(&sealed.to_bytes()).at("write", &path)?;
+    file.sync_all().at("sync", &path)?;
+    sync_dir(&paths.part)?;
+    fs::rename(&paths.part, &paths.done).at("rename into place", &paths.done)?;
+    Ok(sync_dir(parent(&paths.done))?)
+}
+
+fn take_out(path: &Path) -> Result<(), BackupError> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path).at("remove", path)?,
+        Ok(_) => fs::remove_file(path).at("remove", path)?,
+        // With the directory above it.
+        Err(_) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! `visor backup create`, `verify`, `restore`, `prune`, `pin`, `unpin`, `export` and `import`.
+
+use super::super::args::Global;
+use super::super::context::{Context, ambient_with_signals};
+use super::super::error::{CliError, Exit};
+use super::super::out;
+use super::{id_of, policy_of};
+use crate::agent::{
+    BackupJobError, RestoreOptions, create_backup, find_backup, import_backup, restore_backup,
+    verify_backup,
+};
+use crate::backup::{self, ArchiveFormat, GenState, Generation, Verdict};
+use crate::host::{Ambient, Baton, Clock as _, RealHost};
+use crate::model::{BackupSpec, GenId};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use std::path::Path;
+use std::time::Duration;
+
+/// A host of a command that can be interrupted.
+fn host(cx: &Context, command: &str) -> Result<RealHost, CliError> {
+    let ambient: Ambient = ambient_with_signals(command)?;
+    Ok(RealHost::new(&cx.node().spec, ambient, Baton::default()))
+}
+
+/// What is going on, on a terminal only.
+fn spinner() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+pub(super) fn create(
+    global: &Global,
+    label: Option<&str>,
+    policy: Option<&str>,
+) -> Result<Exit, CliError> {
+    let cx = Context::open(global)?;
+    let policy = BackupSpec {
+        label: Some(label.unwrap_or("manual").to_owned()),
+        ..policy_of(&cx, policy)?
+    };
+    let host = host(&cx, "backup create")?;
+    let bar = spinner();
+    let say = |text: &str| bar.set_message(text.to_owned());
+    let made = create_backup(cx.node(), &host, &policy, &say);
+    let generation = match made {
+        Ok(made) => made,
+        Err(error) => {
+            bar.finish_and_clear();
+            return Err(error.into());
+        }
+    };
+    let found = verify_backup(&host, &generation, &policy, &say);
+    bar.finish_and_clear();
+    tell(&generation, &found?)
+}
+
+/// What was made, and whether it is good.
+fn tell(generation: &Generation, found: &Verdict) -> Result<Exit, CliError> {
+    out::data(&format!("{}\n", generation.id()));
+    let size = bytesize::ByteSize(found.bytes);
+    out::line(&format!(
+        "visor: {} files, {size}, all of them read",
+        found.files
+    ));
+    if generation.record.as_ref().is_some_and(|r| r.running) {
+        out::line(
+            "visor: the node ran, so the files are of different moments; after `visor stop` they are of one",
+        );
+    }
+    bad_is_an_error(generation.id(), found)
+}
+
+fn bad_is_an_error(id: GenId, found: &Verdict) -> Result<Exit, CliError> {
+    if found.bad.is_empty() {
+        return Ok(Exit::Done);
+    }
+    for bad in &found.bad {
+        out::line(&format!("visor: {bad}"));
+    }
+    Err(CliError::Machine(format!(
+        "generation {id} is bad and is never restored"
+    )))
+}
+
+pub(super) fn verify(global: &Global, id: &str) -> Result<Exit, CliError> {
+    let cx = Context::open_node(global)?;
+    let host = host(&cx, "backup verify")?;
+    let generation = find_backup(&host, id_of(&cx, id)?)?;
+    let bar = spinner();
+    let found = verify_backup(&host, &generation, &BackupSpec::built_in(), &|text| {
+        bar.set_message(text.to_owned());
+    });
+    bar.finish_and_clear();
+    let found = found?;
+    let size = bytesize::ByteSize(found.bytes);
+    out::data(&format!(
+        "{} files, {size}, {} of them compared with their unchanged sources, {} bad\n",
+        found.files,
+        found.proved,
+        found.bad.len()
+    ));
+    bad_is_an_error(generation.id(), &found)
+}
+
+pub(super) fn restore(global: &Global, id: &str, running: bool) -> Result<Exit, CliError> {
+    let cx = Context::open(global)?;
+    let id = id_of(&cx, id)?;
+    let _lock = match cx.try_lock("backup restore")? {
+        Ok(lock) => lock,
+        Err(owner) => {
+            let who = owner.map_or("a visor".to_owned(), |o| {
+                format!("`visor {}`, pid {}", o.command, o.pid)
+            });
+            return Err(CliError::usage(
+                format!("{who} works on this node"),
+                "Stop the node and then that visor first: `visor stop`, then `systemctl stop` of its unit, or TERM. It starts nothing until `visor start`.",
+            ));
+        }
+    };
+    let host = host(&cx, "backup restore")?;
+    if let Some(run) = crate::observe::run_summaries(&host)
+        .map_err(|e| CliError::Machine(e.to_string()))?
+        .iter()
+        .rfind(|r| r.outcome().is_none())
+    {
+        return Err(CliError::usage(
+            format!("the run of {} is open", run.plan.action.describe()),
+            "Let it end first: `visor reconcile`, or `visor reconcile --abort`.",
+        ));
+    }
+    let bar = spinner();
+    let options = RestoreOptions { running };
+    let policy = BackupSpec::built_in();
+    let restored = restore_backup(cx.node(), &host, id, &policy, options, &|text| {
+        bar.set_message(text.to_owned());
+    });
+    bar.finish_and_clear();
+    let aside = restored?;
+    out::data(&format!(
+        "generation {id} is in the place of the data; those that were there are in {}\n",
+        aside.display()
+    ));
+    out::line(
+        "visor: `visor start` starts the node; `visor backup prune` removes the old data once they are old enough",
+    );
+    Ok(Exit::Done)
+}
+
+pub(super) fn prune(
+    global: &Global,
+    policy: Option<&str>,
+    dry_run: bool,
+) -> Result<Exit, CliError> {
+    let cx = Context::open(global)?;
+    let policy = policy_of(&cx, policy)?;
+    let now = cx.host().now();
+    let found = backup::superfluous(&cx.layout, &policy, now);
+    for path in &found {
+        out::data(&format!("{}\n", path.display()));
+    }
+    if dry_run {
+        out::line(&format!("visor: {} would be removed", found.len()));
+        return Ok(Exit::Done);
+    }
+    for path in &found {
+        backup::remove(&cx.layout, path).map_err(BackupJobError::from)?;
+    }
+    out::line(&format!("visor: {} removed", found.len()));
+    Ok(Exit::Done)
+}
+
+pub(super) fn remove(global: &Global, id: &str) -> Result<Exit, CliError> {
+    let cx = Context::open_node(global)?;
+    let generation = find_backup(&cx.host(), id_of(&cx, id)?)?;
+    let id = generation.id();
+    let refuse = |what: &str, help: &str| {
+        Err(CliError::usage(
+            format!("generation {id} is {what}"),
+            help.to_owned(),
+        ))
+    };
+    match generation.state {
+        _ if generation.pinned => return refuse("pinned", "Unpin it first."),
+        GenState::Part => {
+            return refuse("half-made", "Who makes it, or the next upgrade, sweeps it.");
+        }
+        GenState::Consumed => {
+            return refuse(
+                "used up by a restore that was cut off",
+                "Let the restore end first.",
+            );
+        }
+        GenState::Sealed | GenState::Verified | GenState::Bad => {}
+    }
+    backup::remove(&cx.layout, &generation.paths.done).map_err(BackupJobError::from)?;
+    out::data(&format!("{id} is removed\n"));
+    Ok(Exit::Done)
+}
+
+pub(super) fn pin(global: &Global, id: &str, pinned: bool) -> Result<Exit, CliError> {
+    let cx = Context::open_node(global)?;
+    let generation = find_backup(&cx.host(), id_of(&cx, id)?)?;
+    sealed(&generation)?;
+    backup::pin(&generation.paths, pinned).map_err(BackupJobError::from)?;
+    let word = if pinned { "pinned" } else { "no longer pinned" };
+    out::data(&format!("{} is {word}\n", generation.id()));
+    Ok(Exit::Done)
+}
+
+fn sealed(generation: &Generation) -> Result<(), CliError> {
+    match generation.state {
+        GenState::Sealed | GenState::Verified => Ok(()),
+        other => Err(CliError::usage(
+            format!("generation {} is {}", generation.id(), other.word()),
+            "Only sealed ones can be pinned and exported: `visor backup list`.",
+        )),
+    }
+}
+
+pub(super) fn export(
+    global: &Global,
+    id: &str,
+    file: &Path,
+    level: Option<i32>,
+) -> Result<Exit, CliError> {
+    let cx = Context::open_node(global)?;
+    let host = host(&cx, "backup export")?;
+    let generation = find_backup(&host, id_of(&cx, id)?)?;
+    sealed(&generation)?;
+    let format = ArchiveFormat::of(file).ok_or_else(|| {
+        CliError::usage(
+            format!(
+                "{} has no ending that says how it is compressed",
+                file.display()
+            ),
+            "Give it one of .tar.zst, .tar.gz and .tar.",
+        )
+    })?;
+    let pace = |_| match host.interrupted() {
+        true => Err(backup::BackupError::Interrupted),
+        false => Ok(()),
+    };
+    let level = level.unwrap_or(ArchiveFormat::DEFAULT_LEVEL);
+    let bytes = backup::export(&generation.paths, file, format, level, &pace)
+        .map_err(BackupJobError::from)?;
+    let size = bytesize::ByteSize(bytes);
+    out::data(&format!("{}: {size}\n", file.display()));
+    Ok(Exit::Done)
+}
+
+pub(super) fn import(global: &Global, file: &Path, label: Option<&str>) -> Result<Exit, CliError> {
+    let cx = Context::open(global)?;
+    let host = host(&cx, "backup import")?;
+    let policy = BackupSpec {
+        label: Some(label.unwrap_or("imported").to_owned()),
+        ..BackupSpec::built_in()
+    };
+    let generation = import_backup(cx.node(), &host, file, &policy)?;
+    let found = verify_backup(&host, &generation, &policy, &|_| {})?;
+    tell(&generation, &found)
+}
