@@ -1,13 +1,15 @@
 //! The outage of an upgrade, as a client sees it, beside the floor and beside the peers' way, in one run.
 //!
-//! `cargo bench --bench outage [-- ROUNDS [GB …]]`, default 7 rounds at 0.05 and 0.5 GB.
+//! `cargo bench --bench outage [-- ROUNDS [GB[:FILES] …]]`, default 7 rounds at 0.05 and 0.5 GB; FILES is a number of small tables beside.
+//! `VISOR_BENCH_DIR` names a directory on another disk.
 //!
 //! The same devnode on the same data, in shuffled rounds, the disk drained before each:
 //! - floor: the node is stopped and started, nothing else;
 //! - visor: `visor reconcile` upgrades it, with pre-copy, seal and health;
-//! - copy (a model of what the peers do): the node is stopped, its data are copied recursively, it is started.
+//! - copy (a model of cosmovisor's way): the node is stopped, its data are copied recursively, it is started;
+//! - tar.gz (a model of wemixvisor's way), in the first round only: the node is stopped, its data are packed with gzip -6, it is started.
 //!
-//! The figure is the silence of the RPC, asked every 2 ms. Caches are warm.
+//! The figure is the silence of the RPC, asked every 2 ms. Caches are warm. Overhead is visor's outage less the floor of the same round.
 
 #![expect(
     clippy::print_stdout,
@@ -31,6 +33,7 @@ enum Way {
     Floor,
     Visor,
     Copy,
+    TarGz,
 }
 
 fn main() -> ExitCode {
@@ -48,9 +51,13 @@ fn run() {
         .filter(|a| !a.starts_with("--"))
         .collect();
     let rounds: usize = args.first().and_then(|a| a.parse().ok()).unwrap_or(7);
-    let sizes: Vec<f64> = args.iter().skip(1).filter_map(|a| a.parse().ok()).collect();
+    let size = |text: &String| {
+        let (gb, files) = text.split_once(':').unwrap_or((text, "0"));
+        Some((gb.parse().ok()?, files.parse().ok()?))
+    };
+    let sizes: Vec<(f64, usize)> = args.iter().skip(1).filter_map(size).collect();
     let sizes = if sizes.is_empty() {
-        vec![0.05, 0.5]
+        vec![(0.05, 0), (0.5, 0)]
     } else {
         sizes
     };
@@ -61,47 +68,57 @@ fn run() {
     );
     println!("{rounds} rounds, shuffled; outage as a client sees it (median / p95), in ms\n");
     println!(
-        "| data | files | floor | visor | overhead | copy after the stop | final pass: files, bytes, syncs |"
+        "| data | files | floor | visor | overhead p50 / p95 | copy after the stop | tar.gz after the stop | final pass: files, bytes, syncs |"
     );
-    println!("|---|---|---|---|---|---|---|");
-    for size in sizes {
-        measure(size, rounds);
+    println!("|---|---|---|---|---|---|---|---|");
+    for (gb, files) in sizes {
+        measure(gb, files, rounds);
     }
 }
 
-fn measure(gb: f64, rounds: usize) {
+fn measure(gb: f64, files: usize, rounds: usize) {
+    let place = std::env::var_os("VISOR_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
     let dir = tempfile::Builder::new()
         .prefix("visor-bench-")
-        .tempdir()
+        .tempdir_in(place)
         .unwrap();
     let bench = Bench::new(dir.path(), (gb * 1e9) as u64);
     bench.visor(&["reconcile"]);
-    let mut figures: [Vec<u64>; 3] = Default::default();
+    make_tables(&dir.path().join("home/data/many"), files);
+    let mut figures: [Vec<u64>; 4] = Default::default();
+    let mut overheads = Vec::new();
     let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut n = 0;
-    for _ in 0..rounds {
-        let mut order = [Way::Floor, Way::Visor, Way::Copy];
+    for round in 0..rounds {
+        let mut order = vec![Way::Floor, Way::Visor, Way::Copy];
         for i in (1..order.len()).rev() {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             order.swap(i, usize::try_from(seed >> 33).unwrap() % (i + 1));
+        }
+        if round == 0 {
+            order.push(Way::TarGz);
         }
         for way in order {
             n += 1;
             figures[way as usize].push(bench.once(way, n));
         }
+        let last = |way: Way| figures[way as usize].last().copied().unwrap_or(0);
+        overheads.push(last(Way::Visor).saturating_sub(last(Way::Floor)));
     }
     let files = count(&dir.path().join("home/data"));
-    let [floor, visor, copy] = figures.map(|f| (median(&f), p95(&f)));
+    let [floor, visor, copy, tar_gz] = figures.map(|f| (median(&f), p95(&f)));
     let (seal_files, seal_bytes, syncs) = bench.last_seal();
     println!(
-        "| {gb} GB | {files} | {} / {} | {} / {} | {} | {} / {} | {seal_files}, {}, {syncs} |",
+        "| {gb} GB | {files} | {} / {} | {} / {} | {} / {} | {} / {} | {} | {seal_files}, {}, {syncs} |",
         floor.0,
         floor.1,
         visor.0,
         visor.1,
-        visor.0 as i64 - floor.0 as i64,
+        median(&overheads),
+        p95(&overheads),
         copy.0,
         copy.1,
+        tar_gz.0,
         bytesize::ByteSize(seal_bytes)
     );
     bench.visor(&["stop"]);
@@ -139,7 +156,7 @@ impl<'a> Bench<'a> {
         let mut text = format!(
             "visor = 1\n[node.b]\nbinary = \"demod\"\nhome = \"{}\"\nargs = [\"--data\", \"${{node.data}}\", \"--port\", \"${{chain.port}}\", \
              \"--block-ms\", \"20\", \"--start-ms\", \"200\", \"--stop-ms\", \"100\", \"--fill\", \"{}\"]\n\
-             data = {{ path = \"data\", exclude = [\"LOCK\"], keep = [\"signer.json\"] }}\n\
+             data = {{ path = \"data\", exclude = [\"LOCK\"], keep = [\"signer.json\"], immutable = [\"tables/*\", \"fill/*\"], append = [\"chain.log\"] }}\n\
              chain = {{ kind = \"evm\", rpc = \"http://127.0.0.1:{}\" }}\ngenesis = \"r0\"\n[backup.one]\nkeep = {{ last = 1 }}\n",
             home.display(),
             self.fill,
@@ -207,10 +224,13 @@ impl<'a> Bench<'a> {
                 self.write_set(n);
                 self.visor(&["reconcile", "--wait"]);
             }
-            Way::Floor | Way::Copy => {
+            Way::Floor | Way::Copy | Way::TarGz => {
                 stop_node(&wish.node, &host).unwrap().unwrap();
-                if way == Way::Copy {
-                    copy_tree(&wish.node.spec.data.path, &self.dir.join("copy"));
+                let data = &wish.node.spec.data.path;
+                match way {
+                    Way::Copy => copy_tree(data, &self.dir.join("copy")),
+                    Way::TarGz => pack(data, &self.dir.join("copy.tar.gz")),
+                    Way::Floor | Way::Visor => {}
                 }
                 start_node(&wish.node, &host).unwrap();
             }
@@ -218,6 +238,7 @@ impl<'a> Bench<'a> {
         std::thread::sleep(Duration::from_millis(300));
         let silences = probe.end(Duration::from_millis(50));
         let _ = fs::remove_dir_all(self.dir.join("copy"));
+        let _ = fs::remove_file(self.dir.join("copy.tar.gz"));
         silences
             .iter()
             .map(|s| s.ms)
@@ -264,6 +285,23 @@ fn copy_tree(from: &Path, to: &Path) {
         } else {
             fs::copy(entry.path(), target).unwrap();
         }
+    }
+}
+
+fn pack(from: &Path, to: &Path) {
+    let file = fs::File::create(to).unwrap();
+    let gzip = flate2::write::GzEncoder::new(file, flate2::Compression::new(6));
+    let mut tar = tar::Builder::new(gzip);
+    tar.append_dir_all("data", from).unwrap();
+    tar.into_inner().unwrap().finish().unwrap();
+}
+
+/// Small tables in 200 directories, as of a store that has many.
+fn make_tables(dir: &Path, files: usize) {
+    for n in 0..files {
+        let dir = dir.join(format!("{:03}", n % 200));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(format!("{n:06}.ldb")), [b'x'; 1024]).unwrap();
     }
 }
 

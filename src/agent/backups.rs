@@ -7,8 +7,8 @@ use crate::check::DesiredNode;
 use crate::host::{
     Chains as _, Clock as _, HostError, NodeState, Nodes as _, Precopy, RealHost, Releases as _,
 };
-use crate::model::{BackupSpec, ChainSpec, GenId};
-use crate::observe::describe_holder;
+use crate::model::{BackupSpec, ChainSpec, GenId, Rate};
+use crate::observe::{data_problem, describe_holder, run_summaries};
 use crate::step::await_clear;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,9 +20,12 @@ pub enum BackupJobError {
     Backup(#[from] BackupError),
     #[error(transparent)]
     Host(#[from] HostError),
-    /// Nothing was touched.
+    /// What was asked for makes no sense. Nothing was touched.
     #[error("{what}")]
     Refused { what: String, help: String },
+    /// It can be had at another time. Nothing was touched.
+    #[error("{what}")]
+    Blocked { what: String, help: String },
 }
 
 fn refused(what: impl Into<String>, help: impl Into<String>) -> BackupJobError {
@@ -32,14 +35,25 @@ fn refused(what: impl Into<String>, help: impl Into<String>) -> BackupJobError {
     }
 }
 
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-fn last_start(state: &NodeState) -> Option<String> {
-    match state {
-        NodeState::Gone { last, .. } => Some(last.map_or_else(String::new, |l| l.to_string())),
-        NodeState::Running { .. } | NodeState::Unclear { .. } => None,
+fn blocked(what: impl Into<String>, help: impl Into<String>) -> BackupJobError {
+    BackupJobError::Blocked {
+        what: what.into(),
+        help: help.into(),
     }
 }
+
+/// What could never be put back is not made.
+fn can_be_exchanged(node: &DesiredNode) -> Result<(), BackupJobError> {
+    match data_problem(&node.spec.data, &node.spec.root) {
+        None => Ok(()),
+        Some(why) => Err(refused(
+            format!("no copy could be put back here: {why}"),
+            "Set the node's `root` to a directory on the data's own file system.",
+        )),
+    }
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Copies the data as they are and seals the copy. Of a node that runs, files are of different moments, and the record says so.
 pub fn create(
@@ -48,23 +62,34 @@ pub fn create(
     policy: &BackupSpec,
     say: &dyn Fn(&str),
 ) -> Result<Generation, BackupJobError> {
+    can_be_exchanged(node)?;
     let paths = GenPaths::new(&host.layout, GenId(host.new_ulid()));
     let label = policy.label.as_deref().unwrap_or(&policy.name);
     let release = host.current()?.map(|r| r.to_string());
-    let before = last_start(&host.node()?);
+    let at_rest = at_rest(host)?;
     let mut record = GenRecord::new(&node.spec.name.to_string(), label, release, host.now());
-    record.running = before.is_none();
-    let made = make(node, host, policy, &paths, &record, say);
+    // Until it is known that nobody wrote to the data all the while.
+    record.running = true;
+    let made = make(node, host, policy, &paths, &record, at_rest.is_none(), say);
     if made.is_err() {
         backup::discard(&host.layout, paths.generation)?;
     }
     made?;
-    // A node that was started meanwhile has written to them.
-    if before.is_some() && last_start(&host.node()?) != before {
-        record.running = true;
+    if at_rest.is_some() && self::at_rest(host)? == at_rest {
+        record.running = false;
         backup::rewrite_record(&paths, &record)?;
     }
     find(host, paths.generation)
+}
+
+/// The last start of a node that is down, while nobody else works on its data either.
+fn at_rest(host: &RealHost) -> Result<Option<String>, HostError> {
+    Ok(match host.node()? {
+        NodeState::Gone { last, .. } if host.foreign_holder()?.is_none() => {
+            Some(last.map_or_else(String::new, |l| l.to_string()))
+        }
+        _ => None,
+    })
 }
 
 fn make(
@@ -73,6 +98,7 @@ fn make(
     policy: &BackupSpec,
     paths: &GenPaths,
     record: &GenRecord,
+    live: bool,
     say: &dyn Fn(&str),
 ) -> Result<(), BackupJobError> {
     let data = &node.spec.data;
@@ -96,10 +122,10 @@ fn make(
     };
     let look = Final {
         compare: host.stamps_unreliable().is_some(),
-        live: record.running,
+        live,
         height,
     };
-    backup::seal(paths, data, policy, precopier.into_baseline(), look)?;
+    backup::seal(paths, data, precopier.into_ready(), look)?;
     Ok(())
 }
 
@@ -118,7 +144,7 @@ pub fn find(host: &RealHost, id: GenId) -> Result<Generation, BackupJobError> {
 pub fn verify(
     host: &RealHost,
     generation: &Generation,
-    policy: &BackupSpec,
+    rate: Rate,
     say: &dyn Fn(&str),
 ) -> Result<Verdict, BackupJobError> {
     match generation.state {
@@ -144,11 +170,9 @@ pub fn verify(
     }
     let live = host.stamps_unreliable().is_none();
     let interrupted = || host.interrupted();
-    backup::verify_apart(&generation.paths, live, policy.rate, &interrupted, say).map_err(|e| {
-        match e {
-            BackupError::Interrupted => HostError::Interrupted.into(),
-            other => other.into(),
-        }
+    backup::verify_apart(&generation.paths, live, rate, &interrupted, say).map_err(|e| match e {
+        BackupError::Interrupted => HostError::Interrupted.into(),
+        other => other.into(),
     })
 }
 
@@ -157,6 +181,8 @@ pub fn verify(
 pub struct RestoreOptions {
     /// Take a copy that was made of a running node.
     pub running: bool,
+    /// Read it though it is verified.
+    pub verify: bool,
 }
 
 /// Puts a generation in the place of the data. The node is down and nobody else works on it: the caller holds the state lock. The data as
@@ -165,7 +191,6 @@ pub fn restore(
     node: &DesiredNode,
     host: &RealHost,
     id: GenId,
-    policy: &BackupSpec,
     options: RestoreOptions,
     say: &dyn Fn(&str),
 ) -> Result<PathBuf, BackupJobError> {
@@ -173,17 +198,32 @@ pub fn restore(
     match await_clear(host).map_err(|e| HostError::Failed(e.to_string()))? {
         NodeState::Gone { .. } => {}
         NodeState::Running { pid, .. } => {
-            return Err(refused(
+            return Err(blocked(
                 format!("the node runs, pid {pid}"),
                 "Stop it first: `visor stop`.",
             ));
         }
-        NodeState::Unclear { why } => return Err(refused(why, "`visor explain unclear`.")),
+        NodeState::Unclear { why } => return Err(blocked(why, "`visor explain unclear`.")),
     }
     if let Some(holder) = host.foreign_holder()? {
-        return Err(refused(
+        return Err(blocked(
             describe_holder(&holder),
             "visor did not start it. Stop it first.",
+        ));
+    }
+    can_be_exchanged(node)?;
+    let data = &node.spec.data.path;
+    if !data.is_dir() {
+        return Err(refused(
+            format!("the data directory {} is not there", data.display()),
+            "Make it, with the owner and the mode that the node needs, put what `keep` names into it (keys, the signer's state), and ask again.",
+        ));
+    }
+    let cut = cut_restore(host);
+    if let Some(cut) = cut.filter(|cut| *cut != id) {
+        return Err(refused(
+            format!("a restore of generation {cut} was cut off"),
+            format!("`visor backup restore {cut}` goes on with it."),
         ));
     }
     if paths.aside.is_dir() {
@@ -194,8 +234,7 @@ pub fn restore(
     }
     let generation = find(host, id)?;
     if generation.state != GenState::Consumed {
-        let running = generation.record.as_ref().is_some_and(|r| r.running);
-        if running && !options.running {
+        if generation.is_of_a_running_node() && !options.running {
             return Err(refused(
                 format!(
                     "generation {id} was made of a running node: its files are of different moments"
@@ -203,16 +242,34 @@ pub fn restore(
                 "Take one that was sealed after an exit, or say --running if nothing else is left.",
             ));
         }
-        let verdict = verify(host, &generation, policy, say)?;
-        if !verdict.bad.is_empty() {
-            return Err(refused(
-                format!("generation {id} is bad: {}", verdict.bad.join("; ")),
-                "Take another one: `visor backup list`.",
-            ));
+        if options.verify || generation.state != GenState::Verified {
+            // Nobody has to be given way to.
+            let verdict = verify(host, &generation, Rate::Unlimited, say)?;
+            if !verdict.bad.is_empty() {
+                return Err(refused(
+                    format!("generation {id} is bad: {}", verdict.bad.join("; ")),
+                    "Take another one: `visor backup list`.",
+                ));
+            }
         }
     }
     backup::restore(&paths, &node.spec.data)?;
     Ok(paths.aside)
+}
+
+/// The generation of a restore by hand that was cut off.
+pub fn cut_restore(host: &RealHost) -> Option<GenId> {
+    let all = backup::generations(&host.layout).into_iter();
+    all.filter(|g| g.state == GenState::Consumed && g.paths.done.join("restore.json").is_file())
+        .map(|g| g.id())
+        .next()
+}
+
+/// Generations that runs which are open will need.
+pub fn needed_by_runs(host: &RealHost) -> Result<Vec<GenId>, HostError> {
+    let runs = run_summaries(host).map_err(|e| HostError::from_error(&e))?;
+    let open = runs.iter().filter(|r| r.is_open());
+    Ok(open.filter_map(|r| r.status.generation).collect())
 }
 
 /// Makes a sealed generation of an archive.
@@ -222,6 +279,7 @@ pub fn import(
     archive: &Path,
     policy: &BackupSpec,
 ) -> Result<Generation, BackupJobError> {
+    can_be_exchanged(node)?;
     let paths = GenPaths::new(&host.layout, GenId(host.new_ulid()));
     let label = policy.label.as_deref().unwrap_or("imported");
     let record = GenRecord::new(&node.spec.name.to_string(), label, None, host.now());

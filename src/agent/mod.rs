@@ -11,8 +11,8 @@ mod wish;
 
 pub use act::{start_node, stop_node};
 pub use backups::{
-    BackupJobError, RestoreOptions, create as create_backup, find as find_backup,
-    import as import_backup, restore as restore_backup, verify as verify_backup,
+    BackupJobError, RestoreOptions, create as create_backup, cut_restore, find as find_backup,
+    import as import_backup, needed_by_runs, restore as restore_backup, verify as verify_backup,
 };
 pub use live::{Live, NextTry, Now, Since, without_head};
 pub use pass::{AgentError, Pass, PassEnd, Patience};

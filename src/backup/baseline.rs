@@ -13,7 +13,7 @@
 use super::error::BackupError;
 use super::tree::{Class, Entry, Ident, Kind, Tree};
 use crate::durable::{PathError, read_bounded, write_atomic};
-use crate::model::{GenId, UnixMs};
+use crate::model::{GenId, Method, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -32,6 +32,8 @@ pub struct Baseline {
     pub source: PathBuf,
     /// When the last look at all of it began; 0 where that is not known.
     pub looked: UnixMs,
+    /// How the copy is made.
+    pub method: Method,
     pub entries: Tree,
 }
 
@@ -44,6 +46,7 @@ pub struct Sealed {
     pub at: UnixMs,
     /// The chain's last known head then.
     pub height: Option<u64>,
+    pub method: Method,
     pub changes: BTreeMap<PathBuf, Option<Entry>>,
 }
 
@@ -57,6 +60,12 @@ struct Header {
     at: UnixMs,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     height: Option<u64>,
+    #[serde(default = "copy")]
+    method: Method,
+}
+
+fn copy() -> Method {
+    Method::Copy
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,13 +90,20 @@ struct Footer {
 }
 
 impl Header {
-    fn new(generation: GenId, source: &Path, at: UnixMs, height: Option<u64>) -> Self {
+    fn new(
+        generation: GenId,
+        source: &Path,
+        at: UnixMs,
+        height: Option<u64>,
+        method: Method,
+    ) -> Self {
         Self {
             version: VERSION,
             generation,
             source: escape(source),
             at,
             height,
+            method,
         }
     }
 }
@@ -98,6 +114,7 @@ impl Baseline {
             generation,
             source: source.to_owned(),
             looked: 0,
+            method: Method::Copy,
             entries: Tree::default(),
         }
     }
@@ -106,7 +123,13 @@ impl Baseline {
     pub fn write(&self, path: &Path) -> Result<(), PathError> {
         let sorted = self.entries.sorted();
         let lines = sorted.iter().map(|(p, e)| (p.as_path(), Some(*e)));
-        let header = Header::new(self.generation, &self.source, self.looked, None);
+        let header = Header::new(
+            self.generation,
+            &self.source,
+            self.looked,
+            None,
+            self.method,
+        );
         let bytes = encode(&header, lines);
         write_atomic(path, &bytes, true)
     }
@@ -118,6 +141,7 @@ impl Baseline {
         };
         let mut baseline = Self {
             looked: found.at,
+            method: found.method,
             ..Self::new(found.generation, &found.source)
         };
         for (path, entry) in &found.changes {
@@ -143,7 +167,13 @@ impl Baseline {
 impl Sealed {
     pub fn to_bytes(&self) -> Vec<u8> {
         encode(
-            &Header::new(self.generation, &self.source, self.at, self.height),
+            &Header::new(
+                self.generation,
+                &self.source,
+                self.at,
+                self.height,
+                self.method,
+            ),
             self.changes.iter().map(|(p, e)| (p.as_path(), e.as_ref())),
         )
     }
@@ -249,6 +279,7 @@ fn decode(path: &Path) -> Result<Option<Sealed>, BackupError> {
         source,
         at: header.at,
         height: header.height,
+        method: header.method,
         changes,
     }))
 }
@@ -315,6 +346,7 @@ mod tests {
             source: "/data".into(),
             at: 5,
             height: Some(6),
+            method: Method::LinkCopy,
             changes: [(odd, None)].into(),
         };
         assert!(baseline.with(&sealed).entries.is_empty());

@@ -157,6 +157,8 @@ impl<'a> Copier<'a> {
             hot |= synced != before;
             before = synced;
         }
+        // A write after this look, and before the first byte is read, could carry the same stamps.
+        hot |= live && is_hot(&before);
         let source = Source {
             file: &file,
             path: &from,
@@ -240,6 +242,9 @@ impl<'a> Copier<'a> {
             && (old.ident.dev, old.ident.ino) == (ident.dev, ident.ino)
             && (old.ident.mode, old.ident.uid, old.ident.gid) == (ident.mode, ident.uid, ident.gid)
             && ident.size >= old.ident.size
+            // Written to without growing: in place.
+            && (ident.size > old.ident.size || old.ident == *ident)
+            && !found.compare
             && self.method != Method::Reflink;
         if !grows {
             return Ok(false);
@@ -256,9 +261,11 @@ impl<'a> Copier<'a> {
             path: to,
         };
         let check = old.ident.size.min(TAIL_CHECK);
-        let at = old.ident.size - check;
-        if source.bytes(at, check)? != target.bytes(at, check)? {
-            return Ok(false);
+        // A file that is used again is written anew from its beginning.
+        for at in [0, old.ident.size - check] {
+            if source.bytes(at, check)? != target.bytes(at, check)? {
+                return Ok(false);
+            }
         }
         self.contents(source, &target, old.ident.size, ident.size)?;
         copy.set_modified(time_of(ident.mtime))
@@ -457,7 +464,7 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
-    fn ready_dir(&mut self, rel: &Path, ident: &Ident) -> Result<(), BackupError> {
+    pub(super) fn ready_dir(&mut self, rel: &Path, ident: &Ident) -> Result<(), BackupError> {
         let to = self.tree.join(rel);
         if !fs::symlink_metadata(&to).is_ok_and(|m| m.is_dir()) {
             let _ = fs::remove_file(&to);

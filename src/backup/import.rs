@@ -1,9 +1,10 @@
 //! An archive as a generation: extracted beside the data, and sealed as if it had been copied from them.
 
 use super::GenPaths;
-use super::archive::{ArchiveFormat, extract, only_top};
+use super::archive::ArchiveFormat;
 use super::baseline::{Baseline, Sealed};
 use super::error::BackupError;
+use super::extract::{extract, only_top};
 use super::record::{GenRecord, write_record};
 use super::scan::scan;
 use super::tree::{Entry, Kind};
@@ -74,6 +75,7 @@ pub fn import(
         source: view.dir,
         at: wall_clock(),
         height: None,
+        method: baseline.method,
         changes: BTreeMap::new(),
     };
     let path: PathBuf = paths.part.join("SEAL");

@@ -17,7 +17,16 @@ const TRIES: usize = 1_000;
 /// A clone writes back what of a file is not written yet, so it is tried on a small one.
 const SMALL: u64 = 1024 * 1024;
 
-/// What a copy would be here. Looks at every file of the data once.
+/// How a copy could be made here.
+pub fn glance(generations: &Path, data: &DataSpec) -> CopyFacts {
+    CopyFacts {
+        ladder: ladder(generations, data),
+        bytes: None,
+        mutable_bytes: None,
+    }
+}
+
+/// The same, and how large it would be: looks at every file of the data once.
 pub fn survey(generations: &Path, data: &DataSpec) -> Result<CopyFacts, BackupError> {
     let view = DataView::new(data)?;
     let (mut bytes, mut mutable_bytes) = (0, 0);
@@ -31,9 +40,9 @@ pub fn survey(generations: &Path, data: &DataSpec) -> Result<CopyFacts, BackupEr
         };
     }
     Ok(CopyFacts {
-        ladder: ladder(generations, data),
-        bytes,
-        mutable_bytes,
+        bytes: Some(bytes),
+        mutable_bytes: Some(mutable_bytes),
+        ..glance(generations, data)
     })
 }
 
@@ -43,7 +52,7 @@ pub(super) fn taken(path: &Path) -> u64 {
 }
 
 /// The methods, the better first, each with why it cannot be had here.
-pub fn ladder(generations: &Path, data: &DataSpec) -> Vec<Rung> {
+pub(super) fn ladder(generations: &Path, data: &DataSpec) -> Vec<Rung> {
     Method::ALL
         .iter()
         .map(|method| Rung {

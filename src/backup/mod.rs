@@ -18,6 +18,7 @@ mod baseline;
 mod copy;
 mod dress;
 mod error;
+mod extract;
 mod import;
 mod method;
 mod pace;
@@ -36,14 +37,16 @@ pub use archive::{ArchiveFormat, export};
 pub use baseline::{Baseline, Sealed, read_seal};
 pub use error::BackupError;
 pub use import::import;
-pub use method::{ladder, survey};
-pub use precopy::Precopier;
+pub use method::{glance, survey};
+pub use precopy::{Precopier, Ready};
 pub use record::{
     Contents, GenRecord, GenState, Generation, Verdict, contents, generations, hold_part, pin,
     rewrite_record,
 };
 pub use restore::{carry_keep, consume, exchange, inodes, is_aside, restore, set_aside};
-pub use retain::{discard, foreign_backups, prune, remove, sealed_generations, superfluous};
+pub use retain::{
+    discard, foreign_backups, good_generations, prune, remove, sealed_generations, superfluous,
+};
 pub use scan::scan;
 pub use seal::{Final, seal, seal_holds, seal_state, unseal};
 pub use tree::{Class, Entry, Ident, Kind, Tree};

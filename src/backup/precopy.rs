@@ -30,9 +30,15 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 pub struct Precopier {
     pub generation: GenId,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<Result<Baseline, BackupError>>>,
-    /// The baseline of the last round, once the rounds have ended.
-    ended: Option<Baseline>,
+    thread: Option<JoinHandle<Result<Ready, BackupError>>>,
+    ended: Option<Ready>,
+}
+
+/// What the final pass needs, made ready while the node runs.
+#[derive(Debug)]
+pub struct Ready {
+    pub(super) baseline: Baseline,
+    pub(super) view: DataView,
 }
 
 #[derive(Debug, Default)]
@@ -145,10 +151,10 @@ impl Precopier {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let baseline = thread
+        let ready = thread
             .join()
             .map_err(|_| BackupError::Precopy("its thread panicked".into()))??;
-        self.ended = Some(baseline);
+        self.ended = Some(ready);
         Ok(())
     }
 
@@ -158,8 +164,8 @@ impl Precopier {
         self.end(&|| false)
     }
 
-    /// The last baseline, for the final pass.
-    pub fn into_baseline(mut self) -> Option<Baseline> {
+    /// What the last round saw, for the final pass.
+    pub fn into_ready(mut self) -> Option<Ready> {
         self.ended.take()
     }
 
@@ -181,7 +187,7 @@ impl Drop for Precopier {
     }
 }
 
-fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Baseline, BackupError> {
+fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, BackupError> {
     let Work {
         paths,
         view,
@@ -189,6 +195,7 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Baselin
         backup,
         mut seed,
     } = work;
+    baseline.method = method;
     let mut scanner = Scanner::default();
     let mut last = false;
     loop {
@@ -243,16 +250,16 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Baselin
         seed = None;
         shared.rounds.fetch_add(1, Ordering::Release);
         if last {
-            return Ok(baseline);
+            return Ok(Ready { baseline, view });
         }
         // The longer a round takes, the rarer it is: a tenth of the time at the most.
         let rest = (began.elapsed() * 10).clamp(SHORTEST_REST, LONGEST_REST);
         let Ok(end) = shared.end.lock() else {
-            return Ok(baseline);
+            return Ok(Ready { baseline, view });
         };
         let (end, _) = match shared.wake.wait_timeout_while(end, rest, |end| !*end) {
             Ok(woken) => woken,
-            Err(_) => return Ok(baseline),
+            Err(_) => return Ok(Ready { baseline, view }),
         };
         last = *end;
     }

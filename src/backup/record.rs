@@ -118,9 +118,16 @@ pub struct Generation {
     pub record: Option<GenRecord>,
     pub verdict: Option<Verdict>,
     pub pinned: bool,
+    /// When it was sealed; of one that is not, when it was begun.
+    pub at: UnixMs,
 }
 
 impl Generation {
+    /// Its files are of different moments.
+    pub fn is_of_a_running_node(&self) -> bool {
+        self.record.as_ref().is_some_and(|r| r.running)
+    }
+
     pub fn id(&self) -> GenId {
         self.paths.generation
     }
@@ -159,7 +166,7 @@ pub fn contents(paths: &GenPaths) -> Result<Contents, BackupError> {
     })
 }
 
-/// All generations, oldest first. A record that cannot be read is as one that is not there: a generation is listed whatever lies in it.
+/// All generations, the one that was sealed first before the others. A record that cannot be read is as one that is not there: a generation is listed whatever lies in it.
 pub fn generations(layout: &Layout) -> Vec<Generation> {
     let Ok(entries) = fs::read_dir(layout.generations()) else {
         return vec![];
@@ -192,13 +199,23 @@ pub fn generations(layout: &Layout) -> Vec<Generation> {
                     .iter()
                     .find_map(|file| read_json(&dir.join(file), VERDICT_VERSION)),
                 pinned: has("PINNED"),
+                at: ["SEAL", "CONSUMED"]
+                    .iter()
+                    .find_map(|file| written_at(&dir.join(file)))
+                    .unwrap_or_else(|| id.0.timestamp_ms()),
                 state,
                 paths,
             })
         })
         .collect();
-    all.sort_unstable_by_key(Generation::id);
+    all.sort_unstable_by_key(|g| (g.at, g.id()));
     all
+}
+
+fn written_at(path: &Path) -> Option<UnixMs> {
+    let modified = fs::metadata(path).and_then(|m| m.modified()).ok()?;
+    let since = modified.duration_since(std::time::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path, version: u32) -> Option<T> {

@@ -2,10 +2,11 @@
 
 use super::GenPaths;
 use super::copy::Copier;
+use super::dress::{Source, copy_xattrs};
 use super::error::BackupError;
 use super::scan::{Changed, scan};
 use super::seal::sealed_state;
-use super::tree::{Class, Entry, Kind};
+use super::tree::{Class, Entry, Ident, Kind};
 use super::view::DataView;
 use crate::durable::{
     AtPath as _, PathError, make_private_dir, parent, read_record, sync_dir, write_atomic,
@@ -65,9 +66,19 @@ pub fn carry_keep(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> 
             Kind::Dir
         } else if meta.is_symlink() {
             Kind::Link
-        } else {
+        } else if meta.is_file() {
             Kind::File
+        } else {
+            continue;
         };
+        // A directory that the seal did not have is as the live one.
+        let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+        above.retain(|dir| !dir.as_os_str().is_empty() && !copier.tree.join(dir).is_dir());
+        for dir in above.into_iter().rev() {
+            let from = view.dir.join(dir);
+            let meta = fs::symlink_metadata(&from).at("look at", &from)?;
+            copier.ready_dir(dir, &Ident::of(&meta))?;
+        }
         let found = Changed {
             path: path.clone(),
             old: None,
@@ -126,11 +137,12 @@ pub fn restore(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
             });
         }
     };
-    consume(paths)?;
     match inodes(paths, data).0 {
         Some(now) if now == intent.tree => {}
         Some(now) if now == intent.live => {
+            // What may be refused comes before it is used up.
             carry_keep(paths, data)?;
+            consume(paths)?;
             exchange(paths, data)?;
         }
         found => {
@@ -155,6 +167,13 @@ pub fn exchange(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
     fs::set_permissions(&tree, meta.permissions()).at("set the mode of", &tree)?;
     std::os::unix::fs::chown(&tree, Some(meta.uid()), Some(meta.gid()))
         .at("set the owner of", &tree)?;
+    if let (Ok(from), Ok(to)) = (File::open(&live), File::open(&tree)) {
+        let source = Source {
+            file: &from,
+            path: &live,
+        };
+        copy_xattrs(&source, &to)?;
+    }
     exchange_names(&live, &tree)?;
     sync_dir(parent(&live))?;
     sync_dir(&paths.done)?;

@@ -2,26 +2,34 @@
 
 use super::GenPaths;
 use super::error::BackupError;
-use super::record::{GenState, generations, is_held};
+use super::record::{GenState, Generation, generations, is_held};
 use crate::durable::{AtPath as _, make_private_dir};
 use crate::model::{BackupSpec, GenId, UnixMs};
 use crate::store::Layout;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Sealed generations, oldest first.
+/// Sealed generations, the one that was sealed first before the others.
 pub fn sealed_generations(layout: &Layout) -> Vec<GenId> {
-    let Ok(entries) = fs::read_dir(layout.generations()) else {
-        return vec![];
+    let sealed = |g: &Generation| {
+        matches!(
+            g.state,
+            GenState::Sealed | GenState::Verified | GenState::Bad
+        )
     };
-    let mut all: Vec<GenId> = entries
-        .flatten()
-        .filter(|e| e.path().join("SEAL").is_file())
-        .filter_map(|e| e.file_name().to_str()?.parse().ok())
-        .collect();
-    all.sort_unstable();
-    all
+    ids(generations(layout).into_iter().filter(sealed))
+}
+
+/// Those of them that are not known to be bad.
+pub fn good_generations(layout: &Layout) -> Vec<GenId> {
+    let is_good = |g: &Generation| matches!(g.state, GenState::Sealed | GenState::Verified);
+    ids(generations(layout).into_iter().filter(is_good))
+}
+
+fn ids(all: impl Iterator<Item = Generation>) -> Vec<GenId> {
+    all.map(|g| g.id()).collect()
 }
 
 /// Keeps what the policy names, and never removes `current`; sweeps parts of other runs, but for those that somebody is at work on.
@@ -51,37 +59,68 @@ pub fn prune(
     Ok(removed)
 }
 
-/// Sealed generations that a policy no longer keeps, oldest first.
+/// Sealed generations that a policy no longer keeps, oldest first. Bad ones count for nothing.
 fn old_generations(layout: &Layout, policy: &BackupSpec, now: UnixMs) -> Vec<GenPaths> {
-    let newest_verified = newest_verified(layout);
-    let sealed = sealed_generations(layout);
+    let all = generations(layout);
+    let is_good = |g: &&Generation| matches!(g.state, GenState::Sealed | GenState::Verified);
+    let good: Vec<&Generation> = all.iter().filter(is_good).collect();
     let keep = usize::try_from(policy.keep_last).unwrap_or(usize::MAX);
-    let excess = sealed.len().saturating_sub(keep);
-    let old = sealed.into_iter().take(excess);
-    old.filter(|g| !is_young(*g, policy, now) && !newest_verified.contains(g))
-        .map(|g| GenPaths::new(layout, g))
-        .filter(|paths| !paths.done.join("PINNED").is_file())
-        .collect()
+    let mut kept: BTreeSet<GenId> = good.iter().rev().take(keep).map(|g| g.id()).collect();
+    // With the newest of each release, proved and of one moment, each of them can be gone back to.
+    let mut of_release = BTreeMap::new();
+    for g in &good {
+        if g.state == GenState::Verified && !g.is_of_a_running_node() {
+            of_release.insert(g.release(), g.id());
+        }
+    }
+    kept.extend(of_release.into_values());
+    let is_old = |g: &Generation| {
+        matches!(
+            g.state,
+            GenState::Sealed | GenState::Verified | GenState::Bad
+        ) && !g.pinned
+            && !kept.contains(&g.id())
+            && !is_young(g.at, policy, now)
+    };
+    let old = all.into_iter().filter(is_old);
+    old.map(|g| g.paths).collect()
 }
 
-fn is_young(generation: GenId, policy: &BackupSpec, now: UnixMs) -> bool {
-    let age = now.saturating_sub(generation.0.timestamp_ms());
+fn is_young(at: UnixMs, policy: &BackupSpec, now: UnixMs) -> bool {
+    let age = now.saturating_sub(at);
     policy.keep_within.is_some_and(|within| age < within)
 }
 
-/// What a person may remove: generations that a policy no longer keeps, and data that a restore or a roll-back set aside when they are
-/// older than it keeps.
-pub fn superfluous(layout: &Layout, policy: &BackupSpec, now: UnixMs) -> Vec<PathBuf> {
+/// What a person may remove: generations that a policy no longer keeps, and data that a restore or a roll-back set aside longer ago than it
+/// keeps, or than a week where it says nothing of time. `needed`: generations of open runs.
+pub fn superfluous(
+    layout: &Layout,
+    policy: &BackupSpec,
+    needed: &[GenId],
+    now: UnixMs,
+) -> Vec<PathBuf> {
     let old = old_generations(layout, policy, now);
-    let mut all: Vec<PathBuf> = old.into_iter().map(|paths| paths.done).collect();
+    let free = old.into_iter().filter(|p| !needed.contains(&p.generation));
+    let mut all: Vec<PathBuf> = free.map(|paths| paths.done).collect();
+    let of_aside = BackupSpec {
+        keep_within: policy.keep_within.or(BackupSpec::built_in().keep_within),
+        ..policy.clone()
+    };
     let aside = fs::read_dir(layout.failed())
         .into_iter()
         .flatten()
         .flatten();
     let mut aside: Vec<PathBuf> = aside
         .filter(|e| {
-            let id = e.file_name().to_str().and_then(|n| n.parse().ok());
-            id.is_some_and(|id| !is_young(id, policy, now))
+            let name = e.file_name();
+            let id: Option<GenId> = name.to_str().and_then(|n| n.parse().ok());
+            // Since when it is there its change of name tells.
+            let at = e.metadata().map_or(now, |m| {
+                u64::try_from(m.ctime()).unwrap_or(0).saturating_mul(1_000)
+            });
+            id.is_some_and(|id| !needed.contains(&id))
+                && !e.path().join("PINNED").is_file()
+                && !is_young(at, &of_aside, now)
         })
         .map(|e| e.path())
         .collect();
@@ -107,17 +146,6 @@ pub fn foreign_backups(home: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// The newest verified generation of each release: with it each of them can be gone back to.
-fn newest_verified(layout: &Layout) -> Vec<GenId> {
-    let mut of_release = BTreeMap::new();
-    for generation in generations(layout) {
-        if generation.state == GenState::Verified {
-            of_release.insert(generation.release().map(str::to_owned), generation.id());
-        }
-    }
-    of_release.into_values().collect()
-}
-
 /// Gives up a part that was never sealed.
 pub fn discard(layout: &Layout, generation: GenId) -> Result<(), BackupError> {
     let part = GenPaths::new(layout, generation).part;
@@ -134,8 +162,14 @@ pub fn remove(layout: &Layout, dir: &Path) -> Result<(), BackupError> {
     make_private_dir(&trash)?;
     if let Some(name) = dir.file_name() {
         let there = trash.join(name);
+        // What an earlier removal left of it.
+        if there.is_dir() {
+            fs::remove_dir_all(&there).at("remove", &there)?;
+        }
         fs::rename(dir, &there).at("rename", dir)?;
+        fs::remove_dir_all(&there).at("remove", &there)?;
     }
-    fs::remove_dir_all(&trash).at("remove", &trash)?;
+    // Others may be at it.
+    let _ = fs::remove_dir(&trash);
     Ok(())
 }

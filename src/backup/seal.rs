@@ -5,13 +5,13 @@ use super::baseline::{Baseline, Sealed, read_seal};
 use super::copy::Copier;
 use super::error::BackupError;
 use super::pass::{align, last_of_each, pass};
-use super::precopy::method_of;
+use super::precopy::Ready;
 use super::scan::{Look, Scanner, scan};
 use super::view::DataView;
 use crate::durable::{AtPath as _, create_private, parent, sync_dir};
 use crate::host::{SealReport, SealState, wall_clock};
 use crate::killpoint;
-use crate::model::{BackupSpec, DataSpec, Method};
+use crate::model::DataSpec;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -32,22 +32,20 @@ pub struct Final {
 pub fn seal(
     paths: &GenPaths,
     data: &DataSpec,
-    backup: &BackupSpec,
-    baseline: Option<Baseline>,
+    ready: Option<Ready>,
     look: Final,
 ) -> Result<SealReport, BackupError> {
     let generation = paths.generation;
     if paths.done.join("SEAL").is_file() {
         return Ok(SealReport::default());
     }
-    let view = DataView::new(data)?;
-    let mut baseline = match baseline {
-        Some(baseline) => baseline,
+    let (mut baseline, view) = match ready {
+        Some(ready) => (ready.baseline, ready.view),
         None => {
             let mut found = Baseline::read(&paths.part.join("baseline"))?
                 .ok_or(BackupError::NoBaseline(generation))?;
             align(&paths.part.join("tree"), &mut found.entries)?;
-            found
+            (found, DataView::new(data)?)
         }
     };
     if baseline.source != view.dir {
@@ -57,9 +55,7 @@ pub fn seal(
             now: view.dir,
         });
     }
-    // What could be had before the stop can be had now; else each file falls back by itself.
-    let method = method_of(paths, data, backup).unwrap_or(Method::Copy);
-    let mut copier = Copier::new(&view.dir, &paths.part, method, &|_| Ok(()));
+    let mut copier = Copier::new(&view.dir, &paths.part, baseline.method, &|_| Ok(()));
     let mut scanner = Scanner::settled_before(baseline.looked);
     let at = wall_clock();
     let height = look.height;
@@ -89,6 +85,7 @@ pub fn seal(
         source: view.dir.clone(),
         at,
         height,
+        method: baseline.method,
         changes: last_of_each(changes),
     };
     let path = paths.part.join("SEAL");

@@ -185,15 +185,14 @@ impl Tree {
         let Some((dir, name)) = parts(path) else {
             return;
         };
-        if self
-            .dirs
-            .get_mut(dir)
-            .and_then(|d| d.remove(name))
-            .is_some()
-        {
-            self.len -= 1;
+        let Some(old) = self.dirs.get_mut(dir).and_then(|d| d.remove(name)) else {
+            return;
+        };
+        self.len -= 1;
+        // Kept files may lie below a directory that is not an entry itself.
+        if matches!(old.entry.kind, Kind::Dir | Kind::Kept) {
+            self.remove_below(path);
         }
-        self.remove_below(path);
     }
 
     fn remove_below(&mut self, path: &Path) {

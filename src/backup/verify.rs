@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -89,7 +90,7 @@ pub fn verify(paths: &GenPaths, live: bool, watch: &Watch<'_>) -> Result<Verdict
         }
         let source = state.source.join(path);
         let shares = fs::symlink_metadata(&source)
-            .is_ok_and(|s| Ident::of(&s).ino == Ident::of(&meta).ino && s.is_file());
+            .is_ok_and(|s| (s.dev(), s.ino()) == (meta.dev(), meta.ino()) && s.is_file());
         if live && !shares && is_unchanged(&source, entry) {
             let of_source = self::digest(&source, watch);
             // It may have been changed, or removed, while it was read.
@@ -132,7 +133,9 @@ pub fn verify_apart(
     let (done, all) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let work = scope.spawn(|| {
-            give_way();
+            if rate != Rate::Unlimited {
+                give_way();
+            }
             let pace = Pace::new(rate, 0, &paths.done, &cancel, &cut, &total);
             let watch = Watch {
                 pace: &|n| pace.spend(n),

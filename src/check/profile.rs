@@ -6,7 +6,8 @@ use crate::model::DataSpec;
 const LOCKS: &[&str] = &["**/LOCK", "**/FLOCK", "**/*.ipc"];
 /// Of LevelDB, Pebble and RocksDB: closed tables are only read and removed.
 const TABLES: &[&str] = &["**/*.ldb", "**/*.sst"];
-const LOGS: &[&str] = &["**/*.log", "**/MANIFEST-*"];
+/// Write-ahead logs are not among them: Pebble takes an old one, under a new name, and writes it anew from its beginning.
+const GROW: &[&str] = &["**/MANIFEST-*"];
 /// The freezer's files are cut in place at a rewind, so they are never linked.
 const FREEZER: &[&str] = &["**/ancient/**/*.{cdat,rdat,cidx,ridx,meta}"];
 const GETH_KEYS: &[&str] = &["**/nodekey", "**/keystore"];
@@ -20,8 +21,8 @@ const COMET_KEYS: &[&str] = &[
 pub(super) fn add(profile: Profile, data: &mut DataSpec) {
     let (keys, append): (&[&str], &[&[&str]]) = match profile {
         Profile::Generic => return,
-        Profile::Geth | Profile::Wbft => (GETH_KEYS, &[LOGS, FREEZER]),
-        Profile::Cometbft => (COMET_KEYS, &[LOGS]),
+        Profile::Geth | Profile::Wbft => (GETH_KEYS, &[GROW, FREEZER]),
+        Profile::Cometbft => (COMET_KEYS, &[GROW]),
     };
     add_to(&mut data.exclude, LOCKS);
     add_to(&mut data.keep, keys);

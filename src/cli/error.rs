@@ -87,7 +87,9 @@ impl CliError {
             | Self::Request(RequestError::Refused(_))
             | Self::Backup(BackupJobError::Refused { .. })
             | Self::Usage { .. } => Exit::Usage,
-            Self::Lock(LockError::Held(_)) => Exit::Blocked,
+            Self::Lock(LockError::Held(_)) | Self::Backup(BackupJobError::Blocked { .. }) => {
+                Exit::Blocked
+            }
             Self::Agent(AgentError::Host(HostError::Interrupted))
             | Self::Backup(BackupJobError::Host(HostError::Interrupted))
             | Self::Host(HostError::Interrupted) => Exit::Interrupted,
@@ -126,7 +128,9 @@ impl CliError {
         match self {
             Self::Control(ClientError::Refused(Refusal { help, .. }))
             | Self::Request(RequestError::Refused(Refusal { help, .. }))
-            | Self::Backup(BackupJobError::Refused { help, .. })
+            | Self::Backup(
+                BackupJobError::Refused { help, .. } | BackupJobError::Blocked { help, .. },
+            )
             | Self::Usage { help, .. } => text.push_str(&format!("\n  {help}")),
             Self::Control(ClientError::Closed(_)) => {
                 text.push_str("\n  It is open to root, to visor's own user, and to the group that the node's `control = { group = … }` names.");

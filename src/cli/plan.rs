@@ -1,10 +1,11 @@
 //! `visor plan check|diff|show`.
 
 use super::args::{Format, Global, ShowFormat};
-use super::context::Context;
+use super::context::{Context, ambient};
 use super::error::{CliError, Exit};
 use super::out;
 use crate::check::platform;
+use crate::host::{Ambient, Baton, RealHost};
 use crate::model::Release;
 use crate::observe::observe;
 use crate::plan::{
@@ -14,7 +15,12 @@ use std::path::Path;
 
 pub(super) fn diff(global: &Global, format: Format, save: Option<&Path>) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
-    let observed = observe(cx.node(), &cx.host())?;
+    let surveys = Ambient {
+        surveys: true,
+        ..ambient()
+    };
+    let host = RealHost::new(&cx.node().spec, surveys, Baton::default());
+    let observed = observe(cx.node(), &host)?;
     let d = compare(cx.node(), &observed, &platform());
     match format {
         Format::Human => out::data(&diff_text(&d)),

@@ -25,6 +25,8 @@ pub struct Ambient {
     pub reload: Arc<AtomicBool>,
     /// The node would be started by this process: the control group that it is in counts.
     pub starts_node: bool,
+    /// Someone wants to know how large a copy would be, which takes a look at every file.
+    pub surveys: bool,
     /// The command, and who gave it.
     pub actor: String,
     pub say: Say,

@@ -58,7 +58,6 @@ pub struct RealHost {
     evm: EvmClient,
     precopier: RefCell<Option<Precopier>>,
     last_head: Cell<Option<u64>>,
-    copy_facts: RefCell<Option<CopyFacts>>,
 }
 
 type Result<T> = std::result::Result<T, HostError>;
@@ -81,7 +80,6 @@ impl RealHost {
             evm: EvmClient::default(),
             precopier: RefCell::new(None),
             last_head: Cell::new(None),
-            copy_facts: RefCell::new(None),
         }
     }
 
@@ -174,14 +172,16 @@ impl RealHost {
         GenPaths::new(&self.layout, generation)
     }
 
-    /// What a copy of the data would be, as it was when this was asked for first.
+    /// What a copy of the data would be; its size only where `Ambient::surveys` says so, for that takes a look at every file.
     pub fn copy_facts(&self) -> Option<CopyFacts> {
-        let mut known = self.copy_facts.borrow_mut();
-        if known.is_none() {
-            let (generations, data) = (self.layout.generations(), self.data());
-            *known = backup::survey(&generations, &data).ok();
+        let (generations, data) = (self.layout.generations(), self.data());
+        if !data.path.is_dir() {
+            return None;
         }
-        known.clone()
+        if self.ambient.surveys {
+            return backup::survey(&generations, &data).ok();
+        }
+        Some(backup::glance(&generations, &data))
     }
 
     /// Why stamps prove nothing on the data's file system, so that contents must be compared.
@@ -391,9 +391,9 @@ impl Backups for RealHost {
             return Ok(());
         }
         *slot = None;
-        let before = backup::sealed_generations(&self.layout)
+        let before = backup::good_generations(&self.layout)
             .into_iter()
-            .rfind(|g| *g < generation)
+            .rfind(|g| *g != generation)
             .map(|g| self.paths(g));
         let label = backup.label.as_deref().unwrap_or(&backup.name);
         let release = self.current()?.map(|r| r.to_string());
@@ -449,20 +449,20 @@ impl Backups for RealHost {
         precopier.map_or(Ok(()), Precopier::cut).map_err(failed)
     }
 
-    fn seal(&self, generation: GenId, backup: &BackupSpec) -> Result<SealReport> {
+    fn seal(&self, generation: GenId, _: &BackupSpec) -> Result<SealReport> {
         let precopier = self
             .precopier
             .borrow_mut()
             .take()
             .filter(|p| p.generation == generation);
-        let baseline = precopier.and_then(Precopier::into_baseline);
+        let ready = precopier.and_then(Precopier::into_ready);
         let look = Final {
             compare: self.stamps_unreliable().is_some(),
             live: false,
             height: self.last_head(),
         };
         let paths = self.paths(generation);
-        backup::seal(&paths, &self.data(), backup, baseline, look).map_err(failed)
+        backup::seal(&paths, &self.data(), ready, look).map_err(failed)
     }
 
     fn seal_state(&self, generation: GenId) -> Result<SealState> {

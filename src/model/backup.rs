@@ -41,10 +41,10 @@ pub struct Rung {
 pub struct CopyFacts {
     /// All methods, the better first.
     pub ladder: Vec<Rung>,
-    /// What the files take on the disk, in bytes.
-    pub bytes: u64,
+    /// What the files take on the disk, in bytes, where that was looked at.
+    pub bytes: Option<u64>,
     /// Those of them that are not immutable.
-    pub mutable_bytes: u64,
+    pub mutable_bytes: Option<u64>,
 }
 
 impl CopyFacts {
@@ -61,9 +61,9 @@ impl CopyFacts {
     }
 
     /// Bytes that a first copy writes.
-    pub fn need(&self, method: Method) -> u64 {
+    pub fn need(&self, method: Method) -> Option<u64> {
         match method {
-            Method::Reflink => 0,
+            Method::Reflink => Some(0),
             Method::LinkCopy => self.mutable_bytes,
             Method::Copy => self.bytes,
         }

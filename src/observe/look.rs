@@ -146,7 +146,7 @@ fn is_empty(dir: &Path) -> bool {
 }
 
 /// Why the data directory cannot be exchanged with a generation below the root, if it cannot.
-fn data_problem(data: &DataSpec, root: &Path) -> Option<String> {
+pub fn data_problem(data: &DataSpec, root: &Path) -> Option<String> {
     let dir = fs::canonicalize(&data.path).ok()?;
     // Names are exchanged within one mount only, even where two show the same file system.
     let mount = |path: &Path| {

@@ -5,6 +5,6 @@ mod look;
 mod root;
 mod runs;
 
-pub use look::{ObserveError, describe_holder, observe};
+pub use look::{ObserveError, data_problem, describe_holder, observe};
 pub use root::{RootError, find_root};
 pub use runs::{RunError, RunSummary, run_summaries};

@@ -157,13 +157,16 @@ pub(super) fn upgrade_change(
 fn copy(backup: &BackupSpec, facts: &CopyFacts) -> Vec<String> {
     let method = backup.method.unwrap_or_else(|| facts.best());
     let size = |bytes| bytesize::ByteSize(bytes);
+    let need = facts
+        .need(method)
+        .map_or_else(|| "all others".to_owned(), |n| size(n).to_string());
     let how = match method {
         Method::Reflink => "each file shares its blocks with the copy".to_owned(),
-        Method::LinkCopy => format!(
-            "files that never change are linked, {} are copied",
-            size(facts.need(method))
-        ),
-        Method::Copy => format!("{} are copied", size(facts.need(method))),
+        Method::LinkCopy => format!("files that never change are linked, {need} are copied"),
+        Method::Copy => match facts.need(method) {
+            Some(_) => format!("{need} are copied"),
+            None => "all files are copied".to_owned(),
+        },
     };
     let mut lines = vec![format!(
         "{}: {how}; {} of the disk stay free",

@@ -1,6 +1,7 @@
 //! Backup policies as an operator meets them: what the plan says of a copy, and what happens when it is late.
 
 use crate::env::{Env, Set};
+use std::io::Read as _;
 
 /// A node with some megabytes of data and an upgrade that is due, with a policy of its own.
 fn due(policy: &str) -> Env {
@@ -152,7 +153,7 @@ fn a_copy_is_made_listed_shown_proved_and_put_back() {
     env.eventually("more blocks", || {
         env.height().is_some_and(|h| h > before.height + 40)
     });
-    let refused = env.visor(&["backup", "restore", &generation]).expect(64);
+    let refused = env.visor(&["backup", "restore", &generation]).expect(3);
     assert!(
         refused.stderr.contains("the node runs") && refused.stderr.contains("visor stop"),
         "{}",
@@ -384,18 +385,33 @@ fn an_archive_that_is_hostile_is_refused_and_leaves_nothing() {
             entry(t, "/tmp/evil", Regular, "")
         }),
         ("through.tar", "below what is no directory", &|t: &mut _| {
-            entry(t, "a", Symlink, &outside);
+            entry(t, "a", Symlink, "b");
             entry(t, "a/evil", Regular, "");
         }),
         ("hard.tar", "a path that leads out", &|t: &mut _| {
             entry(t, "a", Link, "/etc/passwd")
         }),
         ("hard2.tar", "no file of the archive", &|t: &mut _| {
-            entry(t, "s", Symlink, "/etc/passwd");
-            entry(t, "a", Link, "s");
+            entry(t, "d/x", Regular, "");
+            entry(t, "s", Symlink, "d");
+            entry(t, "a", Link, "s/x");
+        }),
+        ("out.tar", "a link that leads out of it", &|t: &mut _| {
+            entry(t, "d/s", Symlink, "../../x");
+        }),
+        ("away.tar", "a link that leads out of it", &|t: &mut _| {
+            entry(t, "s", Symlink, &outside);
+        }),
+        ("bomb.tar", "an extension of", &|t: &mut _| {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::XHeader);
+            header.set_path("x").unwrap();
+            header.set_size(1 << 30);
+            header.set_cksum();
+            t.append(&header, std::io::repeat(0).take(1 << 21)).unwrap();
         }),
         ("twice.tar", "in the archive twice", &|t: &mut _| {
-            entry(t, "a", Symlink, &outside);
+            entry(t, "a", Symlink, "b");
             entry(t, "a", Regular, "");
         }),
         ("empty.tar", "it is empty", &|_: &mut _| {}),

@@ -86,22 +86,18 @@ impl Work {
     fn seal(&self, mut precopier: Precopier) -> SealReport {
         let generation = precopier.generation;
         precopier.end(&|| false).unwrap();
-        let baseline = precopier.into_baseline();
-        self.seal_with(generation, baseline)
+        let ready = precopier.into_ready();
+        self.seal_with(generation, ready)
     }
 
-    fn seal_with(
-        &self,
-        generation: GenId,
-        baseline: Option<visor::backup::Baseline>,
-    ) -> SealReport {
+    fn seal_with(&self, generation: GenId, ready: Option<visor::backup::Ready>) -> SealReport {
         let compare = rustix::fs::statfs(&self.data.path).unwrap().f_type == 0x0102_1994;
         let look = Final {
             compare,
             ..Final::default()
         };
         let paths = self.paths(generation);
-        seal(&paths, &self.data, &self.backup, baseline, look).unwrap()
+        seal(&paths, &self.data, ready, look).unwrap()
     }
 
     fn sealed(&self, generation: GenId) -> PathBuf {
@@ -413,7 +409,7 @@ fn what_a_policy_names_stays_and_the_newest_verified_of_each_release() {
         let mut precopier =
             Precopier::start(&paths, &record, &work.data, &work.backup, None).unwrap();
         precopier.end(&|| false).unwrap();
-        let _ = work.seal_with(generation, precopier.into_baseline());
+        let _ = work.seal_with(generation, precopier.into_ready());
         if is_verified {
             let _ = verified(&work, generation);
         }

@@ -114,3 +114,40 @@ fn geth_is_kept_crashed_stopped_and_upgraded() {
     assert_eq!(run.term(), Some(0));
     assert_eq!(processes(), Vec::<i32>::new());
 }
+
+/// Pebble and its freezer, copied while geth writes to them, sealed at its exit, put back, and gone on with.
+#[test]
+fn data_of_geth_are_copied_while_it_runs_and_it_goes_on_after_a_restore() {
+    let Some(geth) = geth() else { return };
+    let env = Env::new();
+    fs::create_dir_all(env.path("home")).unwrap();
+    write_set(&env, &geth, true);
+    let run = env.spawn(&["run"], "run.log");
+    env.eventually("the upgrade", || env.state_of("next") == "current");
+    env.eventually("blocks after it", || env.height().is_some_and(|h| h >= 12));
+    let verified = || {
+        let list = env.visor(&["backup", "list"]).stdout;
+        list.contains("verified") && list.contains("pre-upgrade-next")
+    };
+    env.eventually("its copy is proved", verified);
+    assert_eq!(run.term(), Some(0));
+    let shown = env.visor(&["backup", "show", "latest", "--format", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown.expect(0).stdout).unwrap();
+    let sealed_at = shown["contents"]["height"].as_u64().unwrap();
+    let tree = PathBuf::from(shown["path"].as_str().unwrap()).join("tree");
+    assert!(!tree.join("geth/LOCK").exists() && !tree.join("geth/nodekey").exists());
+    let _ = env.visor(&["backup", "restore", "latest"]).expect(0);
+    let run = env.spawn(&["run"], "again.log");
+    env.eventually("it answers", || env.height().is_some());
+    let first = env.height().unwrap();
+    assert!(
+        (sealed_at..sealed_at + 4).contains(&first),
+        "sealed at {sealed_at}, it goes on at {first}"
+    );
+    env.eventually("and makes blocks", || {
+        env.height().is_some_and(|h| h > first + 2)
+    });
+    let log = env.visor(&["logs", "-n", "all"]).expect(0).stdout;
+    assert!(!log.contains("Unclean shutdown"), "{log}");
+    assert_eq!(run.term(), Some(0));
+}

@@ -14,6 +14,7 @@ mod batch;
 mod cgroup;
 mod check;
 mod children;
+mod comet;
 mod complaints;
 mod control;
 mod copies;

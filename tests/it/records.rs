@@ -4,7 +4,7 @@
 use crate::house::repo;
 use std::fs;
 use std::path::{Path, PathBuf};
-use visor::backup::{Baseline, Kind, read_seal};
+use visor::backup::{Baseline, Class, GenState, Kind, generations as all_generations, read_seal};
 use visor::hook::read_attempt;
 use visor::journal::{Event, decode, encode};
 use visor::model::StartId;
@@ -119,7 +119,38 @@ fn generations() {
             .flatten()
             .all(|e| e.kind == Kind::File)
     );
+    // Of format 2: classes, times, the height.
+    let now = Baseline::read(&data("generation.v2/baseline"))
+        .unwrap()
+        .unwrap();
+    let log = now.entries.get(Path::new("chain.log")).unwrap();
+    assert_eq!((log.class, now.looked), (Class::Append, 1_795_641_088_929));
+    let seal_now = read_seal(&data("generation.v2/SEAL")).unwrap().unwrap();
+    assert_eq!((seal_now.height, sealed.height), (Some(121), None));
     let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    let there = layout.generations().join(now.generation.to_string());
+    fs::create_dir_all(&there).unwrap();
+    for name in ["baseline", "SEAL", "record.json", "VERIFIED"] {
+        fs::copy(data("generation.v2").join(name), there.join(name)).unwrap();
+    }
+    let listed = |layout: &Layout| all_generations(layout).pop().unwrap();
+    let known = listed(&layout);
+    assert_eq!(
+        (known.label(), known.state),
+        ("example", GenState::Verified)
+    );
+    assert_eq!(known.verdict.unwrap().proved, 9);
+    // One of a newer visor's is listed; what its records say is not guessed at.
+    for name in ["record.json", "VERIFIED"] {
+        let text = fs::read_to_string(there.join(name)).unwrap();
+        fs::write(there.join(name), text.replacen(":1", ":2", 1)).unwrap();
+    }
+    let newer = listed(&layout);
+    assert_eq!(
+        (newer.label(), newer.state, &newer.verdict),
+        ("", GenState::Verified, &None)
+    );
     let edited = dir.path().join("baseline");
     let text = fs::read_to_string(&baseline).unwrap();
     fs::write(&edited, text.replacen("000001", "000009", 1)).unwrap();

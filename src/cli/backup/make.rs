@@ -6,12 +6,12 @@ use super::super::error::{CliError, Exit};
 use super::super::out;
 use super::{id_of, policy_of};
 use crate::agent::{
-    BackupJobError, RestoreOptions, create_backup, find_backup, import_backup, restore_backup,
-    verify_backup,
+    BackupJobError, RestoreOptions, create_backup, cut_restore, find_backup, import_backup,
+    needed_by_runs, restore_backup, verify_backup,
 };
 use crate::backup::{self, ArchiveFormat, GenState, Generation, Verdict};
-use crate::host::{Ambient, Baton, Clock as _, RealHost};
-use crate::model::{BackupSpec, GenId};
+use crate::host::{Ambient, Baton, Clock as _, RealHost, Releases as _};
+use crate::model::{BackupSpec, GenId, Rate};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +20,29 @@ use std::time::Duration;
 fn host(cx: &Context, command: &str) -> Result<RealHost, CliError> {
     let ambient: Ambient = ambient_with_signals(command)?;
     Ok(RealHost::new(&cx.node().spec, ambient, Baton::default()))
+}
+
+fn blocked(what: String, help: &str) -> CliError {
+    let help = help.to_owned();
+    BackupJobError::Blocked { what, help }.into()
+}
+
+/// An id; `latest` is the newest that may be put back.
+fn restorable(cx: &Context, id: &str, options: RestoreOptions) -> Result<GenId, CliError> {
+    if id != "latest" {
+        return id_of(cx, id);
+    }
+    let all = backup::generations(&cx.layout);
+    let fits = |g: &&Generation| {
+        matches!(g.state, GenState::Sealed | GenState::Verified)
+            && (options.running || !g.is_of_a_running_node())
+    };
+    all.iter().rfind(fits).map(Generation::id).ok_or_else(|| {
+        CliError::usage(
+            "there is no generation that can be put back",
+            "`visor backup list` shows those that are there, and what is wrong with them.",
+        )
+    })
 }
 
 /// What is going on, on a terminal only.
@@ -50,7 +73,7 @@ pub(super) fn create(
             return Err(error.into());
         }
     };
-    let found = verify_backup(&host, &generation, &policy, &say);
+    let found = verify_backup(&host, &generation, policy.rate, &say);
     bar.finish_and_clear();
     tell(&generation, &found?)
 }
@@ -88,7 +111,7 @@ pub(super) fn verify(global: &Global, id: &str) -> Result<Exit, CliError> {
     let host = host(&cx, "backup verify")?;
     let generation = find_backup(&host, id_of(&cx, id)?)?;
     let bar = spinner();
-    let found = verify_backup(&host, &generation, &BackupSpec::built_in(), &|text| {
+    let found = verify_backup(&host, &generation, Rate::Auto, &|text| {
         bar.set_message(text.to_owned());
     });
     bar.finish_and_clear();
@@ -103,16 +126,24 @@ pub(super) fn verify(global: &Global, id: &str) -> Result<Exit, CliError> {
     bad_is_an_error(generation.id(), &found)
 }
 
-pub(super) fn restore(global: &Global, id: &str, running: bool) -> Result<Exit, CliError> {
+pub(super) fn restore(
+    global: &Global,
+    id: &str,
+    options: RestoreOptions,
+) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
-    let id = id_of(&cx, id)?;
+    let cut = cut_restore(&cx.host());
+    let id = match cut.filter(|_| id == "latest") {
+        Some(cut) => cut,
+        None => restorable(&cx, id, options)?,
+    };
     let _lock = match cx.try_lock("backup restore")? {
         Ok(lock) => lock,
         Err(owner) => {
             let who = owner.map_or("a visor".to_owned(), |o| {
                 format!("`visor {}`, pid {}", o.command, o.pid)
             });
-            return Err(CliError::usage(
+            return Err(blocked(
                 format!("{who} works on this node"),
                 "Stop the node and then that visor first: `visor stop`, then `systemctl stop` of its unit, or TERM. It starts nothing until `visor start`.",
             ));
@@ -124,15 +155,16 @@ pub(super) fn restore(global: &Global, id: &str, running: bool) -> Result<Exit, 
         .iter()
         .rfind(|r| r.outcome().is_none())
     {
-        return Err(CliError::usage(
+        return Err(blocked(
             format!("the run of {} is open", run.plan.action.describe()),
             "Let it end first: `visor reconcile`, or `visor reconcile --abort`.",
         ));
     }
     let bar = spinner();
-    let options = RestoreOptions { running };
-    let policy = BackupSpec::built_in();
-    let restored = restore_backup(cx.node(), &host, id, &policy, options, &|text| {
+    let release = find_backup(&host, id)
+        .ok()
+        .and_then(|g| g.release().map(str::to_owned));
+    let restored = restore_backup(cx.node(), &host, id, options, &|text| {
         bar.set_message(text.to_owned());
     });
     bar.finish_and_clear();
@@ -141,6 +173,13 @@ pub(super) fn restore(global: &Global, id: &str, running: bool) -> Result<Exit, 
         "generation {id} is in the place of the data; those that were there are in {}\n",
         aside.display()
     ));
+    let current = host.current()?.map(|r| r.to_string());
+    if let Some(release) = release.filter(|r| current.as_ref() != Some(r)) {
+        let current = current.unwrap_or_else(|| "none".into());
+        out::line(&format!(
+            "visor: these data are of release {release}, and the current release is {current}: see that it can go on with them before you start it"
+        ));
+    }
     out::line(
         "visor: `visor start` starts the node; `visor backup prune` removes the old data once they are old enough",
     );
@@ -154,8 +193,9 @@ pub(super) fn prune(
 ) -> Result<Exit, CliError> {
     let cx = Context::open(global)?;
     let policy = policy_of(&cx, policy)?;
-    let now = cx.host().now();
-    let found = backup::superfluous(&cx.layout, &policy, now);
+    let host = cx.host();
+    let needed = needed_by_runs(&host)?;
+    let found = backup::superfluous(&cx.layout, &policy, &needed, host.now());
     for path in &found {
         out::data(&format!("{}\n", path.display()));
     }
@@ -172,8 +212,15 @@ pub(super) fn prune(
 
 pub(super) fn remove(global: &Global, id: &str) -> Result<Exit, CliError> {
     let cx = Context::open_node(global)?;
-    let generation = find_backup(&cx.host(), id_of(&cx, id)?)?;
+    let host = cx.host();
+    let generation = find_backup(&host, id_of(&cx, id)?)?;
     let id = generation.id();
+    if needed_by_runs(&host)?.contains(&id) {
+        return Err(blocked(
+            format!("the open run may have to go back to generation {id}"),
+            "Let the run end first: `visor status`.",
+        ));
+    }
     let refuse = |what: &str, help: &str| {
         Err(CliError::usage(
             format!("generation {id} is {what}"),
@@ -257,6 +304,6 @@ pub(super) fn import(global: &Global, file: &Path, label: Option<&str>) -> Resul
         ..BackupSpec::built_in()
     };
     let generation = import_backup(cx.node(), &host, file, &policy)?;
-    let found = verify_backup(&host, &generation, &policy, &|_| {})?;
+    let found = verify_backup(&host, &generation, policy.rate, &|_| {})?;
     tell(&generation, &found)
 }

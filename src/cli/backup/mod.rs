@@ -6,6 +6,7 @@ mod make;
 use super::args::{BackupCommand, Global};
 use super::context::Context;
 use super::error::{CliError, Exit};
+use crate::agent::RestoreOptions;
 use crate::model::{BackupSpec, GenId};
 pub(super) use list::{Backup, Backups};
 
@@ -17,7 +18,17 @@ pub(super) fn backup(global: &Global, command: &BackupCommand) -> Result<Exit, C
             make::create(global, label.as_deref(), policy.as_deref())
         }
         BackupCommand::Verify { id } => make::verify(global, id),
-        BackupCommand::Restore { id, running } => make::restore(global, id, *running),
+        BackupCommand::Restore {
+            id,
+            running,
+            verify,
+        } => {
+            let options = RestoreOptions {
+                running: *running,
+                verify: *verify,
+            };
+            make::restore(global, id, options)
+        }
         BackupCommand::Prune { policy, dry_run } => {
             make::prune(global, policy.as_deref(), *dry_run)
         }

@@ -1,0 +1,463 @@
+//! Reading an archive: what it holds is not trusted. Nothing leaves the new directory, no link is followed, and it ends before the disk or
+//! the memory is full.
+
+use super::archive::ArchiveFormat;
+use super::dress::times;
+use super::error::BackupError;
+use super::pace::enough_space;
+use crate::durable::{AtPath as _, create_private, make_private_dir, sync_dir};
+use flate2::read::MultiGzDecoder;
+use rustix::fs::{AtFlags, CWD};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+use tar::{Archive, EntryType, Header};
+
+/// More entries than any node has files.
+const MOST_ENTRIES: u64 = 50_000_000;
+/// Space is looked at again after so many bytes.
+const WATCH_EVERY: u64 = 64 * 1024 * 1024;
+/// More than any long name, or all attributes of a file.
+const MOST_EXTENSION: u64 = 1024 * 1024;
+
+/// What an archive held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Extracted {
+    pub entries: u64,
+    pub bytes: u64,
+    /// Sockets, devices and what else is no data.
+    pub skipped: u64,
+}
+
+/// Extracts an archive into a directory that is empty. `strip`: archives of peers hold the data directory itself; its name at the front
+/// of every path is taken off.
+pub(super) fn extract(
+    archive: &Path,
+    into: &Path,
+    strip: Option<&OsStr>,
+    reserve: u64,
+    pace: &dyn Fn(u64) -> Result<(), BackupError>,
+) -> Result<Extracted, BackupError> {
+    let file = File::open(archive).at("open", archive)?;
+    let file = BufReader::with_capacity(1024 * 1024, file);
+    let reader = reader(file, archive)?;
+    Extraction {
+        archive,
+        into,
+        strip,
+        reserve,
+        pace,
+        done: Extracted::default(),
+        dirs: vec![],
+    }
+    .run(reader)
+}
+
+/// What is in a file of this name; without a known ending the file itself.
+fn reader(file: BufReader<File>, archive: &Path) -> Result<Box<dyn Read>, BackupError> {
+    Ok(match ArchiveFormat::of(archive) {
+        Some(ArchiveFormat::TarZst) => {
+            Box::new(zstd::Decoder::with_buffer(file).at("read", archive)?)
+        }
+        Some(ArchiveFormat::TarGz) => Box::new(MultiGzDecoder::new(file)),
+        Some(ArchiveFormat::Tar) | None => Box::new(file),
+    })
+}
+
+struct Extraction<'a> {
+    archive: &'a Path,
+    into: &'a Path,
+    strip: Option<&'a OsStr>,
+    reserve: u64,
+    pace: &'a dyn Fn(u64) -> Result<(), BackupError>,
+    done: Extracted,
+    /// Directories and the times that they get once all is in them.
+    dirs: Vec<(PathBuf, i64)>,
+}
+
+/// What an entry gets beside its contents.
+struct Dress {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    seconds: i64,
+    nanos: i64,
+    attributes: Vec<(String, Vec<u8>)>,
+}
+
+impl Extraction<'_> {
+    fn bad(&self, what: String) -> BackupError {
+        BackupError::Archive {
+            path: self.archive.to_owned(),
+            what,
+        }
+    }
+
+    fn run(mut self, reader: Box<dyn Read>) -> Result<Extracted, BackupError> {
+        let mut tar = Archive::new(reader);
+        // Raw, so that what an extension holds is bounded here: the library reads it whole, whatever its size.
+        let entries = tar.entries().at("read", self.archive)?.raw(true);
+        let mut more = Extension::default();
+        for entry in entries {
+            let mut entry = entry.at("read", self.archive)?;
+            let kind = entry.header().entry_type();
+            if is_extension(kind) {
+                more.read(&mut entry, kind)
+                    .map_err(|e| self.bad(e.to_string()))?;
+                continue;
+            }
+            let more = std::mem::take(&mut more);
+            self.done.entries += 1;
+            if self.done.entries > MOST_ENTRIES {
+                return Err(self.bad(format!("it has more than {MOST_ENTRIES} entries")));
+            }
+            let path = more
+                .path
+                .clone()
+                .unwrap_or_else(|| entry.path_bytes().into_owned());
+            let shown = String::from_utf8_lossy(&path).into_owned();
+            let Some(path) = self.inside(Path::new(OsStr::from_bytes(&path)), &shown)? else {
+                continue;
+            };
+            let target = match &more.link {
+                Some(link) => Some(link.clone()),
+                None => entry.link_name_bytes().map(|l| l.into_owned()),
+            };
+            let target = target.map(|t| PathBuf::from(OsStr::from_bytes(&t)));
+            let no_target = || self.bad(format!("{shown}: a link to nothing"));
+            let dress = dress(entry.header(), &more).at("read", self.archive)?;
+            let to = self.into.join(&path);
+            self.ready_parent(&path, &shown)?;
+            match kind {
+                EntryType::Directory => {
+                    if !is_real_dir(&to) {
+                        self.refuse_existing(&to, &shown)?;
+                        make_private_dir(&to)?;
+                    }
+                    // Its time once all is in it.
+                    wear(&to, &dress)?;
+                    self.dirs.push((to, dress.mtime()));
+                }
+                EntryType::Regular | EntryType::Continuous => {
+                    self.refuse_existing(&to, &shown)?;
+                    let mut file = create_private(&to)?;
+                    self.contents(&mut entry, &mut file, &to)?;
+                    wear(&to, &dress)?;
+                    file.sync_data().at("sync", &to)?;
+                }
+                EntryType::Symlink => {
+                    self.refuse_existing(&to, &shown)?;
+                    let target = target.ok_or_else(no_target)?;
+                    if !stays_inside(&path, &target) {
+                        let target = target.display();
+                        return Err(
+                            self.bad(format!("{shown}: a link that leads out of it, to {target}"))
+                        );
+                    }
+                    std::os::unix::fs::symlink(&target, &to).at("link", &to)?;
+                    if rustix::process::geteuid().is_root() {
+                        std::os::unix::fs::lchown(&to, Some(dress.uid), Some(dress.gid))
+                            .at("set the owner of", &to)?;
+                    }
+                }
+                EntryType::Link => {
+                    self.refuse_existing(&to, &shown)?;
+                    let first = self.inside(&target.ok_or_else(no_target)?, &shown)?;
+                    let first = first.and_then(|f| self.real_file(&f)).ok_or_else(|| {
+                        self.bad(format!("{shown}: a link to what is no file of the archive"))
+                    })?;
+                    fs::hard_link(&first, &to).at("link", &to)?;
+                }
+                EntryType::GNUSparse => {
+                    return Err(self.bad(format!(
+                        "{shown}: GNU's form of sparse files is not read; pack it without --sparse"
+                    )));
+                }
+                _ => self.done.skipped += 1,
+            }
+        }
+        // Those below first: a time set above would be moved again.
+        for (dir, mtime) in self.dirs.iter().rev() {
+            rustix::fs::utimensat(CWD, dir, &times(*mtime), AtFlags::empty())
+                .at("set the time of", dir)?;
+            sync_dir(dir)?;
+        }
+        sync_dir(self.into)?;
+        Ok(self.done)
+    }
+
+    /// A file that was extracted, by real directories alone.
+    fn real_file(&self, path: &Path) -> Option<PathBuf> {
+        let mut at = self.into.to_owned();
+        for part in path.parent()? {
+            at.push(part);
+            if !is_real_dir(&at) {
+                return None;
+            }
+        }
+        at.push(path.file_name()?);
+        fs::symlink_metadata(&at)
+            .is_ok_and(|m| m.is_file())
+            .then_some(at)
+    }
+
+    /// The path below the new directory; `None` for the directory itself. Whatever leads elsewhere is an error.
+    fn inside(&self, path: &Path, shown: &str) -> Result<Option<PathBuf>, BackupError> {
+        let mut inside = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::Normal(name) => inside.push(name),
+                Component::CurDir => {}
+                Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                    return Err(self.bad(format!("{shown}: a path that leads out of it")));
+                }
+            }
+        }
+        let inside = match self.strip {
+            Some(strip) => inside.strip_prefix(strip).map_err(|_| {
+                let strip = strip.to_string_lossy();
+                self.bad(format!(
+                    "{shown}: it is not below {strip}/, as the first entry is"
+                ))
+            })?,
+            None => &inside,
+        };
+        Ok((!inside.as_os_str().is_empty()).then(|| inside.to_owned()))
+    }
+
+    /// Every directory above is a real one of this extraction, and no link.
+    fn ready_parent(&self, path: &Path, shown: &str) -> Result<(), BackupError> {
+        let mut dir = self.into.to_owned();
+        let above = path.parent().unwrap_or(Path::new(""));
+        for part in above {
+            dir.push(part);
+            match fs::symlink_metadata(&dir) {
+                Ok(meta) if meta.is_dir() => {}
+                Ok(_) => {
+                    return Err(self.bad(format!("{shown}: it lies below what is no directory")));
+                }
+                Err(_) => make_private_dir(&dir)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_existing(&self, to: &Path, shown: &str) -> Result<(), BackupError> {
+        if fs::symlink_metadata(to).is_ok() {
+            return Err(self.bad(format!("{shown}: it is in the archive twice")));
+        }
+        Ok(())
+    }
+
+    fn contents(
+        &mut self,
+        from: &mut impl Read,
+        file: &mut File,
+        to: &Path,
+    ) -> Result<(), BackupError> {
+        let mut buffer = vec![0; 256 * 1024];
+        let mut length = 0_u64;
+        loop {
+            let n = from.read(&mut buffer).at("read", self.archive)?;
+            if n == 0 {
+                file.set_len(length).at("set the length of", to)?;
+                return Ok(());
+            }
+            length += n as u64;
+            // What holds nothing stays a hole.
+            if buffer[..n].iter().all(|b| *b == 0) {
+                file.seek(SeekFrom::Start(length)).at("seek in", to)?;
+            } else {
+                file.write_all(&buffer[..n]).at("write", to)?;
+            }
+            let before = self.done.bytes;
+            self.done.bytes += n as u64;
+            if self.done.bytes / WATCH_EVERY != before / WATCH_EVERY {
+                enough_space(self.into, 0, self.reserve)?;
+            }
+            (self.pace)(n as u64)?;
+        }
+    }
+}
+
+fn is_real_dir(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
+}
+
+/// What headers before an entry say of it.
+#[derive(Default)]
+struct Extension {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    mtime: Option<(i64, i64)>,
+    attributes: Vec<(String, Vec<u8>)>,
+}
+
+impl Extension {
+    fn read<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, kind: EntryType) -> io::Result<()> {
+        bounded(entry, kind)?;
+        let mut bytes = Vec::new();
+        entry.take(MOST_EXTENSION).read_to_end(&mut bytes)?;
+        match kind {
+            EntryType::GNULongName => self.path = Some(without_end(bytes)),
+            EntryType::GNULongLink => self.link = Some(without_end(bytes)),
+            EntryType::XHeader => {
+                for record in tar::PaxExtensions::new(&bytes) {
+                    let record = record?;
+                    let Ok(key) = record.key() else { continue };
+                    self.record(key, record.value_bytes())?;
+                }
+            }
+            // What holds for all entries is comments.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, key: &str, value: &[u8]) -> io::Result<()> {
+        match key {
+            "path" => self.path = Some(value.to_vec()),
+            "linkpath" => self.link = Some(value.to_vec()),
+            "mtime" => self.mtime = std::str::from_utf8(value).ok().and_then(time),
+            "size" => {
+                return Err(io::Error::other(
+                    "a size in an extension, as pax writes it beyond 8 GiB; pack it with --format=gnu",
+                ));
+            }
+            _ if key.starts_with("GNU.sparse") => {
+                return Err(io::Error::other(
+                    "a sparse file in pax's form; pack it without --sparse",
+                ));
+            }
+            _ => {
+                if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+                    self.attributes.push((name.to_owned(), value.to_vec()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_extension(kind: EntryType) -> bool {
+    matches!(
+        kind,
+        EntryType::XHeader
+            | EntryType::XGlobalHeader
+            | EntryType::GNULongName
+            | EntryType::GNULongLink
+    )
+}
+
+/// An error for an extension that is larger than any that is meant well.
+fn bounded<R: Read>(entry: &tar::Entry<'_, R>, kind: EntryType) -> io::Result<()> {
+    let size = entry.header().entry_size()?;
+    if is_extension(kind) && size > MOST_EXTENSION {
+        return Err(io::Error::other(format!("an extension of {size} bytes")));
+    }
+    Ok(())
+}
+
+fn without_end(mut bytes: Vec<u8>) -> Vec<u8> {
+    if let Some(end) = bytes.iter().position(|b| *b == 0) {
+        bytes.truncate(end);
+    }
+    bytes
+}
+
+fn dress(header: &Header, more: &Extension) -> io::Result<Dress> {
+    let id = |id: io::Result<u64>| Ok::<_, io::Error>(u32::try_from(id?).unwrap_or(u32::MAX));
+    let (seconds, nanos) = match more.mtime {
+        Some(time) => time,
+        None => (i64::try_from(header.mtime()?).unwrap_or(0), 0),
+    };
+    Ok(Dress {
+        mode: header.mode()? & 0o7777,
+        uid: id(header.uid())?,
+        gid: id(header.gid())?,
+        seconds,
+        nanos,
+        attributes: more.attributes.clone(),
+    })
+}
+
+/// True for a relative link from a path that ends at or below the top.
+fn stays_inside(from: &Path, target: &Path) -> bool {
+    let mut depth = from.components().count().saturating_sub(1);
+    for part in target.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    true
+}
+
+/// Seconds and nanoseconds of `1500000000.123456789`.
+fn time(text: &str) -> Option<(i64, i64)> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let nanos = format!("{fraction:0<9}");
+    Some((seconds.parse().ok()?, nanos.get(..9)?.parse().ok()?))
+}
+
+impl Dress {
+    /// In nanoseconds.
+    fn mtime(&self) -> i64 {
+        self.seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(self.nanos)
+    }
+}
+
+fn wear(path: &Path, dress: &Dress) -> Result<(), BackupError> {
+    // Whoever is not root owns all that he makes.
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(path, Some(dress.uid), Some(dress.gid))
+            .at("set the owner of", path)?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(dress.mode))
+        .at("set the mode of", path)?;
+    for (name, value) in &dress.attributes {
+        let set =
+            rustix::fs::lsetxattr(path, name.as_str(), value, rustix::fs::XattrFlags::empty());
+        match set {
+            Err(rustix::io::Errno::PERM | rustix::io::Errno::OPNOTSUPP)
+                if !name.starts_with("user.") => {}
+            other => other.at("write an attribute of", path)?,
+        }
+    }
+    rustix::fs::utimensat(CWD, path, &times(dress.mtime()), AtFlags::empty())
+        .at("set the time of", path)?;
+    Ok(())
+}
+
+/// The directory that every path of an archive lies in, if there is one of that name only: archives of peers hold the data directory
+/// itself.
+pub(super) fn only_top(archive: &Path, data: &OsStr) -> Result<bool, BackupError> {
+    let file = BufReader::new(File::open(archive).at("open", archive)?);
+    let reader = reader(file, archive)?;
+    let mut tar = Archive::new(reader);
+    for entry in tar.entries().at("read", archive)?.raw(true) {
+        let entry = entry.at("read", archive)?;
+        let kind = entry.header().entry_type();
+        bounded(&entry, kind).at("read", archive)?;
+        // A name that is too long for a header is that of a file below.
+        if matches!(kind, EntryType::XHeader | EntryType::XGlobalHeader) {
+            continue;
+        }
+        let path = entry.path_bytes().into_owned();
+        let path = Path::new(OsStr::from_bytes(&path));
+        let top = path.components().find(|c| *c != Component::CurDir);
+        match top {
+            None => {}
+            Some(Component::Normal(name)) => return Ok(name == data),
+            Some(_) => return Ok(false),
+        }
+    }
+    Ok(false)
+}
