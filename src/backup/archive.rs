@@ -2,9 +2,13 @@
 
 use super::GenPaths;
 use super::error::BackupError;
+use super::pace::{apart, enough_space};
+use super::record::{GenState, generations};
 use super::seal::sealed_state;
 use super::tree::{Entry, Kind};
-use crate::durable::{AtPath as _, create_private, parent, sync_dir};
+use crate::durable::{AtPath as _, create_private, make_private_dir, parent, sync_dir};
+use crate::model::{ArchiveFormat, ArchiveSpec, BackupSpec, GenId, UnixMs};
+use crate::store::Layout;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rustix::fs::{AtFlags, CWD, lgetxattr, llistxattr};
@@ -17,29 +21,17 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 
-/// How an archive is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ArchiveFormat {
-    TarZst,
-    TarGz,
-    Tar,
-}
-
-impl ArchiveFormat {
-    /// By the end of a file's name.
-    pub fn of(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_string_lossy().into_owned();
-        let ends = |all: &[&str]| all.iter().any(|end| name.ends_with(end));
-        if ends(&[".tar.zst", ".tzst"]) {
-            Some(Self::TarZst)
-        } else if ends(&[".tar.gz", ".tgz"]) {
-            Some(Self::TarGz)
-        } else {
-            ends(&[".tar"]).then_some(Self::Tar)
-        }
+/// By the end of a file's name.
+pub fn format_of(path: &Path) -> Option<ArchiveFormat> {
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let ends = |all: &[&str]| all.iter().any(|end| name.ends_with(end));
+    if ends(&[".tar.zst", ".tzst"]) {
+        Some(ArchiveFormat::TarZst)
+    } else if ends(&[".tar.gz", ".tgz"]) {
+        Some(ArchiveFormat::TarGz)
+    } else {
+        ends(&[".tar"]).then_some(ArchiveFormat::Tar)
     }
-
-    pub const DEFAULT_LEVEL: i32 = 3;
 }
 
 const MOST_XATTR: usize = 64 * 1024;
@@ -76,6 +68,90 @@ pub fn export(
     }
     sync_dir(dir)?;
     Ok(bytes)
+}
+
+/// Where archives of a policy go.
+fn archive_dir(layout: &Layout, archive: &ArchiveSpec) -> PathBuf {
+    let own = || layout.generations().join("../archive");
+    archive.to.clone().unwrap_or_else(own)
+}
+
+/// Packs a sealed generation as its policy says, while the node runs; the file, and its bytes. One that is there already is left.
+pub fn archive(
+    layout: &Layout,
+    generation: GenId,
+    backup: &BackupSpec,
+    interrupted: &dyn Fn() -> bool,
+    say: &dyn Fn(&str),
+) -> Result<Option<(PathBuf, u64)>, BackupError> {
+    let Some(archive) = &backup.archive else {
+        return Ok(None);
+    };
+    let all = generations(layout);
+    let found = all.into_iter().find(|g| g.id() == generation);
+    let Some(found) = found.filter(|g| matches!(g.state, GenState::Sealed | GenState::Verified))
+    else {
+        return Err(BackupError::NotGood(generation));
+    };
+    let dir = archive_dir(layout, archive);
+    make_private_dir(&dir)?;
+    let label = found.label().replace('/', "-");
+    let name = format!("{label}-{generation}.{}", archive.format.ending());
+    let to = dir.join(name);
+    if let Ok(there) = fs::metadata(&to) {
+        return Ok(Some((to, there.len())));
+    }
+    enough_space(&dir, 0, backup.reserve)?;
+    let bytes = apart(
+        backup.rate,
+        &found.paths.done,
+        interrupted,
+        say,
+        &|pace, _| {
+            let watched = |n: u64| {
+                pace(n)?;
+                // It may go to another disk than that of the data.
+                enough_space(&dir, 0, backup.reserve)
+            };
+            export(&found.paths, &to, archive.format, archive.level, &watched)
+        },
+    )?;
+    Ok(Some((to, bytes)))
+}
+
+/// Removes archives that visor made by this policy and that it no longer keeps; other files are nobody's business here.
+pub(super) fn prune_archives(
+    layout: &Layout,
+    backup: &BackupSpec,
+    now: UnixMs,
+) -> Result<u32, BackupError> {
+    let Some(archive) = &backup.archive else {
+        return Ok(0);
+    };
+    let dir = archive_dir(layout, archive);
+    let ending = format!(".{}", archive.format.ending());
+    let own = |name: &str| -> Option<GenId> {
+        let stem = name.strip_suffix(&ending)?;
+        let (_, id) = stem.rsplit_once('-')?;
+        id.parse().ok()
+    };
+    let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+    let mut all: Vec<(GenId, PathBuf)> = entries
+        .filter_map(|e| Some((own(e.file_name().to_str()?)?, e.path())))
+        .collect();
+    all.sort_unstable();
+    let keep = usize::try_from(backup.keep_last).unwrap_or(usize::MAX);
+    let excess = all.len().saturating_sub(keep);
+    let mut removed = 0;
+    for (id, path) in all.into_iter().take(excess) {
+        let age = now.saturating_sub(id.0.timestamp_ms());
+        if backup.keep_within.is_some_and(|within| age < within) {
+            continue;
+        }
+        fs::remove_file(&path).at("remove", &path)?;
+        removed += 1;
+    }
+    Ok(removed)
 }
 
 fn write_archive(

@@ -28,6 +28,8 @@ pub enum BackupError {
         reserve: u64,
         available: u64,
     },
+    #[error("generation {0} is not sealed, or known to be bad, so it is not packed")]
+    NotGood(crate::model::GenId),
     #[error("the archive {}: {what}", .path.display())]
     Archive { path: PathBuf, what: String },
     #[error("{} is damaged: {what}", .path.display())]

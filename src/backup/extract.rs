@@ -1,11 +1,12 @@
 //! Reading an archive: what it holds is not trusted. Nothing leaves the new directory, no link is followed, and it ends before the disk or
 //! the memory is full.
 
-use super::archive::ArchiveFormat;
+use super::archive::format_of;
 use super::dress::times;
 use super::error::BackupError;
 use super::pace::enough_space;
 use crate::durable::{AtPath as _, create_private, make_private_dir, sync_dir};
+use crate::model::ArchiveFormat;
 use flate2::read::MultiGzDecoder;
 use rustix::fs::{AtFlags, CWD};
 use std::ffi::OsStr;
@@ -58,7 +59,7 @@ pub(super) fn extract(
 
 /// What is in a file of this name; without a known ending the file itself.
 fn reader(file: BufReader<File>, archive: &Path) -> Result<Box<dyn Read>, BackupError> {
-    Ok(match ArchiveFormat::of(archive) {
+    Ok(match format_of(archive) {
         Some(ArchiveFormat::TarZst) => {
             Box::new(zstd::Decoder::with_buffer(file).at("read", archive)?)
         }

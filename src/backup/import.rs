@@ -1,7 +1,7 @@
 //! An archive as a generation: extracted beside the data, and sealed as if it had been copied from them.
 
 use super::GenPaths;
-use super::archive::ArchiveFormat;
+use super::archive::format_of;
 use super::baseline::{Baseline, Sealed};
 use super::error::BackupError;
 use super::extract::{extract, only_top};
@@ -27,7 +27,7 @@ pub fn import(
     backup: &BackupSpec,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<(), BackupError> {
-    if ArchiveFormat::of(archive).is_none() {
+    if format_of(archive).is_none() {
         return Err(BackupError::Archive {
             path: archive.to_owned(),
             what: "its name ends with none of .tar, .tar.gz, .tgz, .tar.zst, .tzst".into(),

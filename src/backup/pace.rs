@@ -3,6 +3,7 @@
 use super::error::BackupError;
 use crate::durable::AtPath as _;
 use crate::model::Rate;
+use crate::process::give_way;
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -119,4 +120,52 @@ pub(super) fn enough_space(dir: &Path, need: u64, reserve: u64) -> Result<(), Ba
         });
     }
     Ok(())
+}
+
+/// What long work apart may call: with the bytes that it has done; and with how far it is, of how much.
+pub(super) type Spend<'a> = &'a dyn Fn(u64) -> Result<(), BackupError>;
+pub(super) type Progress<'a> = &'a dyn Fn(u64, u64);
+
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// Does long work beside the node in a thread that gives way to it, until it is interrupted; `say` hears how far it is.
+pub(super) fn apart<T: Send>(
+    rate: Rate,
+    dir: &Path,
+    interrupted: &dyn Fn() -> bool,
+    say: &dyn Fn(&str),
+    work: &(dyn Fn(Spend<'_>, Progress<'_>) -> Result<T, BackupError> + Sync),
+) -> Result<T, BackupError> {
+    let (cancel, cut) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (total, done, all) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            if rate != Rate::Unlimited {
+                give_way();
+            }
+            let pace = Pace::new(rate, 0, dir, &cancel, &cut, &total);
+            work(&|n| pace.spend(n), &|n, of| {
+                done.store(n, Ordering::Relaxed);
+                all.store(of, Ordering::Relaxed);
+            })
+        });
+        let mut said = Instant::now();
+        while !work.is_finished() {
+            if interrupted() {
+                cancel.store(true, Ordering::Relaxed);
+            }
+            if said.elapsed() > SAY_EVERY {
+                said = Instant::now();
+                let bytes = bytesize::ByteSize(total.load(Ordering::Relaxed));
+                let of = match all.load(Ordering::Relaxed) {
+                    0 => String::new(),
+                    all => format!(", {} of {all} entries", done.load(Ordering::Relaxed)),
+                };
+                say(&format!("{bytes} are read{of}"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        work.join()
+            .map_err(|_| BackupError::Precopy("the thread that reads the copy panicked".into()))?
+    })
 }

@@ -1,6 +1,7 @@
 //! Retention: which sealed generations stay, and what unfinished runs left behind.
 
 use super::GenPaths;
+use super::archive::prune_archives;
 use super::error::BackupError;
 use super::record::{GenState, Generation, generations, is_held};
 use crate::durable::{AtPath as _, make_private_dir};
@@ -46,6 +47,7 @@ pub fn prune(
             removed += 1;
         }
     }
+    removed += prune_archives(layout, policy, now)?;
     let own = GenPaths::new(layout, current).part;
     let Ok(entries) = fs::read_dir(layout.generations()) else {
         return Ok(removed);

@@ -5,25 +5,21 @@
 
 use super::GenPaths;
 use super::error::BackupError;
-use super::pace::Pace;
+use super::pace::apart;
 use super::record::{MOST_BAD, Verdict, write_verdict};
 use super::seal::sealed_state;
 use super::tree::{Entry, Ident, Kind};
 use crate::durable::{AtPath as _, write_atomic};
 use crate::host::wall_clock;
 use crate::model::{Hasher, Rate};
-use crate::process::give_way;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 const CHUNK: usize = 256 * 1024;
-const SAY_EVERY: Duration = Duration::from_secs(5);
 /// Larger than the list of twenty million files.
 const MAX_SUMS: u64 = 4 * 1024 * 1024 * 1024;
 
@@ -125,44 +121,8 @@ pub fn verify_apart(
     interrupted: &dyn Fn() -> bool,
     say: &dyn Fn(&str),
 ) -> Result<Verdict, BackupError> {
-    let (cancel, cut, total) = (
-        AtomicBool::new(false),
-        AtomicBool::new(false),
-        AtomicU64::new(0),
-    );
-    let (done, all) = (AtomicU64::new(0), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        let work = scope.spawn(|| {
-            if rate != Rate::Unlimited {
-                give_way();
-            }
-            let pace = Pace::new(rate, 0, &paths.done, &cancel, &cut, &total);
-            let watch = Watch {
-                pace: &|n| pace.spend(n),
-                progress: &|n, of| {
-                    done.store(n, Ordering::Relaxed);
-                    all.store(of, Ordering::Relaxed);
-                },
-            };
-            verify(paths, live, &watch)
-        });
-        let mut said = Instant::now();
-        while !work.is_finished() {
-            if interrupted() {
-                cancel.store(true, Ordering::Relaxed);
-            }
-            if said.elapsed() > SAY_EVERY {
-                said = Instant::now();
-                say(&format!(
-                    "{} of {} entries are verified",
-                    done.load(Ordering::Relaxed),
-                    all.load(Ordering::Relaxed)
-                ));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        work.join()
-            .map_err(|_| BackupError::Precopy("the thread that verifies panicked".into()))?
+    apart(rate, &paths.done, interrupted, say, &|pace, progress| {
+        verify(paths, live, &Watch { pace, progress })
     })
 }
 

@@ -3,7 +3,8 @@
 use super::local::Local;
 use crate::diag::{Code, Finding, Place};
 use crate::manifest;
-use crate::model::{BackupSpec, Late, Method, Rate};
+use crate::model::{ArchiveFormat, ArchiveSpec, BackupSpec, Late, Method, Rate};
+use std::path::PathBuf;
 
 impl Local<'_> {
     pub(super) fn backups(&mut self) {
@@ -16,7 +17,9 @@ impl Local<'_> {
                 let within = self.time_limit("within", Some(text), "7d", || at("/keep/within"));
                 u64::try_from(within.as_millis()).unwrap_or(u64::MAX)
             });
+            let archive = self.archive(backup, || at("/to"));
             let spec = BackupSpec {
+                archive,
                 keep_last: backup.keep.last.unwrap_or(BackupSpec::DEFAULT_KEEP_LAST),
                 keep_within,
                 method: match backup.method {
@@ -40,6 +43,35 @@ impl Local<'_> {
                 self.facts.backups.push((object.name.clone(), spec));
             }
         }
+    }
+
+    fn archive(
+        &mut self,
+        backup: &manifest::Backup,
+        place: impl Fn() -> Place,
+    ) -> Option<ArchiveSpec> {
+        let to = backup.to.as_deref();
+        let Some(archive) = backup.archive else {
+            if to.is_some() {
+                let message = "`to` says where archives go, and there is no `archive`";
+                let help = "Say `archive = { format = \"tar.zst\" }`, or take `to` out.";
+                self.push(Finding::error(Code::BadPath, place(), message, help));
+            }
+            return None;
+        };
+        if to.is_some_and(|to| !to.starts_with('/')) {
+            let message = "`to` is not an absolute path";
+            let help = "Write for example \"/mnt/backups\".";
+            self.push(Finding::error(Code::BadPath, place(), message, help));
+        }
+        Some(ArchiveSpec {
+            format: match archive.format {
+                manifest::ArchiveFormat::TarZst => ArchiveFormat::TarZst,
+                manifest::ArchiveFormat::TarGz => ArchiveFormat::TarGz,
+            },
+            level: archive.level.unwrap_or(ArchiveFormat::DEFAULT_LEVEL),
+            to: to.map(PathBuf::from),
+        })
     }
 
     fn rate(&mut self, text: Option<&str>, place: impl FnOnce() -> Place) -> Rate {

@@ -520,6 +520,19 @@ impl Backups for RealHost {
         }
     }
 
+    fn archive(
+        &self,
+        generation: GenId,
+        backup: &BackupSpec,
+    ) -> Result<Option<(std::path::PathBuf, u64)>> {
+        let say = |text: &str| (self.ambient.say.0)(text);
+        let interrupted = || self.interrupted();
+        match backup::archive(&self.layout, generation, backup, &interrupted, &say) {
+            Err(backup::BackupError::Interrupted) => Err(HostError::Interrupted),
+            other => other.map_err(failed),
+        }
+    }
+
     fn prune(&self, spec: &BackupSpec, generation: GenId) -> Result<u32> {
         backup::prune(&self.layout, spec, generation, self.now()).map_err(failed)
     }

@@ -6,6 +6,7 @@ use crate::model::{
 };
 use crate::plan::{ChainFacts, Denied, Liveness, Overrides, StepId};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why a call on the host did not do what was asked.
@@ -214,6 +215,8 @@ pub trait Backups {
     fn is_aside(&self, generation: GenId) -> Result<bool>;
     /// Reads all of a sealed generation, and compares it with what is unchanged in the data.
     fn verify(&self, generation: GenId, backup: &BackupSpec) -> Result<VerifyReport>;
+    /// Packs a sealed generation as its policy says: the file, and its bytes.
+    fn archive(&self, generation: GenId, backup: &BackupSpec) -> Result<Option<(PathBuf, u64)>>;
     /// Removes what the policy no longer keeps, and what unfinished runs left; returns how many generations.
     fn prune(&self, backup: &BackupSpec, generation: GenId) -> Result<u32>;
     /// Gives up a generation that was never sealed.

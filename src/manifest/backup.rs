@@ -23,10 +23,41 @@ pub struct Backup {
     /// So much of the disk stays free beside the copy; a copy that would take of it is given up. A size. Default: `"1GiB"`.
     #[schemars(example = &"20GiB")]
     pub reserve: Option<String>,
-    /// Which generations are kept. Default: the last 3.
+    /// The copy is also packed into one file, once the node runs again. Default: it is not.
+    #[schemars(example = json!({ "format": "tar.zst", "level": 3 }))]
+    pub archive: Option<Archive>,
+    /// Absolute path of the directory that archives go to. Default: `backups/archive` in the root.
+    #[schemars(example = &"/mnt/backups")]
+    pub to: Option<String>,
+    /// Which generations are kept, and which archives of this policy. Default: the last 3.
     #[serde(default)]
     #[schemars(example = json!({ "last": 3, "within": "7d" }))]
     pub keep: BackupKeep,
+}
+
+/// One compressed file of a copy: mode 0600, the same bytes for the same copy, read by any tar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Archive {
+    /// How it is packed. Default: `"tar.zst"`.
+    #[serde(default)]
+    #[schemars(example = &"tar.zst")]
+    pub format: ArchiveFormat,
+    /// How hard it is compressed; of `"tar.gz"` at most 9. Default: 3.
+    #[schemars(example = 3, range(min = 1, max = 19))]
+    pub level: Option<i32>,
+}
+
+/// How an archive is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+pub enum ArchiveFormat {
+    /// `"tar.zst"`: tar and zstd.
+    #[default]
+    #[serde(rename = "tar.zst")]
+    TarZst,
+    /// `"tar.gz"`: tar and gzip.
+    #[serde(rename = "tar.gz")]
+    TarGz,
 }
 
 /// How a file gets into a copy.

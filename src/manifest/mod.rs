@@ -30,7 +30,7 @@ mod upgrade;
 mod words;
 
 pub use artifact::{Artifact, ArtifactFile};
-pub use backup::{Backup, BackupKeep, Late, Method};
+pub use backup::{ArchiveFormat, Backup, BackupKeep, Late, Method};
 pub use batch::Batch;
 pub use hook::{Hook, Retry};
 pub use load::{Kinds, LoadedFile, Named, Object, ObjectKind, load_file};

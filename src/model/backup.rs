@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// How a file gets into the copy, the better way first.
 #[derive(
@@ -95,6 +96,37 @@ pub enum Late {
     SkipUpgrade,
 }
 
+/// How an archive is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArchiveFormat {
+    TarZst,
+    TarGz,
+    Tar,
+}
+
+impl ArchiveFormat {
+    pub const DEFAULT_LEVEL: i32 = 3;
+
+    /// The end of a file's name.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::TarZst => "tar.zst",
+            Self::TarGz => "tar.gz",
+            Self::Tar => "tar",
+        }
+    }
+}
+
+/// One file of a copy, made once the node runs again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ArchiveSpec {
+    pub format: ArchiveFormat,
+    pub level: i32,
+    /// The directory; none is `backups/archive` in the root.
+    pub to: Option<PathBuf>,
+}
+
 /// A policy, as an upgrade goes by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupSpec {
@@ -114,6 +146,8 @@ pub struct BackupSpec {
     pub rate: Rate,
     #[serde(default, skip_serializing_if = "is_default")]
     pub late: Late,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveSpec>,
     /// Bytes that stay free on the disk beside the copy.
     #[serde(
         default = "default_reserve",
@@ -145,6 +179,7 @@ impl BackupSpec {
             method: None,
             rate: Rate::default(),
             late: Late::default(),
+            archive: None,
             reserve: Self::DEFAULT_RESERVE,
         }
     }

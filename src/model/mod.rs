@@ -9,7 +9,7 @@ mod process;
 mod spec;
 
 pub use answer::Answer;
-pub use backup::{BackupSpec, CopyFacts, Late, Method, Rate, Rung};
+pub use backup::{ArchiveFormat, ArchiveSpec, BackupSpec, CopyFacts, Late, Method, Rate, Rung};
 pub use digest::{Digest, DigestError, Hasher, hex, sha256_hex};
 pub use id::{GenId, RunId, StartId};
 pub use name::{Name, NameError};

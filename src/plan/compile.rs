@@ -162,6 +162,14 @@ pub fn compile_upgrade(
                 backup: backup.clone(),
             },
         );
+        if backup.archive.is_some() {
+            s.push(
+                Phase::After,
+                StepKind::Archive {
+                    backup: backup.clone(),
+                },
+            );
+        }
         s.push(
             Phase::After,
             StepKind::Prune {

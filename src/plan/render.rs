@@ -87,6 +87,13 @@ fn detail(kind: &StepKind) -> String {
             format!("backup {}", backup.name)
         }
         StepKind::Verify { backup } => format!("backup {}", backup.name),
+        StepKind::Archive { backup } => match &backup.archive {
+            Some(archive) => match &archive.to {
+                Some(to) => format!("{} to {}", archive.format.ending(), to.display()),
+                None => format!("{} to backups/archive", archive.format.ending()),
+            },
+            None => String::new(),
+        },
         StepKind::Prune { backup } => format!("keep the last {}", backup.keep_last),
         StepKind::Trigger { trigger } => trigger.to_string(),
         StepKind::ChainSafe { .. } => "in sync, fresh head".into(),

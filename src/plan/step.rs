@@ -106,6 +106,8 @@ pub enum StepKind {
     Commit,
     /// Read all of the sealed generation, compare it with what is unchanged, write its digests down.
     Verify { backup: BackupSpec },
+    /// Pack the generation into one file.
+    Archive { backup: BackupSpec },
     /// Remove generations that the policy no longer keeps.
     Prune { backup: BackupSpec },
     /// Undo: see the new process gone.
@@ -143,6 +145,7 @@ impl StepKind {
             Self::Health { .. } => "health",
             Self::Commit => "commit",
             Self::Verify { .. } => "verify",
+            Self::Archive { .. } => "archive",
             Self::Prune { .. } => "prune",
             Self::StopNew { .. } => "stop-new",
             Self::Consume => "consume",

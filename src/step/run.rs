@@ -180,6 +180,13 @@ pub fn run_step<H: Host>(
                 ))),
             }
         }
+        StepKind::Archive { backup } => Ok(match host.archive(cx.generation, backup)? {
+            Some((path, bytes)) => {
+                let size = bytesize::ByteSize(bytes);
+                StepEnd::note(&format!("{}, {size}", path.display())).fact("bytes", bytes)
+            }
+            None => StepEnd::default(),
+        }),
         StepKind::Prune { backup } => {
             let n = host.prune(backup, cx.generation)?;
             Ok(StepEnd::note(&format!("{n} removed")).fact("removed", u64::from(n)))

@@ -111,6 +111,12 @@ const ROWS: &[StepRow] = &[
         "none needed",
     ),
     of(
+        "archive",
+        Class::Idempotent,
+        "the file under its name",
+        "none needed",
+    ),
+    of(
         "prune",
         Class::Idempotent,
         "generations in place",

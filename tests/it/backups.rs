@@ -76,6 +76,62 @@ fn an_upgrade_waits_for_its_copy_by_default() {
     let _ = env.stop_and_check();
 }
 
+/// Packed once the node runs again, by a policy; what goes wrong with it rolls nothing back.
+#[test]
+fn an_archive_is_made_after_the_upgrade_and_its_failure_undoes_nothing() {
+    let env = due("archive = { format = \"tar.gz\", level = 1 }\nrate = \"unlimited\"");
+    let out = env.visor(&["reconcile"]).expect(0);
+    let dir = env.root().join("backups/archive");
+    let all: Vec<_> = std::fs::read_dir(&dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    assert_eq!(all.len(), 1, "{}", out.stderr);
+    let name = all[0].file_name().unwrap().to_string_lossy().into_owned();
+    assert!(
+        name.starts_with("pre-upgrade-v2-01") && name.ends_with(".tar.gz"),
+        "{name}"
+    );
+    let sealed = env.sealed_is_whole();
+    let _ = env.stop_and_check();
+    let imported = env
+        .visor(&["backup", "import", all[0].to_str().unwrap()])
+        .expect(0);
+    let tree = env
+        .root()
+        .join("backups/gen")
+        .join(id(&imported.stdout))
+        .join("tree");
+    let packed = visor::devnode::check_data(&tree).unwrap();
+    assert_eq!((packed.height, packed.mistakes.len()), (sealed.height, 0));
+    // To a place that is none.
+    let env = due("archive = { format = \"tar.zst\" }\nto = \"/dev/null/archives\"");
+    let out = env.visor(&["reconcile"]).expect(0);
+    assert!(
+        out.stderr.contains("✗ after/archive: failed to"),
+        "{}",
+        out.stderr
+    );
+    assert_eq!(env.current(), "upgrades/v2");
+    let history = env.visor(&["history", "show", "last"]).expect(0).stdout;
+    assert!(
+        history.contains("committed") && history.contains("archive"),
+        "{history}"
+    );
+    let _ = env.stop_and_check();
+    env.write_set(&Set {
+        upgrades: vec![],
+        more: "[backup.own]\nto = \"/mnt\"\n[backup.other]\narchive = {}\nto = \"mnt\"\n".into(),
+        ..Set::default()
+    });
+    let out = env.visor(&["plan", "check"]).expect(1);
+    let said = text(&(out.stdout + &out.stderr));
+    assert!(
+        said.contains("there is no `archive`") && said.contains("not an absolute path"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_method_that_cannot_be_had_blocks_the_upgrade() {
     // The file systems that tests run on have no reflinks; where they have, there is nothing to see.

@@ -8,8 +8,9 @@ use visor::host::sim::{Conduct, Sim};
 use visor::host::{Clock, HostError};
 use visor::journal::Outcome;
 use visor::model::{
-    ArtifactSpec, BackupSpec, ChainSpec, DataSpec, Digest, HealthSpec, HookPhase, HookSpec, Launch,
-    LogPolicy, NodeSpec, OnFailure, ProcessSpec, Release, RestartPolicy, StopPolicy, Trigger,
+    ArchiveFormat, ArchiveSpec, ArtifactSpec, BackupSpec, ChainSpec, DataSpec, Digest, HealthSpec,
+    HookPhase, HookSpec, Launch, LogPolicy, NodeSpec, OnFailure, ProcessSpec, Release,
+    RestartPolicy, StopPolicy, Trigger,
 };
 use visor::plan::{Phase, Plan, compile_upgrade};
 use visor::step::Silent;
@@ -83,7 +84,14 @@ pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure)
             name: "v2".parse().unwrap(),
             files: vec![(None, artifact())],
         },
-        backup: backup.then(|| BackupSpec::named("b")),
+        backup: backup.then(|| BackupSpec {
+            archive: Some(ArchiveSpec {
+                format: ArchiveFormat::TarZst,
+                level: 3,
+                to: None,
+            }),
+            ..BackupSpec::named("b")
+        }),
         hooks: if hooks {
             [Prepare, PreStop, PreUpgrade, PostUpgrade, Failed]
                 .map(hook)

@@ -9,9 +9,9 @@ use crate::agent::{
     BackupJobError, RestoreOptions, create_backup, cut_restore, find_backup, import_backup,
     needed_by_runs, restore_backup, verify_backup,
 };
-use crate::backup::{self, ArchiveFormat, GenState, Generation, Verdict};
+use crate::backup::{self, GenState, Generation, Verdict};
 use crate::host::{Ambient, Baton, Clock as _, RealHost, Releases as _};
-use crate::model::{BackupSpec, GenId, Rate};
+use crate::model::{ArchiveFormat, BackupSpec, GenId, Rate};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use std::path::Path;
 use std::time::Duration;
@@ -275,7 +275,7 @@ pub(super) fn export(
     let host = host(&cx, "backup export")?;
     let generation = find_backup(&host, id_of(&cx, id)?)?;
     sealed(&generation)?;
-    let format = ArchiveFormat::of(file).ok_or_else(|| {
+    let format = backup::format_of(file).ok_or_else(|| {
         CliError::usage(
             format!(
                 "{} has no ending that says how it is compressed",

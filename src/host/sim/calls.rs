@@ -428,6 +428,10 @@ impl Backups for Sim {
         self.op("verify", 0, |_, _| Ok(VerifyReport::default()))
     }
 
+    fn archive(&self, _: GenId, _: &BackupSpec) -> Result<Option<(std::path::PathBuf, u64)>> {
+        self.op("archive", 0, |_, _| Ok(None))
+    }
+
     fn prune(&self, _: &BackupSpec, _: GenId) -> Result<u32> {
         self.op("prune", 0, |_, _| Ok(0))
     }
