@@ -70,15 +70,16 @@ pub fn export(
     Ok(bytes)
 }
 
-/// Where archives of a policy go.
-fn archive_dir(layout: &Layout, archive: &ArchiveSpec) -> PathBuf {
+/// Where a node's archives of a policy go: several nodes may share `to`.
+fn archive_dir(layout: &Layout, node: &str, archive: &ArchiveSpec) -> PathBuf {
     let own = || layout.generations().join("../archive");
-    archive.to.clone().unwrap_or_else(own)
+    archive.to.clone().unwrap_or_else(own).join(node)
 }
 
 /// Packs a sealed generation as its policy says, while the node runs; the file, and its bytes. One that is there already is left.
 pub fn archive(
     layout: &Layout,
+    node: &str,
     generation: GenId,
     backup: &BackupSpec,
     interrupted: &dyn Fn() -> bool,
@@ -93,7 +94,7 @@ pub fn archive(
     else {
         return Err(BackupError::NotGood(generation));
     };
-    let dir = archive_dir(layout, archive);
+    let dir = archive_dir(layout, node, archive);
     make_private_dir(&dir)?;
     let label = found.label().replace('/', "-");
     let name = format!("{label}-{generation}.{}", archive.format.ending());
@@ -122,13 +123,14 @@ pub fn archive(
 /// Removes archives that visor made by this policy and that it no longer keeps; other files are nobody's business here.
 pub(super) fn prune_archives(
     layout: &Layout,
+    node: &str,
     backup: &BackupSpec,
     now: UnixMs,
 ) -> Result<u32, BackupError> {
     let Some(archive) = &backup.archive else {
         return Ok(0);
     };
-    let dir = archive_dir(layout, archive);
+    let dir = archive_dir(layout, node, archive);
     let ending = format!(".{}", archive.format.ending());
     let own = |name: &str| -> Option<GenId> {
         let stem = name.strip_suffix(&ending)?;

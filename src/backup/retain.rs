@@ -36,6 +36,7 @@ fn ids(all: impl Iterator<Item = Generation>) -> Vec<GenId> {
 /// Keeps what the policy names, and never removes `current`; sweeps parts of other runs, but for those that somebody is at work on.
 pub fn prune(
     layout: &Layout,
+    node: &str,
     policy: &BackupSpec,
     current: GenId,
     now: UnixMs,
@@ -47,7 +48,7 @@ pub fn prune(
             removed += 1;
         }
     }
-    removed += prune_archives(layout, policy, now)?;
+    removed += prune_archives(layout, node, policy, now)?;
     let own = GenPaths::new(layout, current).part;
     let Ok(entries) = fs::read_dir(layout.generations()) else {
         return Ok(removed);

@@ -527,14 +527,16 @@ impl Backups for RealHost {
     ) -> Result<Option<(std::path::PathBuf, u64)>> {
         let say = |text: &str| (self.ambient.say.0)(text);
         let interrupted = || self.interrupted();
-        match backup::archive(&self.layout, generation, backup, &interrupted, &say) {
+        let node = self.node.borrow().name.to_string();
+        match backup::archive(&self.layout, &node, generation, backup, &interrupted, &say) {
             Err(backup::BackupError::Interrupted) => Err(HostError::Interrupted),
             other => other.map_err(failed),
         }
     }
 
     fn prune(&self, spec: &BackupSpec, generation: GenId) -> Result<u32> {
-        backup::prune(&self.layout, spec, generation, self.now()).map_err(failed)
+        let node = self.node.borrow().name.to_string();
+        backup::prune(&self.layout, &node, spec, generation, self.now()).map_err(failed)
     }
 
     fn discard(&self, generation: GenId) -> Result<()> {

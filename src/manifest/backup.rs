@@ -26,7 +26,7 @@ pub struct Backup {
     /// The copy is also packed into one file, once the node runs again. Default: it is not.
     #[schemars(example = json!({ "format": "tar.zst", "level": 3 }))]
     pub archive: Option<Archive>,
-    /// Absolute path of the directory that archives go to. Default: `backups/archive` in the root.
+    /// Absolute path of the directory that archives go to, each node's into one of its name. Default: `backups/archive` in the root.
     #[schemars(example = &"/mnt/backups")]
     pub to: Option<String>,
     /// Which generations are kept, and which archives of this policy. Default: the last 3.

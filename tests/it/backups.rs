@@ -81,7 +81,7 @@ fn an_upgrade_waits_for_its_copy_by_default() {
 fn an_archive_is_made_after_the_upgrade_and_its_failure_undoes_nothing() {
     let env = due("archive = { format = \"tar.gz\", level = 1 }\nrate = \"unlimited\"");
     let out = env.visor(&["reconcile"]).expect(0);
-    let dir = env.root().join("backups/archive");
+    let dir = env.root().join("backups/archive/demo");
     let all: Vec<_> = std::fs::read_dir(&dir)
         .unwrap()
         .map(|e| e.unwrap().path())

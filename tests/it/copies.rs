@@ -433,13 +433,22 @@ fn what_a_policy_names_stays_and_the_newest_verified_of_each_release() {
         keep_within: Some(3_600_000),
         ..policy.clone()
     };
-    assert_eq!(prune(&work.layout, &young, current, now).unwrap(), 0);
-    assert_eq!(prune(&work.layout, &policy, current, now).unwrap(), 2);
+    assert_eq!(
+        prune(&work.layout, "demo", &young, current, now).unwrap(),
+        0
+    );
+    assert_eq!(
+        prune(&work.layout, "demo", &policy, current, now).unwrap(),
+        2
+    );
     let left: Vec<GenId> = generations(&work.layout).iter().map(|g| g.id()).collect();
     assert_eq!(left, [newer_verified, pinned, of_v2, last, current]);
     assert!(!left.contains(&old_verified) && !left.contains(&only_sealed));
     pin(&work.paths(pinned), false).unwrap();
-    assert_eq!(prune(&work.layout, &policy, current, now).unwrap(), 1);
+    assert_eq!(
+        prune(&work.layout, "demo", &policy, current, now).unwrap(),
+        1
+    );
 }
 
 /// What was copied while it was written to is what it was at the exit, whoever wrote and however.
