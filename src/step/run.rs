@@ -276,9 +276,9 @@ fn stop<H: Host>(cx: &Cx<'_, H>, policy: &StopPolicy) -> Result<StepEnd, StepErr
 
 /// Between the tries of a start that the machine would not have.
 const START_AGAIN: [Duration; 3] = [
+    Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
-    Duration::from_secs(4),
 ];
 
 fn start<H: Host>(cx: &Cx<'_, H>, report: &mut dyn Report) -> Result<StepEnd, StepError> {

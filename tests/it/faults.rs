@@ -146,7 +146,7 @@ fn refused_with_the_node_down(until: &str, release: &str) {
 
 #[test]
 fn a_start_that_is_refused_with_the_node_down_is_shown_and_tried_again() {
-    refused_with_the_node_down("; it is tried again in 1s", "upgrades/v2");
+    refused_with_the_node_down("; it is tried again in 500ms", "upgrades/v2");
 }
 
 #[test]
