@@ -168,7 +168,8 @@ pub fn verify(
         }
         GenState::Sealed | GenState::Verified | GenState::Bad => {}
     }
-    let live = host.stamps_unreliable().is_none();
+    // What a node has mapped goes on changing without a sign, so a source proves nothing of a copy that was made meanwhile.
+    let live = host.stamps_unreliable().is_none() && !generation.is_of_a_running_node();
     let interrupted = || host.interrupted();
     backup::verify_apart(&generation.paths, live, rate, &interrupted, say).map_err(|e| match e {
         BackupError::Interrupted => HostError::Interrupted.into(),

@@ -169,11 +169,13 @@ impl<'a> Copier<'a> {
         let after = look()?;
         hot |= live && (after != before || is_hot(&after));
         self.files += 1;
+        // Of one that was written to meanwhile there is so much in the copy as there was before.
+        let ident = if after == before { after } else { before };
         let entry = Entry {
             kind: Kind::File,
             class: found.new.class,
-            ident: after,
-            hot,
+            ident,
+            hot: hot || after != before,
         };
         if meta.nlink() > 1 {
             let id = (after.dev, after.ino);

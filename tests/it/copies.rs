@@ -282,6 +282,8 @@ fn all_that_is_odd_about_files_is_kept() {
             // The next one, from the one before.
             work.write("CURRENT.new", b"MANIFEST-2\n");
             fs::rename(work.at("CURRENT.new"), work.at("CURRENT")).unwrap();
+            // So that stamps are old enough to be trusted.
+            std::thread::sleep(Duration::from_millis(100));
             let second = new_id();
             let precopier = work.begin(second, Some(first));
             let report = work.seal(precopier);
@@ -492,6 +494,21 @@ fn a_writer_that_never_rests_loses_nothing() {
                 }
             });
             let precopier = work.begin(new_id(), None);
+            // Of a node that runs, a copy is whole too, file by file.
+            let of_running = new_id();
+            let mut live = work.begin(of_running, None);
+            live.end(&|| false).unwrap();
+            let look = Final {
+                live: true,
+                ..Final::default()
+            };
+            let paths = work.paths(of_running);
+            let _ = seal(&paths, &work.data, live.into_ready(), look).unwrap();
+            let watch = Watch {
+                pace: &|_| Ok(()),
+                progress: &|_, _| {},
+            };
+            let bad = verify(&paths, false, &watch).map(|v| v.bad);
             let rounds = |p: &Precopier| match p.state() {
                 Precopy::Ready { rounds, .. } => rounds,
                 other => panic!("{other:?}"),
@@ -500,8 +517,10 @@ fn a_writer_that_never_rests_loses_nothing() {
                 std::thread::sleep(Duration::from_millis(5));
             }
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
-            precopier
+            (precopier, bad)
         });
+        let (precopier, bad) = precopier;
+        assert_eq!(bad.unwrap(), Vec::<String>::new(), "{}", disk.name);
         let generation = precopier.generation;
         let _ = work.seal(precopier);
         assert_same(&work.sealed(generation), &work.data.path, disk.name);
