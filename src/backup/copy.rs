@@ -167,18 +167,17 @@ impl<'a> Copier<'a> {
             self.whole(&source, to, &found.path, &before, live)?;
         }
         let after = look()?;
-        hot |= live && (after != before || is_hot(&after));
+        hot |= after != before || live && is_hot(&after);
         self.files += 1;
         // Of one that was written to meanwhile there is so much in the copy as there was before.
-        let ident = if after == before { after } else { before };
         let entry = Entry {
             kind: Kind::File,
             class: found.new.class,
-            ident,
-            hot: hot || after != before,
+            ident: before,
+            hot,
         };
         if meta.nlink() > 1 {
-            let id = (after.dev, after.ino);
+            let id = (before.dev, before.ino);
             self.linked.insert(id, (found.path.clone(), entry));
         }
         Ok(Some(entry))

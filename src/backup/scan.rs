@@ -46,7 +46,7 @@ pub(super) struct Changed {
     pub(super) compare: bool,
 }
 
-/// The kernel's answers for one directory after another; made once, before the node is stopped.
+/// The kernel's answers for one directory after another.
 pub(super) struct Scanner {
     buffer: Vec<MaybeUninit<u8>>,
     round: u32,
