@@ -199,6 +199,9 @@ impl<'a> Copier<'a> {
             match rustix::fs::ioctl_ficlone(&copy, source.file) {
                 Ok(()) => {
                     cloned = true;
+                    // It may have grown since it was looked at.
+                    copy.set_len(ident.size)
+                        .at("set the length of", &temporary)?;
                     (self.pace)(0)?;
                 }
                 Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY) => {}
