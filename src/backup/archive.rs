@@ -5,7 +5,7 @@ use super::error::BackupError;
 use super::pace::{apart, enough_space};
 use super::record::{GenState, generations};
 use super::seal::sealed_state;
-use super::tree::{Entry, Kind};
+use super::tree::{Entry, Ident, Kind};
 use crate::durable::{AtPath as _, create_private, make_private_dir, parent, sync_dir};
 use crate::model::{ArchiveFormat, ArchiveSpec, BackupSpec, GenId, UnixMs};
 use crate::store::Layout;
@@ -212,9 +212,14 @@ fn append_all(
         header.set_mode(entry.ident.mode & 0o7777);
         header.set_uid(u64::from(entry.ident.uid));
         header.set_gid(u64::from(entry.ident.gid));
+        // Entries come and go without a new record of their directory.
+        let mtime = match entry.kind {
+            Kind::Dir => Ident::of(&meta).mtime,
+            _ => entry.ident.mtime,
+        };
         let (seconds, nanos) = (
-            entry.ident.mtime.div_euclid(1_000_000_000),
-            entry.ident.mtime.rem_euclid(1_000_000_000),
+            mtime.div_euclid(1_000_000_000),
+            mtime.rem_euclid(1_000_000_000),
         );
         header.set_mtime(u64::try_from(seconds).unwrap_or(0));
         header.set_size(0);

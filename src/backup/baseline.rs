@@ -32,6 +32,8 @@ pub struct Baseline {
     pub source: PathBuf,
     /// When the last look at all of it began; 0 where that is not known.
     pub looked: UnixMs,
+    /// A round has gone over all of the data. Before that, it is how far the first one has come.
+    pub whole: bool,
     /// How the copy is made.
     pub method: Method,
     pub entries: Tree,
@@ -62,6 +64,9 @@ struct Header {
     height: Option<u64>,
     #[serde(default = "copy")]
     method: Method,
+    /// The first round has not come to its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unfinished: bool,
 }
 
 fn copy() -> Method {
@@ -79,6 +84,8 @@ struct Line {
     ident: Option<Ident>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     hot: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    linked: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     gone: bool,
 }
@@ -104,6 +111,7 @@ impl Header {
             at,
             height,
             method,
+            unfinished: false,
         }
     }
 }
@@ -114,6 +122,7 @@ impl Baseline {
             generation,
             source: source.to_owned(),
             looked: 0,
+            whole: false,
             method: Method::Copy,
             entries: Tree::default(),
         }
@@ -123,28 +132,32 @@ impl Baseline {
     pub fn write(&self, path: &Path) -> Result<(), PathError> {
         let sorted = self.entries.sorted();
         let lines = sorted.iter().map(|(p, e)| (p.as_path(), Some(*e)));
-        let header = Header::new(
-            self.generation,
-            &self.source,
-            self.looked,
-            None,
-            self.method,
-        );
+        let header = Header {
+            unfinished: !self.whole,
+            ..Header::new(
+                self.generation,
+                &self.source,
+                self.looked,
+                None,
+                self.method,
+            )
+        };
         let bytes = encode(&header, lines);
         write_atomic(path, &bytes, true)
     }
 
     /// `None` when there is no such file.
     pub fn read(path: &Path) -> Result<Option<Self>, BackupError> {
-        let Some(found) = decode(path)? else {
+        let Some((header, source, entries)) = decode(path)? else {
             return Ok(None);
         };
         let mut baseline = Self {
-            looked: found.at,
-            method: found.method,
-            ..Self::new(found.generation, &found.source)
+            looked: header.at,
+            whole: !header.unfinished,
+            method: header.method,
+            ..Self::new(header.generation, &source)
         };
-        for (path, entry) in &found.changes {
+        for (path, entry) in &entries {
             if let Some(entry) = entry {
                 baseline.entries.insert(path, *entry);
             }
@@ -181,8 +194,18 @@ impl Sealed {
 
 /// Reads a SEAL or CONSUMED file; `None` when there is none.
 pub fn read_seal(path: &Path) -> Result<Option<Sealed>, BackupError> {
-    decode(path)
+    let found = decode(path)?;
+    Ok(found.map(|(header, source, changes)| Sealed {
+        generation: header.generation,
+        source,
+        at: header.at,
+        height: header.height,
+        method: header.method,
+        changes,
+    }))
 }
+
+type Changes = BTreeMap<PathBuf, Option<Entry>>;
 
 fn encode<'a>(
     header: &Header,
@@ -203,6 +226,7 @@ fn encode<'a>(
             class: entry.map(|e| e.class).filter(|c| *c != Class::Mutable),
             ident: entry.map(|e| e.ident),
             hot: entry.is_some_and(|e| e.hot),
+            linked: entry.is_some_and(|e| e.linked),
             gone: entry.is_none(),
         });
     }
@@ -223,7 +247,7 @@ mod erased {
     }
 }
 
-fn decode(path: &Path) -> Result<Option<Sealed>, BackupError> {
+fn decode(path: &Path) -> Result<Option<(Header, PathBuf, Changes)>, BackupError> {
     let Some(bytes) = read_bounded(path, MAX_BYTES)? else {
         return Ok(None);
     };
@@ -252,7 +276,7 @@ fn decode(path: &Path) -> Result<Option<Sealed>, BackupError> {
             header.version
         )));
     }
-    let mut changes = BTreeMap::new();
+    let mut changes = Changes::new();
     for line in lines {
         let line: Line = serde_json::from_slice(line).map_err(|e| damaged(e.to_string()))?;
         let entry = match (line.kind, line.ident, line.gone) {
@@ -261,6 +285,7 @@ fn decode(path: &Path) -> Result<Option<Sealed>, BackupError> {
                 class: line.class.unwrap_or_default(),
                 ident,
                 hot: line.hot,
+                linked: line.linked,
             }),
             (_, _, true) => None,
             _ => return Err(damaged(format!("the entry of {} is not whole", line.p))),
@@ -274,14 +299,7 @@ fn decode(path: &Path) -> Result<Option<Sealed>, BackupError> {
         return Err(damaged("entries are missing".into()));
     }
     let source = unescape(&header.source).ok_or_else(|| damaged("bad escape".into()))?;
-    Ok(Some(Sealed {
-        generation: header.generation,
-        source,
-        at: header.at,
-        height: header.height,
-        method: header.method,
-        changes,
-    }))
+    Ok(Some((header, source, changes)))
 }
 
 fn escape(path: &Path) -> String {
@@ -329,6 +347,7 @@ mod tests {
             class: Class::Append,
             ident,
             hot: true,
+            linked: true,
         }
     }
 

@@ -4,7 +4,7 @@
 //! no other generation shares it. So a cut leaves the old state or the new one, and what lies behind the length that the baseline
 //! knows is cut off by the next visor.
 
-use super::dress::{Source, copy_xattrs, dress, time_of, times};
+use super::dress::{Source, copy_xattrs, dress, link_time, time_of, times};
 use super::error::BackupError;
 use super::scan::{Changed, gone_is_none};
 use super::tree::{Class, Entry, Ident, Kind, Map, Tree};
@@ -175,8 +175,9 @@ impl<'a> Copier<'a> {
             class: found.new.class,
             ident: before,
             hot,
+            linked: meta.nlink() > 1,
         };
-        if meta.nlink() > 1 {
+        if entry.linked {
             let id = (before.dev, before.ino);
             self.linked.insert(id, (found.path.clone(), entry));
         }
@@ -370,6 +371,7 @@ impl<'a> Copier<'a> {
         Ok(Entry {
             ident,
             hot,
+            linked: true,
             ..found.new
         })
     }
@@ -428,12 +430,7 @@ impl<'a> Copier<'a> {
         let ident = &found.new.ident;
         symlink(&target, &temporary).at("link", &temporary)?;
         lchown(&temporary, Some(ident.uid), Some(ident.gid)).at("set the owner of", &temporary)?;
-        let _ = utimensat(
-            CWD,
-            &temporary,
-            &times(ident.mtime),
-            AtFlags::SYMLINK_NOFOLLOW,
-        );
+        link_time(&temporary, ident.mtime);
         self.replace(&temporary, to, &found.path)?;
         Ok(Some(found.new))
     }

@@ -2,7 +2,10 @@
 
 use super::tree::Ident;
 use crate::durable::{AtPath as _, PathError};
-use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, XattrFlags, fgetxattr, flistxattr, fsetxattr};
+use rustix::fs::{
+    AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, XattrFlags, fgetxattr, flistxattr, fsetxattr,
+    utimensat,
+};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
@@ -82,4 +85,9 @@ pub(super) fn times(mtime: i64) -> Timestamps {
             tv_nsec: mtime.rem_euclid(1_000_000_000),
         },
     }
+}
+
+/// Sets the time of a symbolic link itself. Some file systems have none to set, and nothing depends on it.
+pub(super) fn link_time(path: &Path, mtime: i64) {
+    let _ = utimensat(CWD, path, &times(mtime), AtFlags::SYMLINK_NOFOLLOW);
 }

@@ -2,7 +2,7 @@
 //! the memory is full.
 
 use super::archive::format_of;
-use super::dress::times;
+use super::dress::{link_time, times};
 use super::error::BackupError;
 use super::pace::enough_space;
 use crate::durable::{AtPath as _, create_private, make_private_dir, sync_dir};
@@ -163,6 +163,7 @@ impl Extraction<'_> {
                         std::os::unix::fs::lchown(&to, Some(dress.uid), Some(dress.gid))
                             .at("set the owner of", &to)?;
                     }
+                    link_time(&to, dress.mtime());
                 }
                 EntryType::Link => {
                     self.refuse_existing(&to, &shown)?;

@@ -69,6 +69,7 @@ pub fn import(
             baseline.entries.insert(&path, entry);
         }
     }
+    baseline.whole = true;
     baseline.write(&paths.part.join("baseline"))?;
     let sealed = Sealed {
         generation: paths.generation,

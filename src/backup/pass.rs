@@ -1,6 +1,8 @@
 //! One pass over the data: what has changed against the baseline is brought into the copy.
 
+use super::baseline::Baseline;
 use super::copy::Copier;
+use super::dress::time_of;
 use super::error::BackupError;
 use super::restore::same_contents;
 use super::scan::{Look, Scanner, scan};
@@ -13,24 +15,39 @@ use std::path::{Path, PathBuf};
 /// An entry's new state, or `None` for one that has gone, with all below it.
 pub(super) type Change = (PathBuf, Option<Entry>);
 
-/// Brings the copy to the source's state, and the baseline with it; tells each change.
+/// Hears of a pass while it goes on.
+pub(super) trait Watcher {
+    /// An entry of the copy and of the baseline has changed.
+    fn changed(&mut self, change: Change);
+
+    /// Copy and baseline say the same, but for what the copier has not finished.
+    fn between(
+        &mut self,
+        _copier: &mut Copier<'_>,
+        _baseline: &Baseline,
+    ) -> Result<(), BackupError> {
+        Ok(())
+    }
+}
+
+/// Brings the copy to the source's state, and the baseline with it.
 pub(super) fn pass(
     copier: &mut Copier<'_>,
     scanner: &mut Scanner,
     view: &DataView,
-    known: &mut Tree,
+    baseline: &mut Baseline,
     look: Look,
-    tell: &mut dyn FnMut(Change),
+    watcher: &mut dyn Watcher,
 ) -> Result<(), BackupError> {
     scanner.begin();
     let live = look == Look::Live;
     let mut dirs = vec![PathBuf::new()];
     while let Some(dir) = dirs.pop() {
-        let changes = scanner.directory(view, known, &dir, look)?;
+        let changes = scanner.directory(view, &mut baseline.entries, &dir, look)?;
         for path in changes.gone {
             copier.remove(&path)?;
-            known.remove(&path);
-            tell((path, None));
+            baseline.entries.remove(&path);
+            watcher.changed((path, None));
         }
         for found in changes.changed {
             if found.compare
@@ -43,16 +60,17 @@ pub(super) fn pass(
             }
             match copier.copy(&found, live)? {
                 Some(entry) => {
-                    known.insert(&found.path, entry);
-                    tell((found.path, Some(entry)));
+                    baseline.entries.insert(&found.path, entry);
+                    watcher.changed((found.path, Some(entry)));
                 }
                 None if found.old.is_some() => {
                     copier.remove(&found.path)?;
-                    known.remove(&found.path);
-                    tell((found.path, None));
+                    baseline.entries.remove(&found.path);
+                    watcher.changed((found.path, None));
                 }
                 None => {}
             }
+            watcher.between(copier, baseline)?;
         }
         dirs.extend(changes.below);
     }
@@ -67,6 +85,15 @@ pub(super) fn last_of_each(changes: Vec<Change>) -> BTreeMap<PathBuf, Option<Ent
 /// After a cut: removes from the tree what the baseline does not know, and from the baseline what the tree lacks, so that
 /// both say the same. A round that was cut has changed the one and not the other.
 pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<(), BackupError> {
+    // Names of one file are copied together.
+    let linked: Vec<PathBuf> = baseline
+        .iter()
+        .filter(|(_, entry)| entry.linked)
+        .map(|(path, _)| path)
+        .collect();
+    for path in linked {
+        baseline.remove(&path);
+    }
     let there = scan(&DataView::all(tree))?;
     for (path, found) in there.sorted().into_iter().rev() {
         let full = tree.join(&path);
@@ -81,6 +108,8 @@ pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<(), BackupError>
                 let file = std::fs::OpenOptions::new().write(true).open(&full);
                 let file = file.at("open", &full)?;
                 file.set_len(known.ident.size).at("cut", &full)?;
+                file.set_modified(time_of(known.ident.mtime))
+                    .at("set the time of", &full)?;
             }
             Some(_) => {}
             None => match std::fs::symlink_metadata(&full) {

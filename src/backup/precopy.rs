@@ -6,7 +6,7 @@ use super::copy::{Copier, Seed};
 use super::error::BackupError;
 use super::method::{ladder, taken};
 use super::pace::{Pace, enough_space};
-use super::pass::{align, pass};
+use super::pass::{Change, Watcher, align, pass};
 use super::record::{GenRecord, write_record};
 use super::restore::exchange_names;
 use super::scan::{Look, Scanner, scan};
@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
+/// How far the first round has come is written down so often.
+const NOTE_EVERY: Duration = Duration::from_secs(2);
 
 /// The background task of one generation. Dropping it ends the rounds.
 #[derive(Debug)]
@@ -87,7 +89,7 @@ impl Precopier {
                 found
             }
             _ => {
-                // What an unfinished first round left is not in any baseline.
+                // What is left of a round that wrote nothing down.
                 let tree = paths.part.join("tree");
                 std::fs::remove_dir_all(&tree).at("remove", &tree)?;
                 make_private_dir(&tree)?;
@@ -211,35 +213,43 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
             &shared.bytes,
         );
         let spend = |n| pace.spend(n);
-        let first = baseline.entries.is_empty();
+        let first = !baseline.whole;
         if first {
             links_stay_inside(&view)?;
-            let need = need(&view, method, seed.as_ref())?;
+            let need = need(&view, method, seed.as_ref(), &baseline.entries)?;
             enough_space(&paths.part, need, reserve)?;
         } else {
             enough_space(&paths.part, 0, reserve)?;
         }
         let mut copier = Copier::new(&view.dir, &paths.part, method, &spend);
         copier.seed = seed.as_ref();
-        let mut moved = false;
+        let mut notes = Notes::new(&paths, first);
         let passed = pass(
             &mut copier,
             &mut scanner,
             &view,
-            &mut baseline.entries,
+            &mut baseline,
             Look::Live,
-            &mut |_| moved = true,
+            &mut notes,
         );
         match passed {
-            Ok(()) => baseline.looked = looked,
+            Ok(()) => {
+                baseline.looked = looked;
+                baseline.whole = true;
+            }
             // What is copied is copied; when all was looked at last stays as it was.
             Err(BackupError::Cut) => {
                 copier.finish()?;
                 last = true;
             }
+            // The next visor goes on from here.
+            Err(BackupError::Interrupted) if first => {
+                notes.write(&mut copier, &baseline)?;
+                return Err(BackupError::Interrupted);
+            }
             Err(other) => return Err(other),
         }
-        if moved || first || last {
+        if notes.moved || first || last {
             baseline.write(&paths.part.join("baseline"))?;
         }
         if first {
@@ -262,6 +272,52 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
             Err(_) => return Ok(Ready { baseline, view }),
         };
         last = *end;
+    }
+}
+
+/// Writes down how far the first round has come, so that a visor that follows goes on from there.
+struct Notes<'a> {
+    paths: &'a GenPaths,
+    first: bool,
+    /// Something has changed in this round.
+    moved: bool,
+    written: Instant,
+    took: Duration,
+}
+
+impl<'a> Notes<'a> {
+    fn new(paths: &'a GenPaths, first: bool) -> Self {
+        Self {
+            paths,
+            first,
+            moved: false,
+            written: Instant::now(),
+            took: Duration::ZERO,
+        }
+    }
+
+    fn write(&mut self, copier: &mut Copier<'_>, baseline: &Baseline) -> Result<(), BackupError> {
+        let began = Instant::now();
+        copier.finish()?;
+        baseline.write(&self.paths.part.join("baseline"))?;
+        self.written = Instant::now();
+        self.took = self.written - began;
+        Ok(())
+    }
+}
+
+impl Watcher for Notes<'_> {
+    fn changed(&mut self, _: Change) {
+        self.moved = true;
+    }
+
+    fn between(&mut self, copier: &mut Copier<'_>, baseline: &Baseline) -> Result<(), BackupError> {
+        // It holds all entries: a twentieth of the time at the most.
+        let due = self.written.elapsed() > NOTE_EVERY.max(self.took * 20);
+        match self.first && due {
+            true => self.write(copier, baseline),
+            false => Ok(()),
+        }
     }
 }
 
@@ -305,9 +361,15 @@ fn links_stay_inside(view: &DataView) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Bytes that a first round will write.
-fn need(view: &DataView, method: Method, seed: Option<&Seed>) -> Result<u64, BackupError> {
+/// Bytes that a first round will write, or what is left of it.
+fn need(
+    view: &DataView,
+    method: Method,
+    seed: Option<&Seed>,
+    done: &Tree,
+) -> Result<u64, BackupError> {
     let all: Tree = scan(view)?;
+    let is_done = |path: &Path, entry| done.get(path).is_some_and(|old| old.is_still(entry));
     let is_shared = |path: &Path, class: Class| match method {
         Method::Reflink => true,
         Method::LinkCopy => class == Class::Immutable,
@@ -317,7 +379,7 @@ fn need(view: &DataView, method: Method, seed: Option<&Seed>) -> Result<u64, Bac
     };
     let files = all
         .iter()
-        .filter(|(path, e)| e.kind == Kind::File && !is_shared(path, e.class));
+        .filter(|(path, e)| e.kind == Kind::File && !is_shared(path, e.class) && !is_done(path, e));
     Ok(files.map(|(path, _)| taken(&view.dir.join(path))).sum())
 }
 

@@ -139,11 +139,13 @@ impl Scanner {
                     class: old.class,
                     ident: Ident::of_statx(&stat),
                     hot: false,
+                    linked: false,
                 };
                 if is_dir(&stat) {
                     changes.below.push(dir.join(name));
                 }
-                let is_still = old.is_still(&new);
+                // Times of a directory move with every name in it, also with those that are no part of the copy.
+                let is_still = old.is_still(&new) && (kind != Kind::Dir || old.ident == new.ident);
                 let compare = is_still && look == Look::Compare && kind == Kind::File;
                 if !is_still || compare {
                     changes.changed.push(Changed {
@@ -177,6 +179,7 @@ impl Scanner {
                 class: view.class(&path),
                 ident: Ident::of_statx(&stat),
                 hot: false,
+                linked: false,
             };
             changes.changed.push(Changed {
                 path,

@@ -4,7 +4,7 @@ use super::GenPaths;
 use super::baseline::{Baseline, Sealed, read_seal};
 use super::copy::Copier;
 use super::error::BackupError;
-use super::pass::{align, last_of_each, pass};
+use super::pass::{Change, Watcher, align, last_of_each, pass};
 use super::precopy::Ready;
 use super::scan::{Look, Scanner, scan};
 use super::view::DataView;
@@ -64,14 +64,14 @@ pub fn seal(
         Final { compare: true, .. } => Look::Compare,
         _ => Look::AtRest,
     };
-    let mut changes = Vec::new();
+    let mut changes = Changes(Vec::new());
     pass(
         &mut copier,
         &mut scanner,
         &view,
-        &mut baseline.entries,
+        &mut baseline,
         look,
-        &mut |change| changes.push(change),
+        &mut changes,
     )?;
     let mut report = SealReport {
         files: copier.files,
@@ -86,7 +86,7 @@ pub fn seal(
         at,
         height,
         method: baseline.method,
-        changes: last_of_each(changes),
+        changes: last_of_each(changes.0),
     };
     let path = paths.part.join("SEAL");
     let mut file = create_private(&path)?;
@@ -99,6 +99,14 @@ pub fn seal(
     killpoint::hit("seal:named");
     report.syncs += 3;
     Ok(report)
+}
+
+struct Changes(Vec<Change>);
+
+impl Watcher for Changes {
+    fn changed(&mut self, change: Change) {
+        self.0.push(change);
+    }
 }
 
 /// Only a generation under its final name counts as sealed.

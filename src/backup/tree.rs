@@ -99,6 +99,9 @@ pub struct Entry {
     /// Changed so shortly before it was looked at that a later change might not show.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hot: bool,
+    /// The file has other names too; those in the data are names of one file in the copy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub linked: bool,
 }
 
 impl Entry {
@@ -259,6 +262,7 @@ mod tests {
             class: Class::Mutable,
             ident,
             hot: false,
+            linked: false,
         }
     }
 

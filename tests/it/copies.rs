@@ -1,191 +1,22 @@
 //! Copies of a data directory on real file systems: what is odd about files, what a copy may share, and what a writer does meanwhile.
 
 use crate::disks::{disks, run};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::work::{Work, assert_same, map, new_id, record};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 use visor::backup::{
-    Final, GenPaths, GenRecord, GenState, Precopier, Verdict, Watch, generations, pin, prune, seal,
+    Final, GenRecord, GenState, Precopier, Verdict, Watch, generations, pin, prune, seal,
     seal_holds, survey, verify,
 };
-use visor::host::{Precopy, SealReport};
-use visor::model::{BackupSpec, DataSpec, GenId, Method};
-use visor::store::Layout;
-
-/// Data, and the place of their generations on the same disk.
-struct Work {
-    layout: Layout,
-    data: DataSpec,
-    backup: BackupSpec,
-}
-
-impl Work {
-    fn new(disk: &Path) -> Self {
-        let data = disk.join("data");
-        fs::create_dir_all(&data).unwrap();
-        let layout = Layout::new(&disk.join("visor"));
-        fs::create_dir_all(layout.generations()).unwrap();
-        let globs = |all: &[&str]| all.iter().map(ToString::to_string).collect();
-        Self {
-            layout,
-            data: DataSpec {
-                path: data,
-                exclude: globs(&["**/LOCK"]),
-                keep: globs(&["keys"]),
-                immutable: globs(&["**/*.ldb"]),
-                append: globs(&["**/*.log"]),
-            },
-            backup: BackupSpec {
-                reserve: 1,
-                rate: visor::model::Rate::Unlimited,
-                ..BackupSpec::named("test")
-            },
-        }
-    }
-
-    fn at(&self, path: &str) -> PathBuf {
-        self.data.path.join(path)
-    }
-
-    fn write(&self, path: &str, bytes: &[u8]) {
-        fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
-        fs::write(self.at(path), bytes).unwrap();
-    }
-
-    fn paths(&self, generation: GenId) -> GenPaths {
-        GenPaths::new(&self.layout, generation)
-    }
-
-    fn begin(&self, generation: GenId, before: Option<GenId>) -> Precopier {
-        let before = before.map(|g| self.paths(g));
-        let precopier = Precopier::start(
-            &self.paths(generation),
-            &record(),
-            &self.data,
-            &self.backup,
-            before.as_ref(),
-        )
-        .unwrap();
-        let began = Instant::now();
-        while !matches!(precopier.state(), Precopy::Ready { .. }) {
-            if let Precopy::Failed(why) = precopier.state() {
-                panic!("{why}");
-            }
-            assert!(began.elapsed() < Duration::from_secs(60));
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        precopier
-    }
-
-    fn seal(&self, mut precopier: Precopier) -> SealReport {
-        let generation = precopier.generation;
-        precopier.end(&|| false).unwrap();
-        let ready = precopier.into_ready();
-        self.seal_with(generation, ready)
-    }
-
-    fn seal_with(&self, generation: GenId, ready: Option<visor::backup::Ready>) -> SealReport {
-        let compare = rustix::fs::statfs(&self.data.path).unwrap().f_type == 0x0102_1994;
-        let look = Final {
-            compare,
-            ..Final::default()
-        };
-        let paths = self.paths(generation);
-        seal(&paths, &self.data, ready, look).unwrap()
-    }
-
-    fn sealed(&self, generation: GenId) -> PathBuf {
-        self.paths(generation).done.join("tree")
-    }
-}
-
-fn record() -> GenRecord {
-    GenRecord::new("demo", "a copy", Some("genesis".into()), 0)
-}
-
-fn new_id() -> GenId {
-    GenId(ulid::Ulid::generate())
-}
-
-/// All that can be seen of a tree, but for what is not copied.
-fn picture(dir: &Path) -> BTreeMap<PathBuf, String> {
-    let mut all = BTreeMap::new();
-    let mut names: BTreeMap<u64, BTreeSet<PathBuf>> = BTreeMap::new();
-    let mut dirs = vec![PathBuf::new()];
-    while let Some(rel) = dirs.pop() {
-        for found in fs::read_dir(dir.join(&rel)).unwrap().map(Result::unwrap) {
-            let path = rel.join(found.file_name());
-            let meta = found.metadata().unwrap();
-            let kind = meta.file_type();
-            if kind.is_socket()
-                || kind.is_fifo()
-                || path.ends_with("LOCK")
-                || path.starts_with("keys")
-            {
-                continue;
-            }
-            let what = if kind.is_symlink() {
-                format!("→ {}", fs::read_link(found.path()).unwrap().display())
-            } else if kind.is_dir() {
-                dirs.push(path.clone());
-                "directory".to_owned()
-            } else {
-                // Links outside the tree are no matter of its own.
-                names.entry(meta.ino()).or_default().insert(path.clone());
-                let bytes = fs::read(found.path()).unwrap();
-                let holes = if meta.blocks() * 512 < meta.len() / 2 {
-                    "with holes"
-                } else {
-                    "whole"
-                };
-                format!("{} {holes}", visor::model::sha256_hex(&bytes))
-            };
-            let mut value = vec![0; 100];
-            let has = rustix::fs::lgetxattr(found.path(), "user.note", &mut value).unwrap_or(0);
-            let note = String::from_utf8_lossy(&value[..has]).into_owned();
-            let of_all = format!(
-                "{what} mode {:o} owner {}:{} at {}.{:09} note {note:?}",
-                meta.mode(),
-                meta.uid(),
-                meta.gid(),
-                meta.mtime(),
-                meta.mtime_nsec(),
-            );
-            all.insert(path, of_all);
-        }
-    }
-    for same in names.into_values() {
-        for path in &same {
-            all.get_mut(path)
-                .unwrap()
-                .push_str(&format!(" names {same:?}"));
-        }
-    }
-    all
-}
-
-fn assert_same(copy: &Path, data: &Path, what: &str) {
-    let (copy, data) = (picture(copy), picture(data));
-    let paths: BTreeSet<&PathBuf> = copy.keys().chain(data.keys()).collect();
-    let differ = paths.into_iter().filter(|p| copy.get(*p) != data.get(*p));
-    let differ: Vec<String> = differ
-        .map(|p| {
-            format!(
-                "{}: copy {:?}\n     data {:?}",
-                p.display(),
-                copy.get(p),
-                data.get(p)
-            )
-        })
-        .collect();
-    assert!(differ.is_empty(), "{what}:\n{}", differ.join("\n"));
-}
+use visor::host::Precopy;
+use visor::model::{BackupSpec, GenId, Method};
 
 /// Files with all that is odd about files.
 fn oddities(work: &Work) {
@@ -306,23 +137,12 @@ fn all_that_is_odd_about_files_is_kept() {
                 for path in ["wal/000003.log", "empty", "sparse"] {
                     let copy = fs::metadata(work.sealed(generation).join(path)).unwrap();
                     assert_eq!(copy.nlink(), 1, "{what}: {path}");
+                    let taken = copy.blocks() * 512;
+                    assert!(taken < 1 << 20, "{what}: {path} has no holes");
                 }
             }
         }
     }
-}
-
-#[expect(
-    unsafe_code,
-    reason = "a store through a mapping is what is tried; the file is the test's own"
-)]
-fn map(path: &Path) -> memmap2::MmapMut {
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
-    unsafe { memmap2::MmapMut::map_mut(&file).unwrap() }
 }
 
 fn verified(work: &Work, generation: GenId) -> Verdict {
@@ -533,6 +353,8 @@ fn a_round_that_was_cut_off_leaves_the_state_of_the_round_before() {
     let place = tempfile::tempdir().unwrap();
     let work = Work::new(place.path());
     oddities(&work);
+    // Old enough for their stamps to be trusted: only what was cut off is copied again.
+    std::thread::sleep(Duration::from_millis(100));
     let generation = new_id();
     drop(work.begin(generation, None));
     let tree = work.paths(generation).part.join("tree");
@@ -547,6 +369,83 @@ fn a_round_that_was_cut_off_leaves_the_state_of_the_round_before() {
     let report = work.seal_with(generation, None);
     assert_same(&work.sealed(generation), &work.data.path, "");
     assert!(report.files < 8, "only what was missing: {report:?}");
+}
+
+/// A first round of hours is not begun anew because visor was replaced or killed in it.
+#[test]
+fn a_first_round_that_was_cut_off_goes_on_where_it_was() {
+    let place = tempfile::tempdir().unwrap();
+    let mut work = Work::new(place.path());
+    oddities(&work);
+    for n in 0..16 {
+        work.write(&format!("more/{n:02}.dat"), &vec![n; 1 << 20]);
+    }
+    work.backup.rate = visor::model::Rate::Fixed(3 << 20);
+    let generation = new_id();
+    let paths = work.paths(generation);
+    let start =
+        |work: &Work| Precopier::start(&paths, &record(), &work.data, &work.backup, None).unwrap();
+    let inodes = || -> BTreeMap<PathBuf, u64> {
+        let more = fs::read_dir(paths.part.join("tree/more"));
+        more.into_iter()
+            .flatten()
+            .map(|e| e.unwrap())
+            .map(|e| (e.path(), e.metadata().unwrap().ino()))
+            .collect()
+    };
+    let first = start(&work);
+    let began = Instant::now();
+    let noted = paths.part.join("baseline");
+    while !noted.is_file() || inodes().is_empty() {
+        assert!(
+            matches!(first.state(), Precopy::Filling { .. }),
+            "while it is under way"
+        );
+        assert!(began.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // As a kill leaves it: what came after the note is not in it.
+    let (mut kept, note) = (inodes(), fs::read(&noted).unwrap());
+    drop(first);
+    fs::write(&noted, note).unwrap();
+    let known = visor::backup::Baseline::read(&noted).unwrap().unwrap();
+    let tree = paths.part.join("tree");
+    kept.retain(|p, _| known.entries.get(p.strip_prefix(&tree).unwrap()).is_some());
+    assert!(
+        !kept.is_empty() && kept.len() < 16,
+        "it was at work: {}",
+        kept.len()
+    );
+    // Then as a stop leaves it.
+    let second = start(&work);
+    std::thread::sleep(Duration::from_secs(1));
+    drop(second);
+    let more = inodes();
+    assert!(more.len() < 16, "it was still at work: {}", more.len());
+    work.backup.rate = visor::model::Rate::Unlimited;
+    let _ = work.seal(work.begin(generation, None));
+    let end: BTreeMap<PathBuf, u64> = fs::read_dir(work.sealed(generation).join("more"))
+        .unwrap()
+        .map(|e| e.unwrap())
+        .map(|e| {
+            (
+                paths.part.join("tree/more").join(e.file_name()),
+                e.metadata().unwrap().ino(),
+            )
+        })
+        .collect();
+    let same =
+        |of: &BTreeMap<PathBuf, u64>| of.iter().filter(|(p, i)| end.get(*p) == Some(i)).count();
+    assert_eq!(
+        same(&more),
+        more.len(),
+        "nothing that a stop left is copied again"
+    );
+    assert!(
+        same(&kept) + 1 >= kept.len(),
+        "nothing that was noted is copied again"
+    );
+    assert_same(&work.sealed(generation), &work.data.path, "");
 }
 
 #[test]

@@ -10,6 +10,11 @@ use visor::chain::EvmClient;
 use visor::cli::SchemaOf;
 use visor::model::sha256_hex;
 
+/// All of the cases, not the bounded part that people run often.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("VISOR_IT_FULL").is_some()
+}
+
 pub(crate) struct Env {
     dir: tempfile::TempDir,
     pub(crate) port: u16,
@@ -65,6 +70,11 @@ impl Default for Set {
 
 impl Env {
     pub(crate) fn new() -> Self {
+        Self::on(&std::env::temp_dir())
+    }
+
+    /// With all its files below a directory.
+    pub(crate) fn on(place: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -73,7 +83,7 @@ impl Env {
         let env = Self {
             dir: tempfile::Builder::new()
                 .prefix("visor-it-")
-                .tempdir()
+                .tempdir_in(place)
                 .unwrap(),
             port,
         };

@@ -1,7 +1,7 @@
 //! Machines at their worst: no processes, no file descriptors, a full disk, a clock that jumps, a visor that is stopped in its tracks, an
 //! RPC that accepts and never answers.
 
-use crate::env::{Env, Running, Set, kill};
+use crate::env::{Env, Running, Set, is_full, kill};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::chown;
@@ -10,10 +10,6 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
-
-fn is_full() -> bool {
-    std::env::var_os("VISOR_IT_FULL").is_some()
-}
 
 fn node(extra: &str) -> Set {
     Set {

@@ -2,7 +2,7 @@
 //! meant for (`cargo test --release`). With `VISOR_IT_FULL` ten minutes each, without it ten seconds.
 
 use crate::anvil::anvil;
-use crate::env::{Env, Running, Set};
+use crate::env::{Env, Running, Set, is_full};
 use crate::geth::{geth, write_set};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ fn cost(pid: i32) -> Cost {
 }
 
 fn idle(env: &Env, what: &str) {
-    let full = std::env::var_os("VISOR_IT_FULL").is_some();
+    let full = is_full();
     let time = Duration::from_secs(if full { 600 } else { 10 });
     let run = env.spawn(&["run"], "run.log");
     env.eventually("the node answers", || env.height().is_some_and(|h| h > 1));

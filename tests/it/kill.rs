@@ -4,16 +4,12 @@
 //! Without `VISOR_IT_FULL` a bounded part is done: every place once with the shim left alive, the places of the critical
 //! section also with the shim killed, and 30 random kills. With it: every place both ways, and 300 random kills.
 
-use crate::env::{Env, Set, kill};
+use crate::env::{Env, Set, is_full, kill};
 use crate::machine::n_records;
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 use visor::plan::{Phase, Plan};
-
-fn full() -> bool {
-    std::env::var_os("VISOR_IT_FULL").is_some()
-}
 
 fn set(fault: &'static str) -> Set {
     Set {
@@ -137,7 +133,7 @@ fn every_place(fault: &'static str, want: i32, only: impl Fn(&str) -> bool) {
             if only(place) {
                 cases.push((place.clone(), nth, false));
             }
-            if critical(place) && (full() || only(place)) || full() {
+            if critical(place) && (is_full() || only(place)) || is_full() {
                 cases.push((place.clone(), nth, true));
             }
         }
@@ -146,7 +142,7 @@ fn every_place(fault: &'static str, want: i32, only: impl Fn(&str) -> bool) {
     for (place, nth, with_shim) in cases {
         one_case(fault, want, &place, nth, with_shim);
     }
-    let word = if full() {
+    let word = if is_full() {
         "all cases"
     } else {
         "a bounded part; VISOR_IT_FULL=1 does all"
@@ -186,7 +182,7 @@ fn every_place(fault: &'static str, want: i32, only: impl Fn(&str) -> bool) {
 #[test]
 fn killed_around_every_append_of_a_good_upgrade() {
     every_place("", 0, |p| {
-        p.starts_with("append:") && (full() || p != "append:before")
+        p.starts_with("append:") && (is_full() || p != "append:before")
     });
 }
 
@@ -206,12 +202,12 @@ fn killed_on_the_way_back() {
         "stop:exited",
         "start:spawned",
     ];
-    every_place("exit", 5, |p| back.contains(&p) || full());
+    every_place("exit", 5, |p| back.contains(&p) || is_full());
 }
 
 #[test]
 fn killed_at_random_after_a_start() {
-    let times = if full() { 300 } else { 30 };
+    let times = if is_full() { 300 } else { 30 };
     let env = Env::with(&Set {
         upgrades: vec![],
         ..Set::default()
@@ -259,7 +255,7 @@ fn killed_at_random_after_a_start() {
     env.check_signed();
     println!(
         "random kills after a start: {alive_after} of {times}, never two nodes{}",
-        if full() {
+        if is_full() {
             ""
         } else {
             " (VISOR_IT_FULL=1 does 300)"

@@ -2,27 +2,12 @@
 //!
 //! With `VISOR_IT_FULL` 1,000 kills in steady state and 200 during upgrades; without it 50 and 20.
 
-use crate::env::{Env, Running, Set, kill};
+use crate::env::{Env, Running, Set, is_full, kill};
+use crate::work::Random;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Times that spread, the same in each run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
-
-fn is_full() -> bool {
-    std::env::var_os("VISOR_IT_FULL").is_some()
-}
 
 fn chatty(upgrades: Vec<(&'static str, &'static str, &'static str, String)>) -> Set {
     Set {

@@ -1,6 +1,7 @@
 //! Mistakes planted at random: each must be found, once, on its line, whatever stands beside it.
 
 use crate::check::set;
+use crate::env::is_full;
 use visor::check::check;
 use visor::diag::Code;
 
@@ -319,7 +320,7 @@ fn each_mistake_alone_is_one_finding_on_its_line() {
 
 #[test]
 fn mistakes_in_any_combination_are_found_each_once() {
-    let full = std::env::var_os("VISOR_IT_FULL").is_some();
+    let full = is_full();
     let rounds = if full { 20_000 } else { 1_000 };
     let mut dice = Dice(7);
     for round in 0..rounds {

@@ -1,6 +1,7 @@
 //! Properties of graphs, sets and differences, over random ones.
 
 use crate::check::set;
+use crate::env::is_full;
 use crate::plants::HEX;
 use petgraph::graph::DiGraph;
 use proptest::prelude::*;
@@ -15,7 +16,7 @@ use visor::plan::{
 };
 
 fn config() -> ProptestConfig {
-    let full = std::env::var_os("VISOR_IT_FULL").is_some();
+    let full = is_full();
     ProptestConfig {
         cases: if full { 20_000 } else { 300 },
         failure_persistence: None,
