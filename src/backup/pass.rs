@@ -83,16 +83,16 @@ pub(super) fn last_of_each(changes: Vec<Change>) -> BTreeMap<PathBuf, Option<Ent
 }
 
 /// After a cut: removes from the tree what the baseline does not know, and from the baseline what the tree lacks, so that
-/// both say the same. A round that was cut has changed the one and not the other.
-pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<(), BackupError> {
+/// both say the same. A round that was cut has changed the one and not the other. Returns what the baseline has lost.
+pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<Vec<PathBuf>, BackupError> {
     // Names of one file are copied together.
-    let linked: Vec<PathBuf> = baseline
+    let mut lost: Vec<PathBuf> = baseline
         .iter()
         .filter(|(_, entry)| entry.linked)
         .map(|(path, _)| path)
         .collect();
-    for path in linked {
-        baseline.remove(&path);
+    for path in &lost {
+        baseline.remove(path);
     }
     let there = scan(&DataView::all(tree))?;
     for (path, found) in there.sorted().into_iter().rev() {
@@ -120,7 +120,9 @@ pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<(), BackupError>
         }
     }
     let is_there = |path: &Path, entry: &Entry| {
-        matches!(entry.kind, Kind::Kept | Kind::Special)
+        let above = path.parent().unwrap_or(Path::new(""));
+        let is_above = baseline.get(above).is_none() || there.get(above).is_some();
+        matches!(entry.kind, Kind::Kept | Kind::Special) && is_above
             || there.get(path).is_some_and(|t| {
                 t.kind == entry.kind
                     && (entry.kind != Kind::File || t.ident.size >= entry.ident.size)
@@ -131,8 +133,9 @@ pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<(), BackupError>
         .filter(|(path, entry)| !is_there(path, entry))
         .map(|(path, _)| path)
         .collect();
-    for path in missing {
-        baseline.remove(&path);
+    for path in &missing {
+        baseline.remove(path);
     }
-    Ok(())
+    lost.extend(missing);
+    Ok(lost)
 }

@@ -85,7 +85,10 @@ impl Precopier {
         let method = method_of(paths, data, backup)?;
         let baseline = match Baseline::read(&paths.part.join("baseline")) {
             Ok(Some(mut found)) if found.source == view.dir && found.generation == generation => {
-                align(&paths.part.join("tree"), &mut found.entries)?;
+                let lost = align(&paths.part.join("tree"), &mut found.entries)?;
+                if !lost.is_empty() {
+                    found.write(&paths.part.join("baseline"))?;
+                }
                 found
             }
             _ => {

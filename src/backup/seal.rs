@@ -39,12 +39,15 @@ pub fn seal(
     if paths.done.join("SEAL").is_file() {
         return Ok(SealReport::default());
     }
+    let mut changes = Changes(Vec::new());
     let (mut baseline, view) = match ready {
         Some(ready) => (ready.baseline, ready.view),
         None => {
             let mut found = Baseline::read(&paths.part.join("baseline"))?
                 .ok_or(BackupError::NoBaseline(generation))?;
-            align(&paths.part.join("tree"), &mut found.entries)?;
+            // The baseline that is written down knows them still.
+            let lost = align(&paths.part.join("tree"), &mut found.entries)?;
+            changes.0.extend(lost.into_iter().map(|path| (path, None)));
             (found, DataView::new(data)?)
         }
     };
@@ -64,7 +67,6 @@ pub fn seal(
         Final { compare: true, .. } => Look::Compare,
         _ => Look::AtRest,
     };
-    let mut changes = Changes(Vec::new());
     pass(
         &mut copier,
         &mut scanner,
