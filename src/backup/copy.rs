@@ -28,6 +28,22 @@ pub(super) struct Seed {
     pub(super) tree: PathBuf,
 }
 
+/// Names of files that have several: by device and inode one of them, and what is known of it.
+#[derive(Debug, Default)]
+pub(super) struct Linked(Map<(u64, u64), (PathBuf, Entry)>);
+
+impl Linked {
+    /// Those of a copy whose contents need not be copied again.
+    pub(super) fn of(entries: &Tree) -> Self {
+        let trusted = entries.iter().filter(|(_, e)| e.linked && !e.hot);
+        Self(
+            trusted
+                .map(|(path, e)| ((e.ident.dev, e.ident.ino), (path, *e)))
+                .collect(),
+        )
+    }
+}
+
 /// Where a copy goes, and what watches over it.
 pub(super) struct Copier<'a> {
     pub(super) source: &'a Path,
@@ -38,8 +54,10 @@ pub(super) struct Copier<'a> {
     pub(super) seed: Option<&'a Seed>,
     /// Called with each chunk's bytes; an error ends the copy.
     pub(super) pace: &'a dyn Fn(u64) -> Result<(), BackupError>,
-    /// Files of several names, by device and inode: the first that was copied, and as what.
+    /// Files of several names that were copied in this pass: the first name, and as what.
     linked: Map<(u64, u64), (PathBuf, Entry)>,
+    /// Those that were copied before.
+    pub(super) known: Linked,
     /// Directories, relative to the tree, whose names have changed and are not synced.
     dirty_dirs: BTreeSet<PathBuf>,
     /// Files that are not synced one by one.
@@ -75,6 +93,7 @@ impl<'a> Copier<'a> {
             seed: None,
             pace,
             linked: Map::default(),
+            known: Linked::default(),
             dirty_dirs: BTreeSet::new(),
             unsynced: false,
             files: 0,
@@ -138,14 +157,18 @@ impl<'a> Copier<'a> {
         }
         let mut before = Ident::of(&meta);
         let mut hot = false;
-        if let Some((first, of_first)) = self.linked.get(&(before.dev, before.ino)) {
-            if of_first.ident == before {
-                let (first, hot) = (self.tree.join(first), of_first.hot);
-                return self.name_again(&first, to, found, before, hot).map(Some);
+        let id = (before.dev, before.ino);
+        let first = self.linked.get(&id).or_else(|| self.known.0.get(&id));
+        if let Some((first, of_first)) = first
+            && of_first.ident == before
+        {
+            let (first, hot) = (self.tree.join(first), of_first.hot);
+            if let Some(entry) = self.name_again(&first, to, found, before, hot)? {
+                return Ok(Some(entry));
             }
-            // It has changed between its names: the next round copies it for all of them.
-            hot = true;
         }
+        // It has changed between its names: the next round copies it for all of them.
+        hot |= self.linked.contains_key(&id);
         let look = || -> Result<Ident, PathError> {
             Ok(Ident::of(&file.metadata().at("look at", &from)?))
         };
@@ -178,7 +201,6 @@ impl<'a> Copier<'a> {
             linked: meta.nlink() > 1,
         };
         if entry.linked {
-            let id = (before.dev, before.ino);
             self.linked.insert(id, (found.path.clone(), entry));
         }
         Ok(Some(entry))
@@ -354,7 +376,7 @@ impl<'a> Copier<'a> {
         }))
     }
 
-    /// A further name of a file that is in the copy already.
+    /// A further name of a file that is in the copy already; `None` where that cannot be.
     fn name_again(
         &mut self,
         first: &Path,
@@ -362,18 +384,17 @@ impl<'a> Copier<'a> {
         found: &Changed,
         ident: Ident,
         hot: bool,
-    ) -> Result<Entry, BackupError> {
+    ) -> Result<Option<Entry>, BackupError> {
         if !self.link_into_place(first, to, &found.path)? {
-            let why = Errno::PERM;
-            return Err(why).at("link", first)?;
+            return Ok(None);
         }
         self.files += 1;
-        Ok(Entry {
+        Ok(Some(Entry {
             ident,
             hot,
             linked: true,
             ..found.new
-        })
+        }))
     }
 
     /// An immutable file that the generation before has already, where the live one cannot be linked.

@@ -2,7 +2,7 @@
 
 use super::GenPaths;
 use super::baseline::Baseline;
-use super::copy::{Copier, Seed};
+use super::copy::{Copier, Linked, Seed};
 use super::error::BackupError;
 use super::method::{ladder, taken};
 use super::pace::{Pace, enough_space};
@@ -41,6 +41,17 @@ pub struct Precopier {
 pub struct Ready {
     pub(super) baseline: Baseline,
     pub(super) view: DataView,
+    pub(super) linked: Linked,
+}
+
+impl Ready {
+    fn new(baseline: Baseline, view: DataView) -> Self {
+        Self {
+            linked: Linked::of(&baseline.entries),
+            baseline,
+            view,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -226,6 +237,7 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
         }
         let mut copier = Copier::new(&view.dir, &paths.part, method, &spend);
         copier.seed = seed.as_ref();
+        copier.known = Linked::of(&baseline.entries);
         let mut notes = Notes::new(&paths, first);
         let passed = pass(
             &mut copier,
@@ -263,16 +275,16 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
         seed = None;
         shared.rounds.fetch_add(1, Ordering::Release);
         if last {
-            return Ok(Ready { baseline, view });
+            return Ok(Ready::new(baseline, view));
         }
         // The longer a round takes, the rarer it is: a tenth of the time at the most.
         let rest = (began.elapsed() * 10).clamp(SHORTEST_REST, LONGEST_REST);
         let Ok(end) = shared.end.lock() else {
-            return Ok(Ready { baseline, view });
+            return Ok(Ready::new(baseline, view));
         };
         let (end, _) = match shared.wake.wait_timeout_while(end, rest, |end| !*end) {
             Ok(woken) => woken,
-            Err(_) => return Ok(Ready { baseline, view }),
+            Err(_) => return Ok(Ready::new(baseline, view)),
         };
         last = *end;
     }

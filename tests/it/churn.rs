@@ -124,12 +124,12 @@ fn devnode(data: &Path, random: &mut Random) -> Running {
     node
 }
 
-/// What the data say of themselves.
-fn said(data: &Path) -> CheckReport {
-    let mut report = check_data(data).unwrap();
+/// What the data say of themselves; where the disk was full, a node may not have come to its data.
+fn said(data: &Path) -> Result<CheckReport, std::io::ErrorKind> {
+    let mut report = check_data(data).map_err(|e| e.kind())?;
     // It is carried over, not copied.
     report.signer = None;
-    report
+    Ok(report)
 }
 
 /// Files beside the node's that change in every way a file can, until it is told to stop. Where the disk is full, nothing comes of it.
@@ -479,7 +479,7 @@ fn killed(disk: &Disk, seed: u64) -> usize {
     let create = ["backup", "create", "--policy", "own"];
     let (mut kills, _) = until_done(&env, &create, &mut random);
     let _ = env.stop_and_check();
-    let was = said(&env.data());
+    let was = said(&env.data()).unwrap();
     let (more, made) = until_done(&env, &create, &mut random);
     kills += more;
     let generation = made.lines().next().unwrap().to_owned();
@@ -488,7 +488,7 @@ fn killed(disk: &Disk, seed: u64) -> usize {
             && !found.is_of_a_running_node()
         {
             assert_eq!(
-                said(&found.paths.done.join("tree")),
+                said(&found.paths.done.join("tree")).unwrap(),
                 was,
                 "what is listed as good is"
             );
@@ -507,7 +507,7 @@ fn killed(disk: &Disk, seed: u64) -> usize {
         "the signer's mark is never lowered"
     );
     let aside = env.root().join("failed").join(&generation).join("tree");
-    assert_eq!(said(&aside).height, later.height);
+    assert_eq!(said(&aside).unwrap().height, later.height);
     env.visor(&["start"]).expect(0);
     env.eventually("it goes on", || {
         env.height().is_some_and(|h| h > was.height)

@@ -1,7 +1,7 @@
 //! File systems to work on: that of the temporary directory, and images of others where they can be mounted.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A file system to work on, mounted for the time of a test.
@@ -27,40 +27,52 @@ pub(crate) fn run(program: &str, args: &[&str]) -> bool {
         .is_ok_and(|o| o.status.success())
 }
 
+/// A disk of its own of that kind below a directory, with so many bytes; `None`, and a word, where it cannot be had.
+pub(crate) fn disk(name: &'static str, below: &Path, bytes: u64) -> Option<Disk> {
+    let place = tempfile::tempdir_in(below).unwrap();
+    let dir = place.path().join("disk");
+    fs::create_dir(&dir).unwrap();
+    let image = place.path().join("image");
+    let (at, image_text) = (dir.to_str().unwrap(), image.to_str().unwrap().to_owned());
+    let is_there = match name {
+        "own" => true,
+        "tmpfs" => {
+            let size = format!("size={bytes}");
+            run("mount", &["-t", "tmpfs", "-o", &size, "none", at])
+        }
+        _ => {
+            let file = fs::File::create(&image).unwrap();
+            file.set_len(bytes).unwrap();
+            let quiet: &[&str] = match name {
+                "ext4" => &["-q", "-F"],
+                _ => &["-q"],
+            };
+            let args: Vec<&str> = quiet.iter().copied().chain([image_text.as_str()]).collect();
+            run(&format!("mkfs.{name}"), &args) && run("mount", &["-o", "loop", &image_text, at])
+        }
+    };
+    if !is_there {
+        println!("skipped: {name} cannot be had here");
+        return None;
+    }
+    Some(Disk {
+        name,
+        dir,
+        mounted: name != "own",
+        _place: place,
+    })
+}
+
 /// The file system of the temporary directory, a tmpfs, and images of others; those that cannot be had here are named.
 pub(crate) fn disks() -> Vec<Disk> {
-    let mut disks = Vec::new();
-    for name in ["own", "tmpfs", "ext4", "xfs", "btrfs"] {
-        let place = tempfile::tempdir().unwrap();
-        let dir = place.path().join("disk");
-        fs::create_dir(&dir).unwrap();
-        let image = place.path().join("image");
-        let (at, image_text) = (dir.to_str().unwrap(), image.to_str().unwrap().to_owned());
-        let mounted = match name {
-            "own" => true,
-            "tmpfs" => run("mount", &["-t", "tmpfs", "-o", "size=256M", "none", at]),
-            _ => {
-                let file = fs::File::create(&image).unwrap();
-                file.set_len(512 << 20).unwrap();
-                let quiet: &[&str] = match name {
-                    "ext4" => &["-q", "-F"],
-                    _ => &["-q"],
-                };
-                let args: Vec<&str> = quiet.iter().copied().chain([image_text.as_str()]).collect();
-                run(&format!("mkfs.{name}"), &args)
-                    && run("mount", &["-o", "loop", &image_text, at])
-            }
+    let all = ["own", "tmpfs", "ext4", "xfs", "btrfs"].into_iter();
+    all.filter_map(|name| {
+        let bytes = if name == "tmpfs" {
+            256 << 20
+        } else {
+            512 << 20
         };
-        if !mounted {
-            println!("skipped: {name} cannot be had here");
-            continue;
-        }
-        disks.push(Disk {
-            name,
-            dir,
-            mounted: name != "own",
-            _place: place,
-        });
-    }
-    disks
+        disk(name, &std::env::temp_dir(), bytes)
+    })
+    .collect()
 }
