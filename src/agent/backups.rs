@@ -278,6 +278,7 @@ pub fn import(
     node: &DesiredNode,
     host: &RealHost,
     archive: &Path,
+    identities: &[PathBuf],
     policy: &BackupSpec,
 ) -> Result<Generation, BackupJobError> {
     can_be_exchanged(node)?;
@@ -289,6 +290,7 @@ pub fn import(
     let made = backup::import(
         &paths,
         archive,
+        identities,
         &node.spec.data,
         &record,
         policy,

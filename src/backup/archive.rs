@@ -8,6 +8,7 @@ use super::seal::sealed_state;
 use super::tree::{Entry, Ident, Kind};
 use crate::durable::{AtPath as _, create_private, make_private_dir, parent, sync_dir};
 use crate::model::{ArchiveFormat, ArchiveSpec, BackupSpec, GenId, UnixMs};
+use crate::process::IntoFile;
 use crate::store::Layout;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -24,6 +25,7 @@ use tar::{Builder, EntryType, Header};
 /// By the end of a file's name.
 pub fn format_of(path: &Path) -> Option<ArchiveFormat> {
     let name = path.file_name()?.to_string_lossy().into_owned();
+    let name = name.strip_suffix(ENCRYPTED).unwrap_or(&name);
     let ends = |all: &[&str]| all.iter().any(|end| name.ends_with(end));
     if ends(&[".tar.zst", ".tzst"]) {
         Some(ArchiveFormat::TarZst)
@@ -34,14 +36,22 @@ pub fn format_of(path: &Path) -> Option<ArchiveFormat> {
     }
 }
 
+/// The end of the name of one that is encrypted.
+const ENCRYPTED: &str = ".age";
+
+pub fn is_encrypted(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(ENCRYPTED)
+}
+
 const MOST_XATTR: usize = 64 * 1024;
 
-/// Writes a sealed generation to a file that is not there yet; it gets its name once it is whole.
+/// Writes a sealed generation to a file that is not there yet; it gets its name once it is whole. The file's name says nothing: it
+/// is encrypted if there are recipients.
 pub fn export(
     paths: &GenPaths,
     to: &Path,
-    format: ArchiveFormat,
-    level: i32,
+    how: &ArchiveSpec,
     pace: &dyn Fn(u64) -> Result<(), BackupError>,
 ) -> Result<u64, BackupError> {
     let dir = match parent(to) {
@@ -51,7 +61,12 @@ pub fn export(
     let name = to.file_name().unwrap_or(OsStr::new("archive"));
     let part = dir.join(format!(".{}.part", name.to_string_lossy()));
     let file = create_private(&part)?;
-    let written = write_archive(paths, &file, &part, format, level, pace);
+    let written = match how.recipients.is_empty() {
+        true => write_archive(paths, &file, &part, how, pace),
+        false => encrypt(&file, &part, &how.recipients, |into| {
+            write_archive(paths, into, &part, how, pace)
+        }),
+    };
     if let Err(error) = written {
         let _ = fs::remove_file(&part);
         return Err(error);
@@ -97,7 +112,7 @@ pub fn archive(
     let dir = archive_dir(layout, node, archive);
     make_private_dir(&dir)?;
     let label = found.label().replace('/', "-");
-    let name = format!("{label}-{generation}.{}", archive.format.ending());
+    let name = format!("{label}-{generation}.{}", archive.ending());
     let to = dir.join(name);
     if let Ok(there) = fs::metadata(&to) {
         return Ok(Some((to, there.len())));
@@ -114,7 +129,7 @@ pub fn archive(
                 // It may go to another disk than that of the data.
                 enough_space(&dir, 0, backup.reserve)
             };
-            export(&found.paths, &to, archive.format, archive.level, &watched)
+            export(&found.paths, &to, archive, &watched)
         },
     )?;
     Ok(Some((to, bytes)))
@@ -133,6 +148,7 @@ pub(super) fn prune_archives(
     let dir = archive_dir(layout, node, archive);
     let ending = format!(".{}", archive.format.ending());
     let own = |name: &str| -> Option<GenId> {
+        let name = name.strip_suffix(ENCRYPTED).unwrap_or(name);
         let stem = name.strip_suffix(&ending)?;
         let (_, id) = stem.rsplit_once('-')?;
         id.parse().ok()
@@ -156,16 +172,32 @@ pub(super) fn prune_archives(
     Ok(removed)
 }
 
-fn write_archive(
-    paths: &GenPaths,
+/// Passes what is written through `age` into the file.
+fn encrypt(
     file: &File,
     part: &Path,
-    format: ArchiveFormat,
-    level: i32,
+    recipients: &[String],
+    write: impl FnOnce(&mut dyn Write) -> Result<(), BackupError>,
+) -> Result<(), BackupError> {
+    let mut args = vec!["--encrypt"];
+    for recipient in recipients {
+        args.extend(["--recipient", recipient]);
+    }
+    let mut age = IntoFile::start(ArchiveSpec::AGE, &args, file).at("encrypt", part)?;
+    write(&mut age)?;
+    Ok(age.finish().at("encrypt", part)?)
+}
+
+fn write_archive(
+    paths: &GenPaths,
+    out: impl Write,
+    part: &Path,
+    how: &ArchiveSpec,
     pace: &dyn Fn(u64) -> Result<(), BackupError>,
 ) -> Result<(), BackupError> {
-    let out = BufWriter::with_capacity(1024 * 1024, file);
-    match format {
+    let out = BufWriter::with_capacity(1024 * 1024, out);
+    let level = how.level;
+    match how.format {
         ArchiveFormat::Tar => {
             let mut out = out;
             append_all(paths, &mut out, pace)?;

@@ -1,12 +1,13 @@
 //! Reading an archive: what it holds is not trusted. Nothing leaves the new directory, no link is followed, and it ends before the disk or
 //! the memory is full.
 
-use super::archive::format_of;
+use super::archive::{format_of, is_encrypted};
 use super::dress::{link_time, times};
 use super::error::BackupError;
 use super::pace::enough_space;
 use crate::durable::{AtPath as _, create_private, make_private_dir, sync_dir};
-use crate::model::ArchiveFormat;
+use crate::model::{ArchiveFormat, ArchiveSpec};
+use crate::process::OutOfFile;
 use flate2::read::MultiGzDecoder;
 use rustix::fs::{AtFlags, CWD};
 use std::ffi::OsStr;
@@ -39,12 +40,11 @@ pub(super) fn extract(
     archive: &Path,
     into: &Path,
     strip: Option<&OsStr>,
+    identities: &[PathBuf],
     reserve: u64,
     pace: &dyn Fn(u64) -> Result<(), BackupError>,
 ) -> Result<Extracted, BackupError> {
-    let file = File::open(archive).at("open", archive)?;
-    let file = BufReader::with_capacity(1024 * 1024, file);
-    let reader = reader(file, archive)?;
+    let reader = reader(archive, identities)?;
     Extraction {
         archive,
         into,
@@ -58,7 +58,20 @@ pub(super) fn extract(
 }
 
 /// What is in a file of this name; without a known ending the file itself.
-fn reader(file: BufReader<File>, archive: &Path) -> Result<Box<dyn Read>, BackupError> {
+fn reader(archive: &Path, identities: &[PathBuf]) -> Result<Box<dyn Read>, BackupError> {
+    let file = File::open(archive).at("open", archive)?;
+    let bytes: Box<dyn Read> = match is_encrypted(archive) {
+        false => Box::new(file),
+        true => {
+            let mut args = vec!["--decrypt".to_owned()];
+            for identity in identities {
+                args.extend(["--identity".to_owned(), identity.display().to_string()]);
+            }
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            Box::new(OutOfFile::start(ArchiveSpec::AGE, &args, file).at("decrypt", archive)?)
+        }
+    };
+    let file = BufReader::with_capacity(1024 * 1024, bytes);
     Ok(match format_of(archive) {
         Some(ArchiveFormat::TarZst) => {
             Box::new(zstd::Decoder::with_buffer(file).at("read", archive)?)
@@ -188,6 +201,11 @@ impl Extraction<'_> {
             sync_dir(dir)?;
         }
         sync_dir(self.into)?;
+        if is_encrypted(self.archive) {
+            // What was encrypted is whole only when its end has been seen.
+            let rest = &mut tar.into_inner().take(MOST_EXTENSION);
+            io::copy(rest, &mut io::sink()).at("read", self.archive)?;
+        }
         Ok(self.done)
     }
 
@@ -440,9 +458,12 @@ fn wear(path: &Path, dress: &Dress) -> Result<(), BackupError> {
 
 /// The directory that every path of an archive lies in, if there is one of that name only: archives of peers hold the data directory
 /// itself.
-pub(super) fn only_top(archive: &Path, data: &OsStr) -> Result<bool, BackupError> {
-    let file = BufReader::new(File::open(archive).at("open", archive)?);
-    let reader = reader(file, archive)?;
+pub(super) fn only_top(
+    archive: &Path,
+    data: &OsStr,
+    identities: &[PathBuf],
+) -> Result<bool, BackupError> {
+    let reader = reader(archive, identities)?;
     let mut tar = Archive::new(reader);
     for entry in tar.entries().at("read", archive)?.raw(true) {
         let entry = entry.at("read", archive)?;

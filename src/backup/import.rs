@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 pub fn import(
     paths: &GenPaths,
     archive: &Path,
+    identities: &[PathBuf],
     data: &DataSpec,
     record: &GenRecord,
     backup: &BackupSpec,
@@ -30,7 +31,7 @@ pub fn import(
     if format_of(archive).is_none() {
         return Err(BackupError::Archive {
             path: archive.to_owned(),
-            what: "its name ends with none of .tar, .tar.gz, .tgz, .tar.zst, .tzst".into(),
+            what: "its name ends with none of .tar, .tar.gz, .tgz, .tar.zst, .tzst, nor with one of them and .age".into(),
         });
     }
     let view = DataView::new(data)?;
@@ -38,12 +39,12 @@ pub fn import(
     make_private_dir(&tree)?;
     write_record(paths, record)?;
     let name = data.path.file_name().unwrap_or_default();
-    let strip = only_top(archive, name)?.then_some(name);
+    let strip = only_top(archive, name, identities)?.then_some(name);
     let pace = |_| match interrupted() {
         true => Err(BackupError::Interrupted),
         false => Ok(()),
     };
-    let extracted = extract(archive, &tree, strip, backup.reserve, &pace)?;
+    let extracted = extract(archive, &tree, strip, identities, backup.reserve, &pace)?;
     if extracted.entries == 0 {
         return Err(BackupError::Archive {
             path: archive.to_owned(),

@@ -4,7 +4,8 @@ use super::error::BackupError;
 use super::scan::scan;
 use super::tree::{Class, Kind};
 use super::view::DataView;
-use crate::model::{CopyFacts, DataSpec, Method, Rung};
+use crate::model::{ArchiveSpec, CopyFacts, DataSpec, Method, Rung};
+use crate::process::has_program;
 use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -23,6 +24,7 @@ pub fn glance(generations: &Path, data: &DataSpec) -> CopyFacts {
         ladder: ladder(generations, data),
         bytes: None,
         mutable_bytes: None,
+        age: has_program(ArchiveSpec::AGE),
     }
 }
 

@@ -33,7 +33,7 @@ mod tree;
 mod verify;
 mod view;
 
-pub use archive::{archive, export, format_of};
+pub use archive::{archive, export, format_of, is_encrypted};
 pub use baseline::{Baseline, Sealed, read_seal};
 pub use error::BackupError;
 pub use import::import;

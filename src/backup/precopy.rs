@@ -42,11 +42,13 @@ pub struct Ready {
     pub(super) baseline: Baseline,
     pub(super) view: DataView,
     pub(super) linked: Linked,
+    pub(super) scanner: Scanner,
 }
 
 impl Ready {
-    fn new(baseline: Baseline, view: DataView) -> Self {
+    pub(super) fn new(baseline: Baseline, view: DataView, scanner: Scanner) -> Self {
         Self {
+            scanner: scanner.settled_before(baseline.looked),
             linked: Linked::of(&baseline.entries),
             baseline,
             view,
@@ -275,16 +277,16 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
         seed = None;
         shared.rounds.fetch_add(1, Ordering::Release);
         if last {
-            return Ok(Ready::new(baseline, view));
+            return Ok(Ready::new(baseline, view, scanner));
         }
         // The longer a round takes, the rarer it is: a tenth of the time at the most.
         let rest = (began.elapsed() * 10).clamp(SHORTEST_REST, LONGEST_REST);
         let Ok(end) = shared.end.lock() else {
-            return Ok(Ready::new(baseline, view));
+            return Ok(Ready::new(baseline, view, scanner));
         };
         let (end, _) = match shared.wake.wait_timeout_while(end, rest, |end| !*end) {
             Ok(woken) => woken,
-            Err(_) => return Ok(Ready::new(baseline, view)),
+            Err(_) => return Ok(Ready::new(baseline, view, scanner)),
         };
         last = *end;
     }

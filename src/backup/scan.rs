@@ -46,7 +46,8 @@ pub(super) struct Changed {
     pub(super) compare: bool,
 }
 
-/// The kernel's answers for one directory after another.
+/// The kernel's answers for one directory after another. One scanner for one tree of entries: they remember its rounds.
+#[derive(Debug)]
 pub(super) struct Scanner {
     buffer: Vec<MaybeUninit<u8>>,
     round: u32,
@@ -59,21 +60,21 @@ const SETTLED_AFTER_MS: u64 = 60_000;
 
 impl Default for Scanner {
     fn default() -> Self {
-        Self::settled_before(0)
+        Self {
+            buffer: vec![MaybeUninit::uninit(); 256 * 1024],
+            round: 0,
+            settled: 0,
+        }
     }
 }
 
 impl Scanner {
     /// `looked`: when the last look at all stamps began; 0 when that is not known.
-    pub(super) fn settled_before(looked: UnixMs) -> Self {
+    pub(super) fn settled_before(mut self, looked: UnixMs) -> Self {
         let settled = looked.saturating_sub(SETTLED_AFTER_MS);
-        Self {
-            buffer: vec![MaybeUninit::uninit(); 256 * 1024],
-            round: 0,
-            settled: i64::try_from(settled)
-                .unwrap_or(0)
-                .saturating_mul(1_000_000),
-        }
+        let settled = i64::try_from(settled).unwrap_or(0);
+        self.settled = settled.saturating_mul(1_000_000);
+        self
     }
 
     /// Begins a round: what `directory` does not meet in it has gone.

@@ -2,7 +2,7 @@
 
 use super::GenPaths;
 use super::baseline::{Baseline, Sealed, read_seal};
-use super::copy::{Copier, Linked};
+use super::copy::Copier;
 use super::error::BackupError;
 use super::pass::{Change, Watcher, align, last_of_each, pass};
 use super::precopy::Ready;
@@ -40,18 +40,23 @@ pub fn seal(
         return Ok(SealReport::default());
     }
     let mut changes = Changes(Vec::new());
-    let (mut baseline, view, linked) = match ready {
-        Some(ready) => (ready.baseline, ready.view, ready.linked),
+    let ready = match ready {
+        Some(ready) => ready,
         None => {
             let mut found = Baseline::read(&paths.part.join("baseline"))?
                 .ok_or(BackupError::NoBaseline(generation))?;
             // The baseline that is written down knows them still.
             let lost = align(&paths.part.join("tree"), &mut found.entries)?;
             changes.0.extend(lost.into_iter().map(|path| (path, None)));
-            let linked = Linked::of(&found.entries);
-            (found, DataView::new(data)?, linked)
+            Ready::new(found, DataView::new(data)?, Scanner::default())
         }
     };
+    let Ready {
+        mut baseline,
+        view,
+        linked,
+        mut scanner,
+    } = ready;
     if baseline.source != view.dir {
         let begun = baseline.source;
         return Err(BackupError::OtherSource {
@@ -61,7 +66,6 @@ pub fn seal(
     }
     let mut copier = Copier::new(&view.dir, &paths.part, baseline.method, &|_| Ok(()));
     copier.known = linked;
-    let mut scanner = Scanner::settled_before(baseline.looked);
     let at = wall_clock();
     let height = look.height;
     let look = match look {

@@ -2,7 +2,7 @@
 
 use super::local::Local;
 use crate::diag::{Code, Finding, Place};
-use crate::manifest;
+use crate::manifest::{self, Object};
 use crate::model::{ArchiveFormat, ArchiveSpec, BackupSpec, Late, Method, Rate};
 use std::path::PathBuf;
 
@@ -18,6 +18,7 @@ impl Local<'_> {
                 u64::try_from(within.as_millis()).unwrap_or(u64::MAX)
             });
             let archive = self.archive(backup, || at("/to"));
+            self.recipients(object);
             let spec = BackupSpec {
                 archive,
                 keep_last: backup.keep.last.unwrap_or(BackupSpec::DEFAULT_KEEP_LAST),
@@ -51,7 +52,7 @@ impl Local<'_> {
         place: impl Fn() -> Place,
     ) -> Option<ArchiveSpec> {
         let to = backup.to.as_deref();
-        let Some(archive) = backup.archive else {
+        let Some(archive) = &backup.archive else {
             if to.is_some() {
                 let message = "`to` says where archives go, and there is no `archive`";
                 let help = "Say `archive = { format = \"tar.zst\" }`, or take `to` out.";
@@ -71,7 +72,24 @@ impl Local<'_> {
             },
             level: archive.level.unwrap_or(ArchiveFormat::DEFAULT_LEVEL),
             to: to.map(PathBuf::from),
+            recipients: archive.recipients.clone(),
         })
+    }
+
+    fn recipients(&mut self, object: &Object<manifest::Backup>) {
+        let archive = object.value.archive.iter();
+        for (i, key) in archive.flat_map(|a| &a.recipients).enumerate() {
+            let at = || self.file.at(object, &format!("/archive/recipients/{i}"));
+            if key.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+                let message = "`recipients` holds a secret key";
+                self.secret(at(), at(), message.into());
+            } else if !is_recipient(key) {
+                let message = format!("\"{key}\" is no public key of age");
+                let help = "Write one as `age-keygen` prints it, \"age1…\", or an SSH key: \"ssh-ed25519 AAAA…\".";
+                let finding = Finding::error(Code::BadValue, at(), message, help);
+                self.push(finding);
+            }
+        }
     }
 
     fn rate(&mut self, text: Option<&str>, place: impl FnOnce() -> Place) -> Rate {
@@ -91,4 +109,21 @@ impl Local<'_> {
             },
         }
     }
+}
+
+/// What `age -r` takes: its own keys and those of its plugins, in bech32, and SSH's.
+fn is_recipient(key: &str) -> bool {
+    let is_ssh = ["ssh-ed25519 ", "ssh-rsa "]
+        .iter()
+        .any(|kind| key.starts_with(kind));
+    let is_age = key.strip_prefix("age1").is_some_and(|rest| {
+        rest.len() >= 8
+            && rest
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    });
+    is_age
+        || is_ssh
+            && key.split(' ').nth(1).is_some_and(|k| k.starts_with("AAAA"))
+            && !key.contains('\n')
 }

@@ -355,6 +355,9 @@ pub(super) enum BackupCommand {
         /// How hard is compressed [default: 3]
         #[arg(long)]
         level: Option<i32>,
+        /// A public key that it is encrypted to with `age`, for a file whose name ends with .age; as often as there are some
+        #[arg(long, value_name = "KEY")]
+        recipient: Vec<String>,
     },
     /// Make a generation of such a file, or of one that another tool wrote
     ///
@@ -364,6 +367,9 @@ pub(super) enum BackupCommand {
         /// What it is called, for people [default: imported]
         #[arg(long)]
         label: Option<String>,
+        /// A file with a secret key of age, for a file whose name ends with .age; as often as there are some
+        #[arg(long, value_name = "FILE")]
+        identity: Vec<PathBuf>,
     },
 }
 

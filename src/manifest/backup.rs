@@ -36,7 +36,7 @@ pub struct Backup {
 }
 
 /// One compressed file of a copy: mode 0600, the same bytes for the same copy, read by any tar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Archive {
     /// How it is packed. Default: `"tar.zst"`.
@@ -46,6 +46,10 @@ pub struct Archive {
     /// How hard it is compressed; of `"tar.gz"` at most 9. Default: 3.
     #[schemars(example = 3, range(min = 1, max = 19))]
     pub level: Option<i32>,
+    /// Public keys that it is encrypted to with `age`, which has to be there: `age1…` or an SSH key. Default: it is not encrypted.
+    #[serde(default)]
+    #[schemars(example = &["age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"])]
+    pub recipients: Vec<String>,
 }
 
 /// How an archive is packed.

@@ -46,6 +46,13 @@ pub struct CopyFacts {
     pub bytes: Option<u64>,
     /// Those of them that are not immutable.
     pub mutable_bytes: Option<u64>,
+    /// Archives can be encrypted here.
+    #[serde(default = "yes")]
+    pub age: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl CopyFacts {
@@ -125,6 +132,23 @@ pub struct ArchiveSpec {
     pub level: i32,
     /// The directory; none is `backups/archive` in the root.
     pub to: Option<PathBuf>,
+    /// Whom it is encrypted to; none: it is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<String>,
+}
+
+impl ArchiveSpec {
+    /// The program that encrypts and decrypts.
+    pub const AGE: &str = "age";
+
+    /// The end of a file's name.
+    pub fn ending(&self) -> String {
+        let format = self.format.ending();
+        match self.recipients.is_empty() {
+            true => format.to_owned(),
+            false => format!("{format}.{}", Self::AGE),
+        }
+    }
 }
 
 /// A policy, as an upgrade goes by it.

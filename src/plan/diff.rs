@@ -487,6 +487,16 @@ fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bo
             "Say `method = \"auto\"`, which takes the best that can be had.",
         );
     }
+    let archive = upgrade.backup.as_ref().and_then(|b| b.archive.as_ref());
+    if archive.is_some_and(|a| !a.recipients.is_empty())
+        && observed.copy.as_ref().is_some_and(|facts| !facts.age)
+    {
+        d.block_upgrade(
+            &upgrade.name,
+            ": its archive is to be encrypted, and the program `age` is not there",
+            "Install `age`, or take `recipients` out.",
+        );
+    }
     if let Some(problem) = &observed.start_problem {
         d.block_upgrade(
             &upgrade.name,

@@ -89,8 +89,8 @@ fn detail(kind: &StepKind) -> String {
         StepKind::Verify { backup } => format!("backup {}", backup.name),
         StepKind::Archive { backup } => match &backup.archive {
             Some(archive) => match &archive.to {
-                Some(to) => format!("{} to {}", archive.format.ending(), to.display()),
-                None => format!("{} to backups/archive", archive.format.ending()),
+                Some(to) => format!("{} to {}", archive.ending(), to.display()),
+                None => format!("{} to backups/archive", archive.ending()),
             },
             None => String::new(),
         },

@@ -1,6 +1,7 @@
 //! Processes of this machine: which one is meant, and when it ends.
 
 mod cgroup;
+mod filter;
 mod first;
 mod holder;
 mod identity;
@@ -9,6 +10,7 @@ mod pidfd;
 mod priority;
 
 pub use cgroup::{Delegated, join, kill_all, members, ran_out_of_memory};
+pub use filter::{IntoFile, OutOfFile, has_program};
 pub use first::{is_first, run_as_first};
 pub use holder::{Holder, lock_holder};
 pub use identity::{Identity, boot_id};

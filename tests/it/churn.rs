@@ -17,7 +17,7 @@ use visor::backup::{
     GenState, Precopier, Watch, export, generations, import, restore, seal, verify,
 };
 use visor::devnode::{CheckReport, check_data};
-use visor::model::{ArchiveFormat, DataSpec, GenId, Method, Rate};
+use visor::model::{ArchiveFormat, ArchiveSpec, DataSpec, GenId, Method, Rate};
 
 /// Generations of one data directory, one after the other.
 const A_LIFE: usize = 5;
@@ -353,18 +353,25 @@ impl Life<'_> {
             1 => ArchiveFormat::TarGz,
             _ => ArchiveFormat::TarZst,
         };
+        let how = ArchiveSpec {
+            format,
+            level: 1,
+            to: None,
+            recipients: vec![],
+        };
         let file = self
             .work
             .layout
             .root
             .join(format!("copy.{}", format.ending()));
         let paths = self.work.paths(generation);
-        let _ = export(&paths, &file, format, 1, &|_| Ok(())).unwrap();
+        let _ = export(&paths, &file, &how, &|_| Ok(())).unwrap();
         let taken = new_id();
         let into = self.work.paths(taken);
         import(
             &into,
             &file,
+            &[],
             &self.work.data,
             &record(),
             &self.work.backup,

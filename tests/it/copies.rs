@@ -453,6 +453,27 @@ fn a_first_round_that_was_cut_off_goes_on_where_it_was() {
     assert_same(&work.sealed(generation), &work.data.path, "");
 }
 
+/// What a visor that came later had met in a round that was cut, and that is gone at the exit, is gone from the copy.
+#[test]
+fn what_has_gone_since_a_later_visor_met_it_is_no_part_of_the_copy() {
+    let place = tempfile::tempdir().unwrap();
+    let mut work = Work::new(place.path());
+    oddities(&work);
+    let generation = new_id();
+    drop(work.begin(generation, None));
+    work.write("new.dat", &vec![5; 8 << 20]);
+    work.backup.rate = visor::model::Rate::Fixed(2 << 20);
+    let paths = work.paths(generation);
+    let mut later = Precopier::start(&paths, &record(), &work.data, &work.backup, None).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    fs::remove_file(work.at("sparse")).unwrap();
+    later.cut().unwrap();
+    let ready = later.into_ready();
+    assert!(ready.is_some());
+    let _ = work.seal_with(generation, ready);
+    assert_same(&work.sealed(generation), &work.data.path, "");
+}
+
 #[test]
 fn what_is_mounted_inside_is_refused_and_named() {
     let place = tempfile::tempdir().unwrap();

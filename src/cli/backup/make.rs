@@ -11,9 +11,9 @@ use crate::agent::{
 };
 use crate::backup::{self, GenState, Generation, Verdict};
 use crate::host::{Ambient, Baton, Clock as _, RealHost, Releases as _};
-use crate::model::{ArchiveFormat, BackupSpec, GenId, Rate};
+use crate::model::{ArchiveFormat, ArchiveSpec, BackupSpec, GenId, Rate};
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A host of a command that can be interrupted.
@@ -270,6 +270,7 @@ pub(super) fn export(
     id: &str,
     file: &Path,
     level: Option<i32>,
+    recipients: &[String],
 ) -> Result<Exit, CliError> {
     let cx = Context::open_node(global)?;
     let host = host(&cx, "backup export")?;
@@ -281,29 +282,57 @@ pub(super) fn export(
                 "{} has no ending that says how it is compressed",
                 file.display()
             ),
-            "Give it one of .tar.zst, .tar.gz and .tar.",
+            "Give it one of .tar.zst, .tar.gz and .tar, with .age behind it if it is to be encrypted.",
         )
     })?;
+    if backup::is_encrypted(file) == recipients.is_empty() {
+        return Err(match recipients {
+            [] => CliError::usage(
+                format!("{} is to be encrypted, and nobody is named", file.display()),
+                "Name public keys: --recipient age1….",
+            ),
+            _ => CliError::usage(
+                format!("{} does not say that it is encrypted", file.display()),
+                "Let its name end with .age.",
+            ),
+        });
+    }
     let pace = |_| match host.interrupted() {
         true => Err(backup::BackupError::Interrupted),
         false => Ok(()),
     };
-    let level = level.unwrap_or(ArchiveFormat::DEFAULT_LEVEL);
-    let bytes = backup::export(&generation.paths, file, format, level, &pace)
-        .map_err(BackupJobError::from)?;
+    let how = ArchiveSpec {
+        format,
+        level: level.unwrap_or(ArchiveFormat::DEFAULT_LEVEL),
+        to: None,
+        recipients: recipients.to_owned(),
+    };
+    let bytes =
+        backup::export(&generation.paths, file, &how, &pace).map_err(BackupJobError::from)?;
     let size = bytesize::ByteSize(bytes);
     out::data(&format!("{}: {size}\n", file.display()));
     Ok(Exit::Done)
 }
 
-pub(super) fn import(global: &Global, file: &Path, label: Option<&str>) -> Result<Exit, CliError> {
+pub(super) fn import(
+    global: &Global,
+    file: &Path,
+    label: Option<&str>,
+    identities: &[PathBuf],
+) -> Result<Exit, CliError> {
+    if backup::is_encrypted(file) && identities.is_empty() {
+        return Err(CliError::usage(
+            format!("{} is encrypted", file.display()),
+            "Name the file with the secret key: --identity FILE.",
+        ));
+    }
     let cx = Context::open(global)?;
     let host = host(&cx, "backup import")?;
     let policy = BackupSpec {
         label: Some(label.unwrap_or("imported").to_owned()),
         ..BackupSpec::built_in()
     };
-    let generation = import_backup(cx.node(), &host, file, &policy)?;
+    let generation = import_backup(cx.node(), &host, file, identities, &policy)?;
     let found = verify_backup(&host, &generation, policy.rate, &|_| {})?;
     tell(&generation, &found)
 }

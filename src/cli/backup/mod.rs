@@ -35,8 +35,17 @@ pub(super) fn backup(global: &Global, command: &BackupCommand) -> Result<Exit, C
         BackupCommand::Remove { id } => make::remove(global, id),
         BackupCommand::Pin { id } => make::pin(global, id, true),
         BackupCommand::Unpin { id } => make::pin(global, id, false),
-        BackupCommand::Export { id, file, level } => make::export(global, id, file, *level),
-        BackupCommand::Import { file, label } => make::import(global, file, label.as_deref()),
+        BackupCommand::Export {
+            id,
+            file,
+            level,
+            recipient,
+        } => make::export(global, id, file, *level, recipient),
+        BackupCommand::Import {
+            file,
+            label,
+            identity,
+        } => make::import(global, file, label.as_deref(), identity),
     }
 }
 
