@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 
 fn run(args: &[String]) {
     let rounds: usize = args.first().and_then(|a| a.parse().ok()).unwrap_or(7);
-    let size = |text: &String| {
+    let size = |text: &String| -> Option<(f64, usize)> {
         let (gb, files) = text.split_once(':').unwrap_or((text, "0"));
         Some((gb.parse().ok()?, files.parse().ok()?))
     };
@@ -77,6 +77,13 @@ fn run(args: &[String]) {
     }
     let place: PathBuf =
         std::env::var_os("VISOR_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
+    let is_known = |a: &String| {
+        a == "busy" || size(a).is_some() || known.iter().any(|name| *a == format!("on={name}"))
+    };
+    if let Some(odd) = args.iter().find(|a| !is_known(a)) {
+        println!("What is \"{odd}\"? [ROUNDS] [GB[:FILES] …] [on=ext4|xfs|btrfs …] [busy]");
+        return;
+    }
     let has_peer = std::env::var_os("COSMOVISOR_BIN").is_some();
     if !has_peer {
         println!("skipped: cosmovisor itself, for COSMOVISOR_BIN names none");

@@ -6,12 +6,13 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use visor::agent::{Wish, start_node, stop_node};
 use visor::host::{Ambient, Baton, RealHost};
 use visor::journal::{Event, Record};
 use visor::model::sha256_hex;
+use visor::plan::Plan;
 use visor::rehearse::Probe;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +199,7 @@ impl<'a> Bench<'a> {
         fs::create_dir_all(&copies).unwrap();
         rustix::fs::sync();
         let log = fs::File::create(self.dir.join("peer.log")).unwrap();
-        let mut peer = Command::new(std::env::var_os("COSMOVISOR_BIN").unwrap())
+        let peer = Command::new(std::env::var_os("COSMOVISOR_BIN").unwrap())
             .arg("run")
             .args(self.args())
             .envs([("DAEMON_NAME", "demod"), ("DAEMON_POLL_INTERVAL", "300ms")])
@@ -212,6 +213,7 @@ impl<'a> Bench<'a> {
             .stderr(log)
             .spawn()
             .unwrap();
+        let mut peer = Peer(peer);
         let probe = Probe::start(&wish.node.spec.chain).unwrap();
         std::thread::sleep(Duration::from_secs(1));
         let info = format!("{{\"name\":\"p{n}\",\"height\":1,\"info\":\"\"}}");
@@ -227,9 +229,7 @@ impl<'a> Bench<'a> {
         }
         std::thread::sleep(Duration::from_millis(300));
         let outage = longest(probe);
-        let pid = rustix::process::Pid::from_child(&peer);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let _ = peer.wait();
+        peer.end();
         let _ = fs::remove_file(home.join("data/upgrade-info.json"));
         let _ = fs::remove_dir_all(copies);
         start_node(&wish.node, host).unwrap();
@@ -291,29 +291,30 @@ impl<'a> Bench<'a> {
         self.write_set(n, BAD);
         self.visor_ends(&["reconcile", "--wait"], 5);
         let records = self.last_records();
+        let plan = Plan::read(&fs::read(self.last_run().join("plan.json")).unwrap()).unwrap();
+        let starts_old = |id| plan.step(id).is_some_and(|s| s.kind.word() == "start-old");
         let mut failed = None;
         let mut started = None;
         for record in &records {
             match &record.event {
                 Event::Failed { .. } => failed = Some(record.at),
-                // The last one is the old release's.
-                Event::Ended { step, facts, .. } if step.to_string().contains("start") => {
+                Event::Ended { step, facts, .. } if starts_old(step) => {
                     started = Some(facts.get("ended").copied().unwrap_or(record.at));
                 }
                 _ => {}
             }
         }
-        started.unwrap() - failed.unwrap()
+        let failed: u64 = failed.unwrap();
+        started.unwrap().saturating_sub(failed)
+    }
+
+    fn last_run(&self) -> PathBuf {
+        let journals = fs::read_dir(self.dir.join("home/visor/state/journal")).unwrap();
+        journals.map(|e| e.unwrap().path()).max().unwrap()
     }
 
     fn last_records(&self) -> Vec<Record> {
-        let journals = self.dir.join("home/visor/state/journal");
-        let mut runs: Vec<_> = fs::read_dir(journals)
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .collect();
-        runs.sort();
-        let bytes = fs::read(runs.last().unwrap().join("journal.jsonl")).unwrap();
+        let bytes = fs::read(self.last_run().join("journal.jsonl")).unwrap();
         visor::journal::decode(&bytes).unwrap().0
     }
 
@@ -346,10 +347,12 @@ impl<'a> Bench<'a> {
             .unwrap();
         let bytes = bytes_below(&newest.join("tree")) as f64;
         let (mut own, mut peer) = (Vec::new(), Vec::new());
+        // As many threads as visor takes.
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
         for round in 0..rounds.min(3) * 2 {
             rustix::fs::sync();
             let began = Instant::now();
-            if round % 2 == 0 {
+            if (round + round / 2) % 2 == 1 {
                 self.visor(&[
                     "backup",
                     "export",
@@ -360,12 +363,14 @@ impl<'a> Bench<'a> {
                 ]);
                 own.push(began.elapsed().as_millis().try_into().unwrap());
             } else {
-                let line = "set -e; tar -C \"$1\" -cf - . | zstd -q -3 -T2 -o \"$2\"; sync \"$2\"";
+                let line =
+                    "set -e; tar -C \"$1\" -cf - . | zstd -q -3 -T\"$3\" -o \"$2\"; sync \"$2\"";
                 let mut command = Command::new("sh");
                 command
                     .args(["-c", line, "sh"])
                     .arg(newest.join("tree"))
-                    .arg(&to);
+                    .arg(&to)
+                    .arg(threads.to_string());
                 if !command.status().is_ok_and(|s| s.success()) {
                     println!("skipped: `tar | zstd -T2` does not work here");
                     return None;
@@ -376,6 +381,25 @@ impl<'a> Bench<'a> {
         }
         let rate = |ms: &[u64]| bytes / 1e3 / median(ms).max(1) as f64;
         Some((rate(&own), rate(&peer)))
+    }
+}
+
+/// A peer that is ended with its node, also when something is wrong.
+struct Peer(Child);
+
+impl Peer {
+    fn end(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            self.end();
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A generation as one compressed tar file: the same for the same generation, byte for byte, and any tar reads it.
+//! A generation as one compressed tar file: the same for the same generation, byte for byte, and any tar reads it. Or encrypted.
 
 use super::GenPaths;
 use super::error::BackupError;

@@ -8,7 +8,7 @@ use super::dress::{Source, copy_xattrs, dress, link_time, time_of, times};
 use super::error::BackupError;
 use super::scan::{Changed, gone_is_none};
 use super::tree::{Class, Entry, Ident, Kind, Map, Tree};
-use crate::durable::{AtPath as _, PathError, create_private, make_private_dir};
+use crate::durable::{AtPath as _, PathError, create_private, make_private_dir, remove_all};
 use crate::model::Method;
 use rustix::fs::{Advice, AtFlags, CWD, SeekFrom, fadvise, linkat, utimensat};
 use rustix::io::Errno;
@@ -58,6 +58,8 @@ pub(super) struct Copier<'a> {
     linked: Map<(u64, u64), (PathBuf, Entry)>,
     /// Those that were copied before.
     pub(super) known: Linked,
+    /// What this pass has put or removed, as long as there are known names.
+    replaced: BTreeSet<PathBuf>,
     /// Directories, relative to the tree, whose names have changed and are not synced.
     dirty_dirs: BTreeSet<PathBuf>,
     /// Files that are not synced one by one.
@@ -94,6 +96,7 @@ impl<'a> Copier<'a> {
             pace,
             linked: Map::default(),
             known: Linked::default(),
+            replaced: BTreeSet::new(),
             dirty_dirs: BTreeSet::new(),
             unsynced: false,
             files: 0,
@@ -158,8 +161,10 @@ impl<'a> Copier<'a> {
         let mut before = Ident::of(&meta);
         let mut hot = false;
         let id = (before.dev, before.ino);
-        let first = self.linked.get(&id).or_else(|| self.known.0.get(&id));
-        if let Some((first, of_first)) = first
+        let first = self.linked.get(&id);
+        // Where stamps prove nothing, what was copied before may be another state.
+        let known = || self.known_name(id).filter(|_| !found.compare);
+        if let Some((first, of_first)) = first.or_else(known)
             && of_first.ident == before
         {
             let (first, hot) = (self.tree.join(first), of_first.hot);
@@ -204,6 +209,13 @@ impl<'a> Copier<'a> {
             self.linked.insert(id, (found.path.clone(), entry));
         }
         Ok(Some(entry))
+    }
+
+    /// A name of that file that is in the copy as it was before this pass. A directory that is renamed leaves the stamps of its files
+    /// as they are, so that another one may stand there by now.
+    fn known_name(&self, id: (u64, u64)) -> Option<&(PathBuf, Entry)> {
+        let is_as_it_was = |path: &Path| !path.ancestors().any(|p| self.replaced.contains(p));
+        self.known.0.get(&id).filter(|(path, _)| is_as_it_was(path))
     }
 
     /// A new file with all of the contents.
@@ -461,7 +473,7 @@ impl<'a> Copier<'a> {
             fs::remove_dir_all(to).at("remove", to)?;
         }
         fs::rename(temporary, to).at("rename into place", to)?;
-        self.dirty(rel);
+        self.note_replaced(rel);
         Ok(())
     }
 
@@ -511,13 +523,17 @@ impl<'a> Copier<'a> {
     /// Removes from the copy what the source no longer has.
     pub(super) fn remove(&mut self, rel: &Path) -> Result<(), BackupError> {
         let to = self.tree.join(rel);
-        match fs::symlink_metadata(&to) {
-            Ok(meta) if meta.is_dir() => fs::remove_dir_all(&to).at("remove", &to)?,
-            Ok(_) => fs::remove_file(&to).at("remove", &to)?,
-            Err(_) => return Ok(()),
+        if remove_all(&to)? {
+            self.note_replaced(rel);
+        }
+        Ok(())
+    }
+
+    fn note_replaced(&mut self, rel: &Path) {
+        if !self.known.0.is_empty() {
+            self.replaced.insert(rel.to_owned());
         }
         self.dirty(rel);
-        Ok(())
     }
 
     /// Makes all that was done last: directories get their times and are synced, and files that were not synced by themselves.

@@ -28,6 +28,15 @@ pub enum BackupError {
         reserve: u64,
         available: u64,
     },
+    #[error(
+        "not enough inodes in {} for a copy of the data: {need} needed, {available} free; remove what is not needed there (`visor backup prune`), or make the file system with more",
+        .dir.display()
+    )]
+    NoInodes {
+        dir: PathBuf,
+        need: u64,
+        available: u64,
+    },
     #[error("generation {0} is not sealed, or known to be bad, so it is not packed")]
     NotGood(crate::model::GenId),
     #[error("the archive {}: {what}", .path.display())]

@@ -24,6 +24,8 @@ const MOST_ENTRIES: u64 = 50_000_000;
 const WATCH_EVERY: u64 = 64 * 1024 * 1024;
 /// More than any long name, or all attributes of a file.
 const MOST_EXTENSION: u64 = 1024 * 1024;
+/// More than any tar pads its end with.
+const MOST_BEHIND: u64 = 64 * 1024 * 1024;
 
 /// What an archive held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -203,8 +205,14 @@ impl Extraction<'_> {
         sync_dir(self.into)?;
         if is_encrypted(self.archive) {
             // What was encrypted is whole only when its end has been seen.
-            let rest = &mut tar.into_inner().take(MOST_EXTENSION);
-            io::copy(rest, &mut io::sink()).at("read", self.archive)?;
+            let rest = &mut tar.into_inner().take(MOST_BEHIND);
+            let behind = io::copy(rest, &mut io::sink()).at("read", self.archive)?;
+            if behind == MOST_BEHIND {
+                return Err(BackupError::Archive {
+                    path: self.archive.to_owned(),
+                    what: "it goes on behind its end".into(),
+                });
+            }
         }
         Ok(self.done)
     }

@@ -9,7 +9,7 @@ use super::record::{GenRecord, write_record};
 use super::scan::scan;
 use super::tree::{Entry, Kind};
 use super::view::DataView;
-use crate::durable::{AtPath as _, create_private, make_private_dir, parent, sync_dir};
+use crate::durable::{AtPath as _, create_private, make_private_dir, parent, remove_all, sync_dir};
 use crate::host::wall_clock;
 use crate::model::{BackupSpec, DataSpec};
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ pub fn import(
     let mut baseline = Baseline::new(paths.generation, &view.dir);
     for (path, entry) in scan(&DataView::all(&tree))?.sorted() {
         if view.is_kept(&path) || view.is_excluded(&path) {
-            take_out(&tree.join(&path))?;
+            remove_all(&tree.join(&path))?;
         }
         if view.is_kept(&path) {
             let kept = Entry {
@@ -87,14 +87,4 @@ pub fn import(
     sync_dir(&paths.part)?;
     fs::rename(&paths.part, &paths.done).at("rename into place", &paths.done)?;
     Ok(sync_dir(parent(&paths.done))?)
-}
-
-fn take_out(path: &Path) -> Result<(), BackupError> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path).at("remove", path)?,
-        Ok(_) => fs::remove_file(path).at("remove", path)?,
-        // With the directory above it.
-        Err(_) => {}
-    }
-    Ok(())
 }

@@ -122,6 +122,19 @@ pub(super) fn enough_space(dir: &Path, need: u64, reserve: u64) -> Result<(), Ba
     Ok(())
 }
 
+/// An error when so many files cannot be made. Some file systems make inodes as they are asked for and count none.
+pub(super) fn enough_inodes(dir: &Path, need: u64) -> Result<(), BackupError> {
+    let stat = rustix::fs::statvfs(dir).at("look at the space of", dir)?;
+    if stat.f_files > 0 && stat.f_favail < need {
+        return Err(BackupError::NoInodes {
+            dir: dir.to_owned(),
+            need,
+            available: stat.f_favail,
+        });
+    }
+    Ok(())
+}
+
 /// What long work apart may call: with the bytes that it has done; and with how far it is, of how much.
 pub(super) type Spend<'a> = &'a dyn Fn(u64) -> Result<(), BackupError>;
 pub(super) type Progress<'a> = &'a dyn Fn(u64, u64);
@@ -165,7 +178,13 @@ pub(super) fn apart<T: Send>(
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        work.join()
-            .map_err(|_| BackupError::Precopy("the thread that reads the copy panicked".into()))?
+        let done = work
+            .join()
+            .map_err(|_| BackupError::Precopy("the thread that reads the copy panicked".into()))?;
+        // A library in between may have made another error of it.
+        match done {
+            Err(_) if cancel.load(Ordering::Relaxed) => Err(BackupError::Interrupted),
+            done => done,
+        }
     })
 }

@@ -8,8 +8,9 @@ use super::restore::same_contents;
 use super::scan::{Look, Scanner, scan};
 use super::tree::{Class, Entry, Kind, Tree};
 use super::view::DataView;
-use crate::durable::AtPath as _;
+use crate::durable::{AtPath as _, remove_all};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// An entry's new state, or `None` for one that has gone, with all below it.
@@ -85,11 +86,24 @@ pub(super) fn last_of_each(changes: Vec<Change>) -> BTreeMap<PathBuf, Option<Ent
 /// After a cut: removes from the tree what the baseline does not know, and from the baseline what the tree lacks, so that
 /// both say the same. A round that was cut has changed the one and not the other. Returns what the baseline has lost.
 pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<Vec<PathBuf>, BackupError> {
-    // Names of one file are copied together.
-    let mut lost: Vec<PathBuf> = baseline
-        .iter()
-        .filter(|(_, entry)| entry.linked)
-        .map(|(path, _)| path)
+    // Names of one file that are not so in the copy are copied again, all of them.
+    let mut names: BTreeMap<(u64, u64), Vec<PathBuf>> = BTreeMap::new();
+    for (path, entry) in baseline.iter().filter(|(_, e)| e.linked) {
+        let id = (entry.ident.dev, entry.ident.ino);
+        names.entry(id).or_default().push(path);
+    }
+    let inode = |path: &PathBuf| {
+        std::fs::symlink_metadata(tree.join(path))
+            .map(|m| m.ino())
+            .ok()
+    };
+    let mut lost: Vec<PathBuf> = names
+        .into_values()
+        .filter(|names| {
+            let first = inode(&names[0]);
+            first.is_none() || names.iter().any(|name| inode(name) != first)
+        })
+        .flatten()
         .collect();
     for path in &lost {
         baseline.remove(path);
@@ -112,11 +126,9 @@ pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<Vec<PathBuf>, Ba
                     .at("set the time of", &full)?;
             }
             Some(_) => {}
-            None => match std::fs::symlink_metadata(&full) {
-                Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&full).at("remove", &full)?,
-                Ok(_) => std::fs::remove_file(&full).at("remove", &full)?,
-                Err(_) => {}
-            },
+            None => {
+                remove_all(&full)?;
+            }
         }
     }
     let is_there = |path: &Path, entry: &Entry| {
@@ -135,6 +147,8 @@ pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<Vec<PathBuf>, Ba
         .collect();
     for path in &missing {
         baseline.remove(path);
+        // Another one may be there under its name.
+        remove_all(&tree.join(path))?;
     }
     lost.extend(missing);
     Ok(lost)

@@ -5,7 +5,7 @@ use super::baseline::Baseline;
 use super::copy::{Copier, Linked, Seed};
 use super::error::BackupError;
 use super::method::{ladder, taken};
-use super::pace::{Pace, enough_space};
+use super::pace::{Pace, enough_inodes, enough_space};
 use super::pass::{Change, Watcher, align, pass};
 use super::record::{GenRecord, write_record};
 use super::restore::exchange_names;
@@ -24,8 +24,12 @@ use std::time::{Duration, Instant};
 
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
-/// How far the first round has come is written down so often.
-const NOTE_EVERY: Duration = Duration::from_secs(2);
+/// How far the first round has come is written down so often: what was written for it is synced then, which the node feels.
+const NOTE_EVERY: Duration = Duration::from_secs(if cfg!(feature = "test-programs") {
+    1
+} else {
+    60
+});
 
 /// The background task of one generation. Dropping it ends the rounds.
 #[derive(Debug)]
@@ -233,7 +237,8 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
         if first {
             links_stay_inside(&view)?;
             let need = need(&view, method, seed.as_ref(), &baseline.entries)?;
-            enough_space(&paths.part, need, reserve)?;
+            enough_space(&paths.part, need.bytes, reserve)?;
+            enough_inodes(&paths.part, need.inodes)?;
         } else {
             enough_space(&paths.part, 0, reserve)?;
         }
@@ -378,26 +383,49 @@ fn links_stay_inside(view: &DataView) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Bytes that a first round will write, or what is left of it.
+/// What a first round takes of the disk.
+struct Need {
+    bytes: u64,
+    inodes: u64,
+}
+
+/// What a first round will take, or what is left of it.
 fn need(
     view: &DataView,
     method: Method,
     seed: Option<&Seed>,
     done: &Tree,
-) -> Result<u64, BackupError> {
+) -> Result<Need, BackupError> {
     let all: Tree = scan(view)?;
     let is_done = |path: &Path, entry| done.get(path).is_some_and(|old| old.is_still(entry));
-    let is_shared = |path: &Path, class: Class| match method {
-        Method::Reflink => true,
-        Method::LinkCopy => class == Class::Immutable,
-        Method::Copy => {
-            class == Class::Immutable && seed.is_some_and(|s| s.entries.get(path).is_some())
-        }
+    // By a second name.
+    let is_linked = |path: &Path, class: Class| {
+        class == Class::Immutable
+            && match method {
+                Method::Reflink => false,
+                Method::LinkCopy => true,
+                Method::Copy => seed.is_some_and(|s| s.entries.get(path).is_some()),
+            }
     };
-    let files = all
-        .iter()
-        .filter(|(path, e)| e.kind == Kind::File && !is_shared(path, e.class) && !is_done(path, e));
-    Ok(files.map(|(path, _)| taken(&view.dir.join(path))).sum())
+    let mut need = Need {
+        bytes: 0,
+        inodes: 0,
+    };
+    for (path, entry) in all.iter() {
+        let is_nothing = matches!(entry.kind, Kind::Kept | Kind::Special);
+        if is_nothing || is_done(&path, entry) {
+            continue;
+        }
+        let is_file = entry.kind == Kind::File;
+        if is_file && is_linked(&path, entry.class) {
+            continue;
+        }
+        need.inodes += 1;
+        if is_file && method != Method::Reflink {
+            need.bytes += taken(&view.dir.join(&path));
+        }
+    }
+    Ok(need)
 }
 
 /// Finds out early whether this file system can exchange two directories: a restore depends on it.

@@ -99,7 +99,7 @@ pub struct Entry {
     /// Changed so shortly before it was looked at that a later change might not show.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hot: bool,
-    /// The file has other names too; those in the data are names of one file in the copy.
+    /// The file has other names too. Those in the data, of a file that is not immutable, are names of one file in the copy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub linked: bool,
 }

@@ -80,9 +80,12 @@ impl Local<'_> {
         let archive = object.value.archive.iter();
         for (i, key) in archive.flat_map(|a| &a.recipients).enumerate() {
             let at = || self.file.at(object, &format!("/archive/recipients/{i}"));
-            if key.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+            if is_secret_key(key) {
                 let message = "`recipients` holds a secret key";
-                self.secret(at(), at(), message.into());
+                let help = "Manifests are kept in Git, where a secret stays for ever: replace it, and write the public key that belongs to it.";
+                let mut finding = Finding::error(Code::Secret, at(), message, help);
+                finding.secret = Some(at());
+                self.push(finding);
             } else if !is_recipient(key) {
                 let message = format!("\"{key}\" is no public key of age");
                 let help = "Write one as `age-keygen` prints it, \"age1…\", or an SSH key: \"ssh-ed25519 AAAA…\".";
@@ -111,8 +114,16 @@ impl Local<'_> {
     }
 }
 
+/// What `age -i` takes: a secret key, or what a plugin knows it by.
+fn is_secret_key(key: &str) -> bool {
+    let key = key.to_ascii_uppercase();
+    ["AGE-SECRET-KEY", "AGE-PLUGIN-", "PRIVATE KEY"]
+        .iter()
+        .any(|mark| key.contains(mark))
+}
+
 /// What `age -r` takes: its own keys and those of its plugins, in bech32, and SSH's.
-fn is_recipient(key: &str) -> bool {
+pub fn is_recipient(key: &str) -> bool {
     let is_ssh = ["ssh-ed25519 ", "ssh-rsa "]
         .iter()
         .any(|kind| key.starts_with(kind));

@@ -28,6 +28,7 @@ mod units;
 mod upgrades;
 pub mod vars;
 
+pub use backups::is_recipient;
 pub use desired::{
     Artifact, Desired, DesiredBatch, DesiredHook, DesiredNode, DesiredUpgrade, Membership, platform,
 };

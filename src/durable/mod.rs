@@ -68,6 +68,16 @@ pub fn parent(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
+/// Removes what is there under a name, a directory with all below it; false when nothing is. Not synced.
+pub fn remove_all(path: &Path) -> Result<bool, PathError> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path).at("remove", path)?,
+        Ok(_) => fs::remove_file(path).at("remove", path)?,
+        Err(_) => return Ok(false),
+    }
+    Ok(true)
+}
+
 /// Opens a new private file for writing; what had this temporary name is removed first.
 pub fn create_private(path: &Path) -> Result<File, PathError> {
     match fs::remove_file(path) {

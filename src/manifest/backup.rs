@@ -35,7 +35,7 @@ pub struct Backup {
     pub keep: BackupKeep,
 }
 
-/// One compressed file of a copy: mode 0600, the same bytes for the same copy, read by any tar.
+/// One compressed file of a copy: mode 0600; unless it is encrypted, the same bytes for the same copy, read by any tar.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Archive {

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// What a program says of its failure: so much of it is kept.
@@ -26,6 +27,8 @@ impl IntoFile {
     pub fn start(program: &str, args: &[&str], out: &File) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.stdin(Stdio::piped()).stdout(out.try_clone()?);
+        // What a terminal sends to visor ends it by way of visor alone.
+        command.process_group(0);
         let mut program = Program::start(program, command.args(args))?;
         let stream = program.child.stdin.take();
         Ok(Self { program, stream })

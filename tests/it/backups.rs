@@ -170,10 +170,10 @@ fn an_archive_is_encrypted_and_taken_back_with_the_secret_key_alone() {
     assert!(out.stderr.contains("end with .age"), "{}", out.stderr);
     let args = ["backup", "export", "latest", &file];
     let out = env
-        .visor(&[&args[..], &["--recipient", "age1nobody"]].concat())
+        .visor(&[&args[..], &["--recipient", "age1nobodynobody"]].concat())
         .expect(70);
     assert!(
-        out.stderr.contains("age1nobody"),
+        out.stderr.contains("age1nobodynobody"),
         "age says why: {}",
         out.stderr
     );

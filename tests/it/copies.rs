@@ -353,6 +353,8 @@ fn a_round_that_was_cut_off_leaves_the_state_of_the_round_before() {
     let place = tempfile::tempdir().unwrap();
     let work = Work::new(place.path());
     oddities(&work);
+    work.write("mutable", &[6; 5_000]);
+    work.write("other", b"a file");
     // Old enough for their stamps to be trusted: only what was cut off is copied again.
     std::thread::sleep(Duration::from_millis(100));
     let generation = new_id();
@@ -366,6 +368,13 @@ fn a_round_that_was_cut_off_leaves_the_state_of_the_round_before() {
     fs::write(tree.join("never-recorded"), "").unwrap();
     fs::remove_file(tree.join("CURRENT")).unwrap();
     fs::remove_dir_all(tree.join("a/deep")).unwrap();
+    // What a round of a visor that died had replaced, by something shorter or of another kind, and what has gone since.
+    fs::write(tree.join("mutable"), "short").unwrap();
+    fs::remove_file(tree.join("other")).unwrap();
+    fs::create_dir(tree.join("other")).unwrap();
+    for gone in ["mutable", "other"] {
+        fs::remove_file(work.at(gone)).unwrap();
+    }
     // What the final pass of a visor that died had taken out already.
     for dir in [&tree, &work.data.path] {
         fs::remove_file(dir.join("dangling")).unwrap();
@@ -472,6 +481,48 @@ fn what_has_gone_since_a_later_visor_met_it_is_no_part_of_the_copy() {
     assert!(ready.is_some());
     let _ = work.seal_with(generation, ready);
     assert_same(&work.sealed(generation), &work.data.path, "");
+}
+
+/// Small files can take all inodes of a disk that has space enough.
+#[test]
+fn a_disk_that_has_space_and_too_few_inodes_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let (image, dir) = (place.path().join("image"), place.path().join("disk"));
+    fs::create_dir(&dir).unwrap();
+    fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+    let (image, at) = (image.to_str().unwrap(), dir.to_str().unwrap());
+    let has = run("mkfs.ext4", &["-q", "-F", "-N", "400", image])
+        && run("mount", &["-o", "loop", image, at]);
+    if !has {
+        println!("skipped: ext4 cannot be had here");
+        return;
+    }
+    let work = Work::new(&dir);
+    for n in 0..250 {
+        work.write(&format!("many/{n}.dat"), b"x");
+    }
+    let precopier = Precopier::start(
+        &work.paths(new_id()),
+        &record(),
+        &work.data,
+        &work.backup,
+        None,
+    )
+    .unwrap();
+    let began = Instant::now();
+    let why = loop {
+        match precopier.state() {
+            Precopy::Failed(why) => break why,
+            _ => assert!(began.elapsed() < Duration::from_secs(10)),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    drop(precopier);
+    assert!(run("umount", &[at]));
+    assert!(
+        why.contains("not enough inodes") && why.contains("251 needed"),
+        "{why}"
+    );
 }
 
 #[test]

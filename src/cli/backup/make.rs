@@ -10,7 +10,8 @@ use crate::agent::{
     needed_by_runs, restore_backup, verify_backup,
 };
 use crate::backup::{self, GenState, Generation, Verdict};
-use crate::host::{Ambient, Baton, Clock as _, RealHost, Releases as _};
+use crate::check::is_recipient;
+use crate::host::{Ambient, Baton, Clock as _, HostError, RealHost, Releases as _};
 use crate::model::{ArchiveFormat, ArchiveSpec, BackupSpec, GenId, Rate};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use std::path::{Path, PathBuf};
@@ -285,6 +286,13 @@ pub(super) fn export(
             "Give it one of .tar.zst, .tar.gz and .tar, with .age behind it if it is to be encrypted.",
         )
     })?;
+    // It may be a secret key, so it is not repeated.
+    if !recipients.iter().all(|key| is_recipient(key)) {
+        return Err(CliError::usage(
+            "a recipient is no public key of age",
+            "Name one as `age-keygen` prints it, age1…, or an SSH key in quotes.",
+        ));
+    }
     if backup::is_encrypted(file) == recipients.is_empty() {
         return Err(match recipients {
             [] => CliError::usage(
@@ -307,8 +315,12 @@ pub(super) fn export(
         to: None,
         recipients: recipients.to_owned(),
     };
-    let bytes =
-        backup::export(&generation.paths, file, &how, &pace).map_err(BackupJobError::from)?;
+    let made = backup::export(&generation.paths, file, &how, &pace);
+    let bytes = made.map_err(|e| match host.interrupted() {
+        // A library in between may have made another error of it.
+        true => BackupJobError::Host(HostError::Interrupted),
+        false => e.into(),
+    })?;
     let size = bytesize::ByteSize(bytes);
     out::data(&format!("{}: {size}\n", file.display()));
     Ok(Exit::Done)
@@ -320,6 +332,12 @@ pub(super) fn import(
     label: Option<&str>,
     identities: &[PathBuf],
 ) -> Result<Exit, CliError> {
+    if !backup::is_encrypted(file) && !identities.is_empty() {
+        return Err(CliError::usage(
+            format!("{} does not say that it is encrypted", file.display()),
+            "Let its name end with .age, or leave --identity out.",
+        ));
+    }
     if backup::is_encrypted(file) && identities.is_empty() {
         return Err(CliError::usage(
             format!("{} is encrypted", file.display()),
