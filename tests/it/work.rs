@@ -179,7 +179,14 @@ pub(crate) fn picture(dir: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 pub(crate) fn assert_same(copy: &Path, data: &Path, what: &str) {
-    let (copy, data) = (picture(copy), picture(data));
+    assert_pictures(&picture(copy), &picture(data), what);
+}
+
+pub(crate) fn assert_pictures(
+    copy: &BTreeMap<PathBuf, String>,
+    data: &BTreeMap<PathBuf, String>,
+    what: &str,
+) {
     let paths: BTreeSet<&PathBuf> = copy.keys().chain(data.keys()).collect();
     let differ = paths.into_iter().filter(|p| copy.get(*p) != data.get(*p));
     let differ: Vec<String> = differ
