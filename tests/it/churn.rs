@@ -202,6 +202,15 @@ fn churn(dir: &Path, maps: bool, mut random: Random, stop: &AtomicBool) {
     }
 }
 
+/// Whatever happens, whoever waits for it is told.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A file that takes what a disk has left, but for so many bytes.
 struct Ballast(PathBuf);
 
@@ -280,9 +289,10 @@ impl Life<'_> {
         let stop = AtomicBool::new(false);
         let seed = self.random.below(u64::MAX);
         let dir = self.work.at("churn");
+        // And where files share their blocks with a copy, each store may want space.
+        let maps = !matches!(self.disk.name, "xfs" | "btrfs");
         let rounds = std::thread::scope(|scope| {
-            // And where files share their blocks with a copy, each store may want space.
-            let maps = !matches!(self.disk.name, "xfs" | "btrfs");
+            let _ends = Ends(&stop);
             scope.spawn(|| churn(&dir, maps, Random(seed | 1), &stop));
             let mut rounds = self.start(generation);
             for _ in 0..self.random.below(4) {
