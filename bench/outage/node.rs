@@ -51,9 +51,9 @@ impl<'a> Bench<'a> {
         self.dir.join("home/data")
     }
 
-    fn args(&self) -> Vec<String> {
+    fn args(&self, data: &Path) -> Vec<String> {
         let (port, fill) = (self.port.to_string(), self.fill.to_string());
-        let data = self.data().display().to_string();
+        let data = data.display().to_string();
         [
             "--data",
             &data,
@@ -81,7 +81,7 @@ impl<'a> Bench<'a> {
              chain = {{ kind = \"evm\", rpc = \"http://127.0.0.1:{}\" }}\ngenesis = \"r0\"\n[backup.one]\nkeep = {{ last = 1 }}\n\
              [backup.plain]\nmethod = \"copy\"\n",
             home.display(),
-            self.args(),
+            self.args(&self.data()),
             self.port
         );
         for i in if n == 0 { vec![0] } else { vec![0, n] } {
@@ -177,7 +177,11 @@ impl<'a> Bench<'a> {
     /// The same node under the peer that `COSMOVISOR_BIN` names, which is asked for an upgrade as a chain asks for it.
     fn cosmovisor(&self, wish: &Wish, host: &RealHost, n: usize) -> u64 {
         stop_node(&wish.node, host).unwrap().unwrap();
-        let home = self.dir.join("home");
+        // In a home of its own: visor refuses one that another tool keeps too.
+        let home = self.dir.join("peer");
+        fs::create_dir_all(&home).unwrap();
+        let data = home.join("data");
+        fs::rename(self.data(), &data).unwrap();
         for (place, name) in [
             ("genesis", "r0"),
             (&format!("upgrades/p{n}"), &format!("p{n}")),
@@ -194,14 +198,13 @@ impl<'a> Bench<'a> {
         }
         let _ = fs::remove_file(home.join("cosmovisor/current"));
         symlink("genesis", home.join("cosmovisor/current")).unwrap();
-        let _ = fs::remove_file(home.join("data/upgrade-info.json"));
         let copies = self.dir.join("peer-copies");
         fs::create_dir_all(&copies).unwrap();
         rustix::fs::sync();
         let log = fs::File::create(self.dir.join("peer.log")).unwrap();
         let peer = Command::new(std::env::var_os("COSMOVISOR_BIN").unwrap())
             .arg("run")
-            .args(self.args())
+            .args(self.args(&data))
             .envs([("DAEMON_NAME", "demod"), ("DAEMON_POLL_INTERVAL", "300ms")])
             .envs([
                 ("DAEMON_RESTART_AFTER_UPGRADE", "true"),
@@ -217,9 +220,10 @@ impl<'a> Bench<'a> {
         let probe = Probe::start(&wish.node.spec.chain).unwrap();
         std::thread::sleep(Duration::from_secs(1));
         let info = format!("{{\"name\":\"p{n}\",\"height\":1,\"info\":\"\"}}");
-        fs::write(home.join("data/upgrade-info.json"), info).unwrap();
+        fs::write(data.join("upgrade-info.json"), info).unwrap();
         let began = Instant::now();
-        while self.last_release() != format!("p{n}") {
+        let last = || blocks(&data).pop().map_or(String::new(), |b| b.release);
+        while last() != format!("p{n}") {
             assert!(
                 began.elapsed() < Duration::from_secs(600),
                 "{}",
@@ -230,8 +234,9 @@ impl<'a> Bench<'a> {
         std::thread::sleep(Duration::from_millis(300));
         let outage = longest(probe);
         peer.end();
-        let _ = fs::remove_file(home.join("data/upgrade-info.json"));
+        fs::remove_file(data.join("upgrade-info.json")).unwrap();
         let _ = fs::remove_dir_all(copies);
+        fs::rename(data, self.data()).unwrap();
         start_node(&wish.node, host).unwrap();
         outage
     }
@@ -253,20 +258,7 @@ impl<'a> Bench<'a> {
     }
 
     fn blocks(&self) -> Vec<Block> {
-        let text = fs::read_to_string(self.data().join("chain.log")).unwrap();
-        let block = |line: &str| {
-            let mut words = line.split(' ');
-            Some(Block {
-                height: words.next()?.parse().ok()?,
-                at: words.next()?.parse().ok()?,
-                release: words.next()?.to_owned(),
-            })
-        };
-        text.lines().filter_map(block).collect()
-    }
-
-    fn last_release(&self) -> String {
-        self.blocks().pop().map_or(String::new(), |b| b.release)
+        blocks(&self.data())
     }
 
     /// Median, p99 and longest time between two blocks while something is done, in milliseconds.
@@ -382,6 +374,19 @@ impl<'a> Bench<'a> {
         let rate = |ms: &[u64]| bytes / 1e3 / median(ms).max(1) as f64;
         Some((rate(&own), rate(&peer)))
     }
+}
+
+fn blocks(data: &Path) -> Vec<Block> {
+    let text = fs::read_to_string(data.join("chain.log")).unwrap();
+    let block = |line: &str| {
+        let mut words = line.split(' ');
+        Some(Block {
+            height: words.next()?.parse().ok()?,
+            at: words.next()?.parse().ok()?,
+            release: words.next()?.to_owned(),
+        })
+    };
+    text.lines().filter_map(block).collect()
 }
 
 /// A peer that is ended with its node, also when something is wrong.
