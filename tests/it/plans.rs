@@ -56,7 +56,7 @@ fn the_tree_of_a_plan() {
     ├─ after  node runs
     │  ├─ post-upgrade/post-upgrade  /bin/true
     │  ├─ verify                     backup b
-    │  ├─ archive                    tar.zst to backups/archive
+    │  ├─ archive                    tar.zst.age to backups/archive
     │  └─ prune                      keep the last 3
     └─ undo  from any step before commit
        ├─ stop-new                   TERM, 1s, then QUIT and KILL
