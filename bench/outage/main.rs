@@ -29,7 +29,7 @@ mod node;
 mod disks;
 
 use figures::{median, p95, slope};
-use node::{Bench, Way};
+use node::{Bench, Way, below};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -55,17 +55,18 @@ fn main() -> ExitCode {
         println!("This machine is at work: figures would say little. Wait, or say `busy`.");
         return ExitCode::FAILURE;
     }
-    run(&args);
-    ExitCode::SUCCESS
+    run(&args)
 }
 
-fn run(args: &[String]) {
-    let rounds: usize = args.first().and_then(|a| a.parse().ok()).unwrap_or(7);
+fn run(args: &[String]) -> ExitCode {
+    let rounds: Option<usize> = args.first().and_then(|a| a.parse().ok());
+    let args = &args[usize::from(rounds.is_some())..];
+    let rounds = rounds.unwrap_or(7);
     let size = |text: &String| -> Option<(f64, usize)> {
         let (gb, files) = text.split_once(':').unwrap_or((text, "0"));
         Some((gb.parse().ok()?, files.parse().ok()?))
     };
-    let mut sizes: Vec<(f64, usize)> = args.iter().skip(1).filter_map(size).collect();
+    let mut sizes: Vec<(f64, usize)> = args.iter().filter_map(size).collect();
     if sizes.is_empty() {
         sizes = vec![(0.05, 0), (0.5, 0)];
     }
@@ -82,7 +83,7 @@ fn run(args: &[String]) {
     };
     if let Some(odd) = args.iter().find(|a| !is_known(a)) {
         println!("What is \"{odd}\"? [ROUNDS] [GB[:FILES] …] [on=ext4|xfs|btrfs …] [busy]");
-        return;
+        return ExitCode::FAILURE;
     }
     let has_peer = std::env::var_os("COSMOVISOR_BIN").is_some();
     if !has_peer {
@@ -114,6 +115,7 @@ fn run(args: &[String]) {
             );
         }
     }
+    ExitCode::SUCCESS
 }
 
 /// A row of the table; the median overhead.
@@ -162,7 +164,7 @@ fn measure(dir: &Path, kind: &str, gb: f64, files: usize, rounds: usize, has_pee
     let blocks = |(p50, p99, most): (u64, u64, u64)| format!("{p50}, {p99}, {most}");
     println!(
         "| {kind} | {gb} GB | {} | {} | {} | {} / {} | {} | {} | {} | {seal_files}, {}, {syncs} | {back} | {} | {} | {} | {} |",
-        count(&bench.data()),
+        below(&bench.data()).0,
         of(Way::Floor),
         of(Way::Visor),
         median(&overheads),
@@ -189,13 +191,4 @@ fn make_tables(dir: &Path, files: usize) {
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join(format!("{n:06}.ldb")), [b'x'; 1024]).unwrap();
     }
-}
-
-fn count(dir: &Path) -> usize {
-    let all = fs::read_dir(dir).unwrap().map(Result::unwrap);
-    all.map(|e| match e.path().is_dir() {
-        true => count(&e.path()),
-        false => 1,
-    })
-    .sum()
 }

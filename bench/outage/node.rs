@@ -243,12 +243,8 @@ impl<'a> Bench<'a> {
 
     /// What the last upgrade sealed is what the release before left.
     fn sealed_is_the_exit(&self, n: usize) {
-        let mut all: Vec<PathBuf> = fs::read_dir(self.dir.join("home/visor/backups/gen"))
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .collect();
-        all.sort();
-        let sealed = visor::devnode::check_data(&all.last().unwrap().join("tree")).unwrap();
+        let sealed = self.newest("backups/gen").join("tree");
+        let sealed = visor::devnode::check_data(&sealed).unwrap();
         assert_eq!(sealed.mistakes, Vec::<String>::new());
         let of_before = self
             .blocks()
@@ -283,7 +279,8 @@ impl<'a> Bench<'a> {
         self.write_set(n, BAD);
         self.visor_ends(&["reconcile", "--wait"], 5);
         let records = self.last_records();
-        let plan = Plan::read(&fs::read(self.last_run().join("plan.json")).unwrap()).unwrap();
+        let plan =
+            Plan::read(&fs::read(self.newest("state/journal").join("plan.json")).unwrap()).unwrap();
         let starts_old = |id| plan.step(id).is_some_and(|s| s.kind.word() == "start-old");
         let mut failed = None;
         let mut started = None;
@@ -300,13 +297,14 @@ impl<'a> Bench<'a> {
         started.unwrap().saturating_sub(failed)
     }
 
-    fn last_run(&self) -> PathBuf {
-        let journals = fs::read_dir(self.dir.join("home/visor/state/journal")).unwrap();
-        journals.map(|e| e.unwrap().path()).max().unwrap()
+    /// What is named by the newest id in a directory of the root.
+    fn newest(&self, of: &str) -> PathBuf {
+        let all = fs::read_dir(self.dir.join("home/visor").join(of)).unwrap();
+        all.map(|e| e.unwrap().path()).max().unwrap()
     }
 
     fn last_records(&self) -> Vec<Record> {
-        let bytes = fs::read(self.last_run().join("journal.jsonl")).unwrap();
+        let bytes = fs::read(self.newest("state/journal").join("journal.jsonl")).unwrap();
         visor::journal::decode(&bytes).unwrap().0
     }
 
@@ -331,13 +329,8 @@ impl<'a> Bench<'a> {
     /// Bytes a second of packing the newest generation, by visor and by `tar | zstd -T2`, at the same level.
     pub(crate) fn packing(&self, rounds: usize) -> Option<(f64, f64)> {
         let to = self.dir.join("packed.tar.zst");
-        let gen_dir = self.dir.join("home/visor/backups/gen");
-        let newest = fs::read_dir(gen_dir)
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .max()
-            .unwrap();
-        let bytes = bytes_below(&newest.join("tree")) as f64;
+        let newest = self.newest("backups/gen");
+        let bytes = below(&newest.join("tree")).1 as f64;
         let (mut own, mut peer) = (Vec::new(), Vec::new());
         // As many threads as visor takes.
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
@@ -440,12 +433,12 @@ fn pack(from: &Path, to: &Path) {
     tar.into_inner().unwrap().finish().unwrap();
 }
 
-/// Bytes of the files below a directory.
-fn bytes_below(dir: &Path) -> u64 {
+/// Files below a directory, and their bytes.
+pub(crate) fn below(dir: &Path) -> (usize, u64) {
     let all = fs::read_dir(dir).unwrap().map(Result::unwrap);
-    all.map(|e| match e.path().is_dir() {
-        true => bytes_below(&e.path()),
-        false => e.metadata().unwrap().len(),
-    })
-    .sum()
+    let each = all.map(|e| match e.path().is_dir() {
+        true => below(&e.path()),
+        false => (1, e.metadata().unwrap().len()),
+    });
+    each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }

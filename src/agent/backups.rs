@@ -17,7 +17,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum BackupJobError {
     #[error(transparent)]
-    Backup(#[from] BackupError),
+    Backup(BackupError),
     #[error(transparent)]
     Host(#[from] HostError),
     /// What was asked for makes no sense. Nothing was touched.
@@ -26,6 +26,15 @@ pub enum BackupJobError {
     /// It can be had at another time. Nothing was touched.
     #[error("{what}")]
     Blocked { what: String, help: String },
+}
+
+impl From<BackupError> for BackupJobError {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Interrupted => HostError::Interrupted.into(),
+            other => Self::Backup(other),
+        }
+    }
 }
 
 fn refused(what: impl Into<String>, help: impl Into<String>) -> BackupJobError {
@@ -112,10 +121,7 @@ fn make(
         }
         host.pause(LOOK_EVERY)?;
     }
-    precopier.end(&|| host.interrupted()).map_err(|e| match e {
-        BackupError::Interrupted => HostError::Interrupted.into(),
-        other => BackupJobError::Backup(other),
-    })?;
+    precopier.end(&|| host.interrupted())?;
     let height = match &node.spec.chain {
         ChainSpec::None => None,
         chain => host.chain(chain).head.known().copied(),
@@ -171,10 +177,13 @@ pub fn verify(
     // What a node has mapped goes on changing without a sign, so a source proves nothing of a copy that was made meanwhile.
     let live = host.stamps_unreliable().is_none() && !generation.is_of_a_running_node();
     let interrupted = || host.interrupted();
-    backup::verify_apart(&generation.paths, live, rate, &interrupted, say).map_err(|e| match e {
-        BackupError::Interrupted => HostError::Interrupted.into(),
-        other => other.into(),
-    })
+    Ok(backup::verify_apart(
+        &generation.paths,
+        live,
+        rate,
+        &interrupted,
+        say,
+    )?)
 }
 
 /// What a restore is allowed to do.
@@ -299,9 +308,6 @@ pub fn import(
     if made.is_err() {
         backup::discard(&host.layout, paths.generation)?;
     }
-    made.map_err(|e| match e {
-        BackupError::Interrupted => HostError::Interrupted.into(),
-        other => BackupJobError::Backup(other),
-    })?;
+    made?;
     find(host, paths.generation)
 }

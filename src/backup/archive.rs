@@ -39,6 +39,7 @@ pub fn format_of(path: &Path) -> Option<ArchiveFormat> {
 /// The end of the name of one that is encrypted.
 const ENCRYPTED: &str = ".age";
 
+/// By the end of a file's name, too.
 pub fn is_encrypted(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.ends_with(ENCRYPTED)
@@ -69,6 +70,8 @@ pub fn export(
     };
     if let Err(error) = written {
         let _ = fs::remove_file(&part);
+        // What ended it has been made another error on its way through the packer, or has ended `age` first.
+        pace(0)?;
         return Err(error);
     }
     file.sync_all().at("sync", &part)?;

@@ -178,13 +178,7 @@ pub(super) fn apart<T: Send>(
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let done = work
-            .join()
-            .map_err(|_| BackupError::Precopy("the thread that reads the copy panicked".into()))?;
-        // A library in between may have made another error of it.
-        match done {
-            Err(_) if cancel.load(Ordering::Relaxed) => Err(BackupError::Interrupted),
-            done => done,
-        }
+        work.join()
+            .map_err(|_| BackupError::Precopy("the thread that reads the copy panicked".into()))?
     })
 }

@@ -39,7 +39,7 @@ pub fn seal(
     if paths.done.join("SEAL").is_file() {
         return Ok(SealReport::default());
     }
-    let mut changes = Changes(Vec::new());
+    let mut changes = Told(Vec::new());
     let ready = match ready {
         Some(ready) => ready,
         None => {
@@ -109,9 +109,10 @@ pub fn seal(
     Ok(report)
 }
 
-struct Changes(Vec<Change>);
+/// All that the pass tells, in its order.
+struct Told(Vec<Change>);
 
-impl Watcher for Changes {
+impl Watcher for Told {
     fn changed(&mut self, change: Change) {
         self.0.push(change);
     }

@@ -1,11 +1,10 @@
 //! Backup policies as an operator meets them: what the plan says of a copy, and what happens when it is late.
 
-use crate::disks::run;
 use crate::env::{Env, Set};
 use std::io::Read as _;
 
 /// A node with some megabytes of data and an upgrade that is due, with a policy of its own.
-fn due(policy: &str) -> Env {
+pub(crate) fn due(policy: &str) -> Env {
     let set = |upgrades, more: String| Set {
         upgrades,
         args_extra: vec!["--fill".into(), "20000000".into()],
@@ -20,7 +19,7 @@ fn due(policy: &str) -> Env {
     env
 }
 
-fn text(out: &str) -> String {
+pub(crate) fn text(out: &str) -> String {
     out.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -133,112 +132,6 @@ fn an_archive_is_made_after_the_upgrade_and_its_failure_undoes_nothing() {
     );
 }
 
-/// A key pair of age in a file, and its public key; none where there is no age.
-fn key_pair(env: &Env) -> Option<(String, String)> {
-    let file = env.path("key").display().to_string();
-    if !run("age-keygen", &["-o", &file]) {
-        println!("skipped: there is no age here");
-        return None;
-    }
-    let text = std::fs::read_to_string(&file).unwrap();
-    let mut lines = text.lines();
-    let public = lines
-        .find_map(|l| l.strip_prefix("# public key: "))
-        .unwrap();
-    Some((file, public.to_owned()))
-}
-
-#[test]
-fn an_archive_is_encrypted_and_taken_back_with_the_secret_key_alone() {
-    let env = stopped();
-    let Some((secret, public)) = key_pair(&env) else {
-        return;
-    };
-    env.visor(&["backup", "create"]).expect(0);
-    let before = visor::devnode::check_data(&env.data()).unwrap();
-    let file = env.path("copy.tar.zst.age").display().to_string();
-    let nobody = env.visor(&["backup", "export", "latest", &file]).expect(64);
-    assert!(
-        nobody.stderr.contains("nobody is named"),
-        "{}",
-        nobody.stderr
-    );
-    let plain = env.path("copy.tar").display().to_string();
-    let to = ["--recipient", public.as_str()];
-    let args = ["backup", "export", "latest", &plain];
-    let out = env.visor(&[&args[..], &to].concat()).expect(64);
-    assert!(out.stderr.contains("end with .age"), "{}", out.stderr);
-    let args = ["backup", "export", "latest", &file];
-    let out = env
-        .visor(&[&args[..], &["--recipient", "age1nobodynobody"]].concat())
-        .expect(70);
-    assert!(
-        out.stderr.contains("age1nobodynobody"),
-        "age says why: {}",
-        out.stderr
-    );
-    assert!(!env.path("copy.tar.zst.age").exists());
-    env.visor(&[&args[..], &to].concat()).expect(0);
-    let line = format!("age --decrypt -i {secret} {file} | tar --zstd -tf - | grep -q chain.log");
-    assert!(run("sh", &["-c", &line]), "any tar reads what age gives it");
-    let out = env.visor(&["backup", "import", &file]).expect(64);
-    assert!(out.stderr.contains("--identity"), "{}", out.stderr);
-    let wrong = env.path("wrong").display().to_string();
-    assert!(run("age-keygen", &["-o", &wrong]));
-    let count = || env.count(std::path::Path::new("backups/gen"));
-    let had = count();
-    let import = |key: &str| env.visor(&["backup", "import", &file, "--identity", key]);
-    let out = import(&wrong).expect(70);
-    assert!(out.stderr.contains("no identity matched"), "{}", out.stderr);
-    assert_eq!(count(), had, "nothing is left");
-    let taken = id(&import(&secret).expect(0).stdout);
-    let tree = env.root().join("backups/gen").join(taken).join("tree");
-    let packed = visor::devnode::check_data(&tree).unwrap();
-    assert_eq!((packed.height, packed.mistakes.len()), (before.height, 0));
-    // Cut short by so much as its last byte, it is not what was encrypted.
-    let bytes = std::fs::read(&file).unwrap();
-    std::fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
-    let out = import(&secret).expect(70);
-    assert!(out.stderr.contains("`age`"), "{}", out.stderr);
-    assert_eq!(count(), had + 1);
-}
-
-#[test]
-fn archives_of_a_policy_are_encrypted_and_without_age_the_upgrade_is_blocked() {
-    let env = Env::new();
-    let Some((_, public)) = key_pair(&env) else {
-        return;
-    };
-    let env = due(&format!(
-        "archive = {{ recipients = [\"{public}\"] }}\nrate = \"unlimited\""
-    ));
-    let mut without = env.command(&["plan", "diff"]);
-    let out = Env::output(without.env("PATH", "/nowhere")).expect(3);
-    let said = text(&out.stdout);
-    assert!(said.contains("the program `age` is not there"), "{said}");
-    let shown = env.visor(&["plan", "show"]).stdout;
-    assert!(shown.contains("tar.zst.age to backups/archive"), "{shown}");
-    env.visor(&["reconcile"]).expect(0);
-    let dir = env.root().join("backups/archive/demo");
-    let made = std::fs::read_dir(dir)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    assert!(
-        made.to_string_lossy().ends_with(".tar.zst.age"),
-        "{}",
-        made.display()
-    );
-    assert!(
-        std::fs::read(&made)
-            .unwrap()
-            .starts_with(b"age-encryption.org/v1")
-    );
-    let _ = env.stop_and_check();
-}
-
 #[test]
 fn a_method_that_cannot_be_had_blocks_the_upgrade() {
     // The file systems that tests run on have no reflinks; where they have, there is nothing to see.
@@ -260,7 +153,7 @@ fn a_method_that_cannot_be_had_blocks_the_upgrade() {
 }
 
 /// A node that ran, with a file of a user's own, and is stopped.
-fn stopped() -> Env {
+pub(crate) fn stopped() -> Env {
     let env = Env::with(&Set {
         upgrades: vec![],
         ..Set::default()
@@ -271,7 +164,7 @@ fn stopped() -> Env {
     env
 }
 
-fn id(out: &str) -> String {
+pub(crate) fn id(out: &str) -> String {
     out.lines().next().unwrap().to_owned()
 }
 

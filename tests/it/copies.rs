@@ -281,6 +281,7 @@ fn a_writer_that_never_rests_loses_nothing() {
         work.write("mutable", &vec![0; 300_000]);
         work.write("grows.log", b"");
         work.write("mapped", &vec![0; 64 * 1024]);
+        fs::hard_link(work.at("mapped"), work.at("mapped.again")).unwrap();
         let stop = std::sync::atomic::AtomicBool::new(false);
         let precopier = std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -483,6 +484,29 @@ fn what_has_gone_since_a_later_visor_met_it_is_no_part_of_the_copy() {
     assert_same(&work.sealed(generation), &work.data.path, "");
 }
 
+/// Directories that exchange names leave the stamps of their files as they are: a name is no proof of what stands there.
+#[test]
+fn files_of_two_names_in_directories_that_change_places_stay_what_they_are() {
+    let place = tempfile::tempdir().unwrap();
+    let work = Work::new(place.path());
+    for dir in ["a", "b"] {
+        work.write(&format!("{dir}/x"), format!("of {dir}").as_bytes());
+        fs::hard_link(work.at(&format!("{dir}/x")), work.at(&format!("x.{dir}"))).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let mut rounds = work.begin(new_id(), None);
+    rounds.end(&|| false).unwrap();
+    let (cwd, exchange) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+    rustix::fs::renameat_with(cwd, work.at("a"), cwd, work.at("b"), exchange).unwrap();
+    let generation = rounds.generation;
+    let _ = work.seal_with(generation, rounds.into_ready());
+    for (dir, holds) in [("a", "of b"), ("b", "of a")] {
+        let copy = work.sealed(generation).join(dir).join("x");
+        assert_eq!(fs::read_to_string(copy).unwrap(), holds);
+    }
+    assert_eq!(verified(&work, generation).bad, Vec::<String>::new());
+}
+
 /// Small files can take all inodes of a disk that has space enough.
 #[test]
 fn a_disk_that_has_space_and_too_few_inodes_is_refused() {
@@ -501,23 +525,7 @@ fn a_disk_that_has_space_and_too_few_inodes_is_refused() {
     for n in 0..250 {
         work.write(&format!("many/{n}.dat"), b"x");
     }
-    let precopier = Precopier::start(
-        &work.paths(new_id()),
-        &record(),
-        &work.data,
-        &work.backup,
-        None,
-    )
-    .unwrap();
-    let began = Instant::now();
-    let why = loop {
-        match precopier.state() {
-            Precopy::Failed(why) => break why,
-            _ => assert!(began.elapsed() < Duration::from_secs(10)),
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
-    drop(precopier);
+    let why = work.refusal();
     assert!(run("umount", &[at]));
     assert!(
         why.contains("not enough inodes") && why.contains("251 needed"),
@@ -536,22 +544,7 @@ fn what_is_mounted_inside_is_refused_and_named() {
         println!("skipped: nothing can be mounted here");
         return;
     }
-    let precopier = Precopier::start(
-        &work.paths(new_id()),
-        &record(),
-        &work.data,
-        &work.backup,
-        None,
-    )
-    .unwrap();
-    let began = Instant::now();
-    let why = loop {
-        match precopier.state() {
-            Precopy::Failed(why) => break why,
-            _ => assert!(began.elapsed() < Duration::from_secs(10)),
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
+    let why = work.refusal();
     assert!(run("umount", &[at]));
     assert!(why.contains("ancient is mounted inside the data"), "{why}");
 }

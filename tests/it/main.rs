@@ -8,6 +8,7 @@
 )]
 
 mod anvil;
+mod archives;
 mod attributes;
 mod backups;
 mod batch;

@@ -87,6 +87,21 @@ impl Work {
         precopier
     }
 
+    /// Why no copy can be made.
+    pub(crate) fn refusal(&self) -> String {
+        let paths = self.paths(new_id());
+        let precopier =
+            Precopier::start(&paths, &record(), &self.data, &self.backup, None).unwrap();
+        let began = Instant::now();
+        loop {
+            if let Precopy::Failed(why) = precopier.state() {
+                return why;
+            }
+            assert!(began.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     pub(crate) fn seal(&self, mut precopier: Precopier) -> SealReport {
         let generation = precopier.generation;
         precopier.end(&|| false).unwrap();

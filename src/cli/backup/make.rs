@@ -11,7 +11,7 @@ use crate::agent::{
 };
 use crate::backup::{self, GenState, Generation, Verdict};
 use crate::check::is_recipient;
-use crate::host::{Ambient, Baton, Clock as _, HostError, RealHost, Releases as _};
+use crate::host::{Ambient, Baton, Clock as _, RealHost, Releases as _};
 use crate::model::{ArchiveFormat, ArchiveSpec, BackupSpec, GenId, Rate};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use std::path::{Path, PathBuf};
@@ -315,12 +315,8 @@ pub(super) fn export(
         to: None,
         recipients: recipients.to_owned(),
     };
-    let made = backup::export(&generation.paths, file, &how, &pace);
-    let bytes = made.map_err(|e| match host.interrupted() {
-        // A library in between may have made another error of it.
-        true => BackupJobError::Host(HostError::Interrupted),
-        false => e.into(),
-    })?;
+    let bytes =
+        backup::export(&generation.paths, file, &how, &pace).map_err(BackupJobError::from)?;
     let size = bytesize::ByteSize(bytes);
     out::data(&format!("{}: {size}\n", file.display()));
     Ok(Exit::Done)
