@@ -15,7 +15,7 @@ use super::tree::{Class, Entry, Ident, Kind, Tree};
 use crate::durable::{PathError, read_bounded, write_atomic};
 use crate::model::{GenId, Method, UnixMs};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,8 @@ pub struct Sealed {
     /// The chain's last known head then.
     pub height: Option<u64>,
     pub method: Method,
+    /// What `keep` named then. `None` in a seal of a visor that did not write it: the whole baseline tells it.
+    pub kept: Option<BTreeSet<PathBuf>>,
     pub changes: BTreeMap<PathBuf, Option<Entry>>,
 }
 
@@ -67,6 +69,9 @@ struct Header {
     /// The first round has not come to its end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unfinished: bool,
+    /// Of a seal: what `keep` named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<Vec<String>>,
 }
 
 fn copy() -> Method {
@@ -112,6 +117,7 @@ impl Header {
             height,
             method,
             unfinished: false,
+            kept: None,
         }
     }
 }
@@ -179,14 +185,19 @@ impl Baseline {
 
 impl Sealed {
     pub fn to_bytes(&self) -> Vec<u8> {
-        encode(
-            &Header::new(
+        let kept = self.kept.as_ref();
+        let header = Header {
+            kept: kept.map(|kept| kept.iter().map(|path| escape(path)).collect()),
+            ..Header::new(
                 self.generation,
                 &self.source,
                 self.at,
                 self.height,
                 self.method,
-            ),
+            )
+        };
+        encode(
+            &header,
             self.changes.iter().map(|(p, e)| (p.as_path(), e.as_ref())),
         )
     }
@@ -194,13 +205,22 @@ impl Sealed {
 
 /// Reads a SEAL or CONSUMED file; `None` when there is none.
 pub fn read_seal(path: &Path) -> Result<Option<Sealed>, BackupError> {
-    let found = decode(path)?;
-    Ok(found.map(|(header, source, changes)| Sealed {
+    let Some((header, source, changes)) = decode(path)? else {
+        return Ok(None);
+    };
+    let kept = header.kept.map(|kept| {
+        let read = |text: &String| {
+            unescape(text).ok_or_else(|| damaged(path, format!("bad escape in {text}")))
+        };
+        kept.iter().map(read).collect::<Result<_, _>>()
+    });
+    Ok(Some(Sealed {
         generation: header.generation,
         source,
         at: header.at,
         height: header.height,
         method: header.method,
+        kept: kept.transpose()?,
         changes,
     }))
 }
@@ -247,14 +267,18 @@ mod erased {
     }
 }
 
+fn damaged(path: &Path, what: String) -> BackupError {
+    BackupError::Damaged {
+        path: path.to_owned(),
+        what,
+    }
+}
+
 fn decode(path: &Path) -> Result<Option<(Header, PathBuf, Changes)>, BackupError> {
     let Some(bytes) = read_bounded(path, MAX_BYTES)? else {
         return Ok(None);
     };
-    let damaged = |what: String| BackupError::Damaged {
-        path: path.to_owned(),
-        what,
-    };
+    let damaged = |what| damaged(path, what);
     let text = bytes
         .strip_suffix(b"\n")
         .ok_or_else(|| damaged("it has no end".into()))?;
@@ -366,8 +390,12 @@ mod tests {
             at: 5,
             height: Some(6),
             method: Method::LinkCopy,
+            kept: Some([odd.clone()].into()),
             changes: [(odd, None)].into(),
         };
+        let seal = dir.path().join("SEAL");
+        std::fs::write(&seal, sealed.to_bytes()).expect("written");
+        assert_eq!(read_seal(&seal).expect("read"), Some(sealed.clone()));
         assert!(baseline.with(&sealed).entries.is_empty());
         let mut bytes = std::fs::read(&path).expect("read");
         bytes[5] ^= 1;

@@ -571,7 +571,7 @@ fn by_hand(from: &Source<'_>, to: &Source<'_>, at: u64, want: usize) -> Result<u
 }
 
 /// True when the stamps are so young that another change might carry the same ones.
-fn is_hot(ident: &Ident) -> bool {
+pub(super) fn is_hot(ident: &Ident) -> bool {
     let now = i64::try_from(crate::host::wall_clock())
         .unwrap_or(i64::MAX)
         .saturating_mul(1_000_000);

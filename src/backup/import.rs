@@ -7,7 +7,7 @@ use super::error::BackupError;
 use super::extract::{extract, only_top};
 use super::record::{GenRecord, write_record};
 use super::scan::scan;
-use super::tree::{Entry, Kind};
+use super::tree::Entry;
 use super::view::DataView;
 use crate::durable::{AtPath as _, create_private, make_private_dir, parent, remove_all, sync_dir};
 use crate::host::wall_clock;
@@ -57,11 +57,7 @@ pub fn import(
             remove_all(&tree.join(&path))?;
         }
         if view.is_kept(&path) {
-            let kept = Entry {
-                kind: Kind::Kept,
-                ..*entry
-            };
-            baseline.entries.insert(&path, kept);
+            baseline.entries.insert(&path, Entry::kept(entry.ident));
         } else if !view.is_excluded(&path) {
             let entry = Entry {
                 class: view.class(&path),
@@ -78,6 +74,7 @@ pub fn import(
         at: wall_clock(),
         height: None,
         method: baseline.method,
+        kept: Some(baseline.entries.kept()),
         changes: BTreeMap::new(),
     };
     let path: PathBuf = paths.part.join("SEAL");

@@ -73,6 +73,7 @@ pub(super) fn pass(
             }
             watcher.between(copier, baseline)?;
         }
+        scanner.remember(dir, changes.listed);
         dirs.extend(changes.below);
     }
     copier.finish()

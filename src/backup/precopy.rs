@@ -16,7 +16,8 @@ use crate::durable::{AtPath as _, make_private_dir, parent, sync_dir};
 use crate::host::{HostError, Precopy, wall_clock};
 use crate::model::{BackupSpec, DataSpec, GenId, Method};
 use crate::process::give_way;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -47,13 +48,16 @@ pub struct Ready {
     pub(super) view: DataView,
     pub(super) linked: Linked,
     pub(super) scanner: Scanner,
+    pub(super) kept: BTreeSet<PathBuf>,
 }
 
 impl Ready {
-    pub(super) fn new(baseline: Baseline, view: DataView, scanner: Scanner) -> Self {
+    pub(super) fn new(baseline: Baseline, view: DataView, mut scanner: Scanner) -> Self {
+        scanner.settle(&baseline.entries, baseline.looked);
         Self {
-            scanner: scanner.settled_before(baseline.looked),
+            scanner,
             linked: Linked::of(&baseline.entries),
+            kept: baseline.entries.kept(),
             baseline,
             view,
         }

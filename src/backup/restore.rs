@@ -4,9 +4,9 @@ use super::GenPaths;
 use super::copy::Copier;
 use super::dress::{Source, copy_xattrs};
 use super::error::BackupError;
-use super::scan::{Changed, scan};
-use super::seal::sealed_state;
-use super::tree::{Class, Entry, Ident, Kind};
+use super::scan::{Changed, scan_kept};
+use super::seal::sealed_kept;
+use super::tree::{Entry, Ident, Kind};
 use super::view::DataView;
 use crate::durable::{
     AtPath as _, PathError, make_private_dir, parent, read_record, sync_dir, write_atomic,
@@ -15,7 +15,6 @@ use crate::killpoint;
 use crate::model::{DataSpec, Method};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -43,16 +42,10 @@ pub fn consume(paths: &GenPaths) -> Result<(), BackupError> {
 /// and the live data lack is an error: signer state must not vanish.
 pub fn carry_keep(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
     let view = DataView::new(data)?;
-    let found = scan(&view)?;
-    let live: BTreeMap<PathBuf, Entry> = found
-        .iter()
-        .filter(|(_, e)| e.kind == Kind::Kept)
-        .map(|(path, e)| (path, *e))
-        .collect();
-    let (sealed, _) = sealed_state(paths)?;
-    let must = |path: &Path| view.must_keep.iter().any(|m| path.starts_with(m));
-    for (path, entry) in sealed.entries.iter() {
-        if entry.kind == Kind::Kept && must(&path) && !live.contains_key(&path) {
+    let live = scan_kept(&view)?;
+    let must = |path: &&PathBuf| view.must_keep.iter().any(|m| path.starts_with(m));
+    for path in sealed_kept(paths)?.iter().filter(must) {
+        if !live.contains_key(path) {
             return Err(BackupError::KeepMissing(view.dir.join(path)));
         }
     }
@@ -82,11 +75,7 @@ pub fn carry_keep(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> 
         let found = Changed {
             path: path.clone(),
             old: None,
-            new: Entry {
-                kind,
-                class: Class::Mutable,
-                ..*entry
-            },
+            new: Entry { kind, ..*entry },
             compare: false,
         };
         copier.copy(&found, false)?;

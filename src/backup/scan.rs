@@ -2,19 +2,21 @@
 //!
 //! Names and inodes come from the directory itself; only where they do not tell enough is a file looked at.
 
+use super::copy::is_hot;
 use super::error::BackupError;
-use super::tree::{Class, Entry, Ident, Kind, Tree};
+use super::tree::{Class, Entry, Ident, Kind, Map, Tree};
 use super::view::DataView;
 use crate::durable::{AtPath as _, PathError};
 use crate::model::UnixMs;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
-use std::ffi::OsStr;
-use std::io;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// How closely is looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(super) struct Changes {
     pub(super) gone: Vec<PathBuf>,
     /// Directories to be looked at next.
     pub(super) below: Vec<PathBuf>,
+    /// To be remembered when all of this is in the copy.
+    pub(super) listed: Option<Listed>,
 }
 
 #[derive(Debug)]
@@ -46,6 +50,47 @@ pub(super) struct Changed {
     pub(super) compare: bool,
 }
 
+impl Changes {
+    /// An entry that is known is there, as `stat` says.
+    fn met(
+        &mut self,
+        view: &DataView,
+        dir: &Path,
+        name: &OsStr,
+        old: &Entry,
+        stat: &Statx,
+        look: Look,
+    ) -> Result<(), BackupError> {
+        refuse_mount(stat, dir, name, view)?;
+        let kind = match old.kind {
+            Kind::Kept => Kind::Kept,
+            _ => kind_of(stat),
+        };
+        let new = Entry {
+            kind,
+            class: old.class,
+            ident: Ident::of_statx(stat),
+            hot: false,
+            linked: false,
+        };
+        if is_dir(stat) {
+            self.below.push(dir.join(name));
+        }
+        // Times of a directory move with every name in it, also with those that are no part of the copy.
+        let is_still = old.is_still(&new) && (kind != Kind::Dir || old.ident == new.ident);
+        let compare = is_still && look == Look::Compare && kind == Kind::File;
+        if !is_still || compare {
+            self.changed.push(Changed {
+                path: dir.join(name),
+                old: Some(*old),
+                new,
+                compare,
+            });
+        }
+        Ok(())
+    }
+}
+
 /// The kernel's answers for one directory after another. One scanner for one tree of entries: they remember its rounds.
 #[derive(Debug)]
 pub(super) struct Scanner {
@@ -53,6 +98,18 @@ pub(super) struct Scanner {
     round: u32,
     /// An immutable file that was changed last before this time, in nanoseconds, was whole when it was looked at.
     settled: i64,
+    listed: Map<PathBuf, Listed>,
+}
+
+/// A directory as it was when its names were read last. Every name that comes, goes or moves shows in its stamps.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// Its stamps before that.
+    ident: Ident,
+    /// Directories in it that are no entries and may hold some.
+    outside: Vec<PathBuf>,
+    /// Entries in it that may have changed without a change of their names.
+    restless: Vec<Box<OsStr>>,
 }
 
 /// A file that nobody has written to for so long has got all that it will hold: tables are written in one go.
@@ -64,22 +121,34 @@ impl Default for Scanner {
             buffer: vec![MaybeUninit::uninit(); 256 * 1024],
             round: 0,
             settled: 0,
+            listed: Map::default(),
         }
     }
 }
 
 impl Scanner {
-    /// `looked`: when the last look at all stamps began; 0 when that is not known.
-    pub(super) fn settled_before(mut self, looked: UnixMs) -> Self {
+    /// Makes all ready for a look at rest. `looked`: when the last look at all stamps began; 0 when that is not known.
+    pub(super) fn settle(&mut self, known: &Tree, looked: UnixMs) {
         let settled = looked.saturating_sub(SETTLED_AFTER_MS);
         let settled = i64::try_from(settled).unwrap_or(0);
         self.settled = settled.saturating_mul(1_000_000);
-        self
+        for (dir, listed) in &mut self.listed {
+            let names = known.names(dir).into_iter().flatten();
+            let restless = names.filter(|(_, slot)| !is_settled(&slot.entry, self.settled));
+            listed.restless = restless.map(|(name, _)| name.clone()).collect();
+        }
     }
 
     /// Begins a round: what `directory` does not meet in it has gone.
     pub(super) fn begin(&mut self) {
         self.round = self.round.wrapping_add(1).max(1);
+    }
+
+    /// All that was found in a directory is in the copy.
+    pub(super) fn remember(&mut self, dir: PathBuf, found: Option<Listed>) {
+        if let Some(found) = found {
+            self.listed.insert(dir, found);
+        }
     }
 
     /// Looks at one directory. What vanishes meanwhile is gone.
@@ -98,8 +167,25 @@ impl Scanner {
             Err(Errno::NOENT | Errno::NOTDIR) if !dir.as_os_str().is_empty() => return Ok(changes),
             other => other.at("open", &full)?,
         };
-        let mut met = 0;
+        let own = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
+        let ident = Ident::of_statx(&own.at("look at", &full)?);
         let mut names = known.names_mut(dir);
+        let known_as = self.listed.get(dir).filter(|l| l.ident == ident);
+        if let (Look::AtRest, Some(listed), Some(names)) = (look, known_as, &names) {
+            changes.below.clone_from(&listed.outside);
+            for name in &listed.restless {
+                let Some(slot) = names.get(name) else {
+                    continue;
+                };
+                match look_at(&fd, name, &full)? {
+                    Some(stat) => changes.met(view, dir, name, &slot.entry, &stat, look)?,
+                    None => changes.gone.push(dir.join(&**name)),
+                }
+            }
+            return Ok(changes);
+        }
+        let mut met = 0;
+        let mut outside = Vec::new();
         let mut list = RawDir::new(&fd, &mut self.buffer);
         while let Some(found) = list.next() {
             let found = found.at("list", &full)?;
@@ -115,14 +201,11 @@ impl Scanner {
                     met += 1;
                 }
                 let old = slot.entry;
-                let is_settled = look != Look::Live
-                    && old.class == Class::Immutable
-                    && old.kind == Kind::File
-                    && !old.hot
-                    && old.ident.mtime < self.settled
+                let is_as_it_was = look != Look::Live
+                    && is_settled(&old, self.settled)
                     && found.ino() == old.ident.ino
                     && found.file_type() == FileType::RegularFile;
-                if is_settled {
+                if is_as_it_was {
                     continue;
                 }
                 let Some(stat) = look_at(&fd, name, &full)? else {
@@ -130,32 +213,7 @@ impl Scanner {
                     met -= 1;
                     continue;
                 };
-                refuse_mount(&stat, dir, name, view)?;
-                let kind = match old.kind {
-                    Kind::Kept => Kind::Kept,
-                    _ => kind_of(&stat),
-                };
-                let new = Entry {
-                    kind,
-                    class: old.class,
-                    ident: Ident::of_statx(&stat),
-                    hot: false,
-                    linked: false,
-                };
-                if is_dir(&stat) {
-                    changes.below.push(dir.join(name));
-                }
-                // Times of a directory move with every name in it, also with those that are no part of the copy.
-                let is_still = old.is_still(&new) && (kind != Kind::Dir || old.ident == new.ident);
-                let compare = is_still && look == Look::Compare && kind == Kind::File;
-                if !is_still || compare {
-                    changes.changed.push(Changed {
-                        path: dir.join(name),
-                        old: Some(old),
-                        new,
-                        compare,
-                    });
-                }
+                changes.met(view, dir, name, &old, &stat, look)?;
                 continue;
             }
             let path = dir.join(name);
@@ -164,8 +222,11 @@ impl Scanner {
             };
             refuse_mount(&stat, dir, name, view)?;
             let is_excluded = view.is_excluded(&path);
-            if is_dir(&stat) && (!is_excluded || view.looks_below_excluded()) {
+            if is_dir(&stat) && (!is_excluded || view.may_hold_kept(&path)) {
                 changes.below.push(path.clone());
+                if is_excluded {
+                    outside.push(path.clone());
+                }
             }
             if is_excluded {
                 continue;
@@ -194,8 +255,24 @@ impl Scanner {
             let unmet = names.iter().filter(|(_, slot)| slot.round != round);
             changes.gone = unmet.map(|(name, _)| dir.join(&**name)).collect();
         }
+        // A name that came after that look and before the list could have left the same stamps.
+        if !is_hot(&ident) {
+            changes.listed = Some(Listed {
+                ident,
+                outside,
+                restless: vec![],
+            });
+        }
         Ok(changes)
     }
+}
+
+/// Its name and inode tell that it is as it was.
+fn is_settled(entry: &Entry, settled: i64) -> bool {
+    entry.class == Class::Immutable
+        && entry.kind == Kind::File
+        && !entry.hot
+        && entry.ident.mtime < settled
 }
 
 /// All entries of a directory.
@@ -212,6 +289,67 @@ pub fn scan(view: &DataView) -> Result<Tree, BackupError> {
         }
     }
     Ok(tree)
+}
+
+/// What `keep` names, wherever it can lie. Looks at nothing else: this is inside an outage.
+pub(super) fn scan_kept(view: &DataView) -> Result<BTreeMap<PathBuf, Entry>, BackupError> {
+    if let Some(point) = mount_below(&view.dir) {
+        return Err(BackupError::MountInside(point));
+    }
+    let mut kept = BTreeMap::new();
+    let mut dirs = Vec::new();
+    for from in &view.kept_from {
+        // No look goes through a link.
+        let is_real =
+            |dir: &Path| fs::symlink_metadata(view.dir.join(dir)).is_ok_and(|m| m.is_dir());
+        if !from.ancestors().skip(1).all(is_real) {
+            continue;
+        }
+        let full = view.dir.join(from);
+        let Some(meta) = gone_is_none(fs::symlink_metadata(&full), "look at", &full)? else {
+            continue;
+        };
+        if view.is_kept(from) {
+            kept.insert(from.clone(), Entry::kept(Ident::of(&meta)));
+        }
+        if meta.is_dir() {
+            dirs.push(from.clone());
+        }
+    }
+    let mut scanner = Scanner::default();
+    while let Some(dir) = dirs.pop() {
+        let found = scanner.directory(view, &mut Tree::default(), &dir, Look::Live)?;
+        let below = found.below.into_iter();
+        dirs.extend(below.filter(|dir| view.may_hold_kept(dir)));
+        let all = found.changed.into_iter().map(|c| (c.path, c.new));
+        kept.extend(all.filter(|(_, e)| e.kind == Kind::Kept));
+    }
+    Ok(kept)
+}
+
+/// A file system that is mounted below a directory.
+fn mount_below(dir: &Path) -> Option<PathBuf> {
+    let mounts = fs::read("/proc/self/mountinfo").ok()?;
+    let point = |line: &[u8]| {
+        // id parent device root POINT …
+        let point = line.split(|b| *b == b' ').nth(4)?;
+        Some(PathBuf::from(OsString::from_vec(plain(point))))
+    };
+    let points = mounts.split(|b| *b == b'\n').filter_map(point);
+    points.into_iter().find(|p| p != dir && p.starts_with(dir))
+}
+
+/// A name as it is: the kernel writes blanks, line breaks and backslashes in octal.
+fn plain(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| first == b'\\');
+        let octal = octal.and_then(|o| u8::from_str_radix(std::str::from_utf8(o).ok()?, 8).ok());
+        out.push(octal.unwrap_or(first));
+        rest = if octal.is_some() { &after[3..] } else { after };
+    }
+    out
 }
 
 fn look_at(dir: &OwnedFd, name: &OsStr, full: &Path) -> Result<Option<Statx>, BackupError> {

@@ -7,14 +7,17 @@ use super::error::BackupError;
 use super::pass::{Change, Watcher, align, last_of_each, pass};
 use super::precopy::Ready;
 use super::scan::{Look, Scanner, scan};
+use super::tree::Kind;
 use super::view::DataView;
 use crate::durable::{AtPath as _, create_private, parent, sync_dir};
 use crate::host::{SealReport, SealState, wall_clock};
 use crate::killpoint;
 use crate::model::DataSpec;
+use crate::process::give_way;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the final pass goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +59,7 @@ pub fn seal(
         view,
         linked,
         mut scanner,
+        mut kept,
     } = ready;
     if baseline.source != view.dir {
         let begun = baseline.source;
@@ -88,13 +92,24 @@ pub fn seal(
         syncs: copier.syncs,
     };
     killpoint::hit("seal:copied");
+    let changes = last_of_each(changes.0);
+    for (path, entry) in &changes {
+        match entry {
+            Some(entry) if entry.kind == Kind::Kept => {
+                kept.insert(path.clone());
+            }
+            Some(entry) if entry.kind == Kind::Dir => {}
+            _ => kept.retain(|kept| !kept.starts_with(path)),
+        }
+    }
     let sealed = Sealed {
         generation,
         source: view.dir.clone(),
         at,
         height,
         method: baseline.method,
-        changes: last_of_each(changes.0),
+        kept: Some(kept),
+        changes,
     };
     let path = paths.part.join("SEAL");
     let mut file = create_private(&path)?;
@@ -106,6 +121,11 @@ pub fn seal(
     sync_dir(parent(&paths.done))?;
     killpoint::hit("seal:named");
     report.syncs += 3;
+    // The node does not wait until all that is freed.
+    std::thread::spawn(move || {
+        give_way();
+        drop((baseline, scanner));
+    });
     Ok(report)
 }
 
@@ -135,14 +155,26 @@ pub(super) fn sealed_state(paths: &GenPaths) -> Result<(Baseline, Option<Sealed>
     let dir = &paths.done;
     let baseline = Baseline::read(&dir.join("baseline"))?;
     let baseline = baseline.ok_or(BackupError::NoBaseline(paths.generation))?;
-    let seal = match read_seal(&dir.join("SEAL"))? {
-        Some(seal) => Some(seal),
-        None => read_seal(&dir.join("CONSUMED"))?,
-    };
-    Ok(match seal {
+    Ok(match seal_of(paths)? {
         Some(seal) => (baseline.with(&seal), Some(seal)),
         None => (baseline, None),
     })
+}
+
+/// What `keep` named when it was sealed.
+pub(super) fn sealed_kept(paths: &GenPaths) -> Result<BTreeSet<PathBuf>, BackupError> {
+    if let Some(kept) = seal_of(paths)?.and_then(|seal| seal.kept) {
+        return Ok(kept);
+    }
+    let (state, _) = sealed_state(paths)?;
+    Ok(state.entries.kept())
+}
+
+fn seal_of(paths: &GenPaths) -> Result<Option<Sealed>, BackupError> {
+    match read_seal(&paths.done.join("SEAL"))? {
+        Some(seal) => Ok(Some(seal)),
+        None => read_seal(&paths.done.join("CONSUMED")),
+    }
 }
 
 /// True when names, inodes and stamps of the live data are those of the seal.

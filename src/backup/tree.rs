@@ -6,7 +6,7 @@
 use foldhash::fast::RandomState;
 use rustix::fs::{Statx, StatxTimestamp, makedev};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -105,6 +105,17 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Of something that `keep` names.
+    pub(super) fn kept(ident: Ident) -> Self {
+        Self {
+            kind: Kind::Kept,
+            class: Class::Mutable,
+            ident,
+            hot: false,
+            linked: false,
+        }
+    }
+
     /// True when an entry that is now `new` need not be copied again.
     pub(super) fn is_still(&self, new: &Self) -> bool {
         self.kind == new.kind
@@ -214,6 +225,10 @@ impl Tree {
         self.dirs.get_mut(dir)
     }
 
+    pub(super) fn names(&self, dir: &Path) -> Option<&Names> {
+        self.dirs.get(dir)
+    }
+
     /// All entries in no order.
     pub fn iter(&self) -> impl Iterator<Item = (PathBuf, &Entry)> {
         self.dirs.iter().flat_map(|(dir, names)| {
@@ -233,6 +248,12 @@ impl Tree {
     /// How many files are copied.
     pub fn files(&self) -> u64 {
         self.iter().filter(|(_, e)| e.kind == Kind::File).count() as u64
+    }
+
+    /// What `keep` names.
+    pub(super) fn kept(&self) -> BTreeSet<PathBuf> {
+        let kept = self.iter().filter(|(_, e)| e.kind == Kind::Kept);
+        kept.map(|(path, _)| path).collect()
     }
 
     /// The bytes of all files that are copied.

@@ -16,24 +16,32 @@ pub struct DataView {
     keep: GlobSet,
     immutable: GlobSet,
     append: GlobSet,
+    /// Directories that are not kept themselves and may hold something that is.
+    above_kept: GlobSet,
+    /// What `keep` says before its first wildcard: nothing that is kept lies elsewhere.
+    pub(super) kept_from: Vec<PathBuf>,
     /// `keep` paths without wildcards: files that must not vanish.
     pub must_keep: Vec<PathBuf>,
 }
 
+const WILDCARDS: [char; 5] = ['*', '?', '[', '{', '\\'];
+
 impl DataView {
     pub fn new(data: &DataSpec) -> Result<Self, BackupError> {
         let dir = fs::canonicalize(&data.path).at("resolve", &data.path)?;
-        let literal = |p: &&String| !p.contains(['*', '?', '[', '{']);
+        let is_literal = |p: &&String| !p.contains(WILDCARDS);
         Ok(Self {
             dir,
             exclude: globs(&data.exclude)?,
             keep: globs(&data.keep)?,
             immutable: globs(&data.immutable)?,
             append: globs(&data.append)?,
+            above_kept: globs(&data.keep.iter().flat_map(|p| above(p)).collect::<Vec<_>>())?,
+            kept_from: data.keep.iter().map(|p| literal_part(p)).collect(),
             must_keep: data
                 .keep
                 .iter()
-                .filter(literal)
+                .filter(is_literal)
                 .map(PathBuf::from)
                 .collect(),
         })
@@ -47,6 +55,8 @@ impl DataView {
             keep: GlobSet::empty(),
             immutable: GlobSet::empty(),
             append: GlobSet::empty(),
+            above_kept: GlobSet::empty(),
+            kept_from: vec![],
             must_keep: vec![],
         }
     }
@@ -63,9 +73,9 @@ impl DataView {
         !self.keep.is_empty() && path.ancestors().any(|p| self.keep.is_match(p))
     }
 
-    /// True when something that is kept may lie below what is excluded.
-    pub(super) fn looks_below_excluded(&self) -> bool {
-        !self.keep.is_empty()
+    /// True for a directory that is kept, or that something kept may lie in.
+    pub(super) fn may_hold_kept(&self, dir: &Path) -> bool {
+        self.above_kept.is_match(dir) || self.is_kept(dir)
     }
 
     pub(super) fn class(&self, path: &Path) -> Class {
@@ -77,6 +87,31 @@ impl DataView {
             Class::Mutable
         }
     }
+}
+
+/// Globs of the directories above what a glob matches.
+fn above(pattern: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let segments: Vec<&str> = pattern.trim_end_matches('/').split('/').collect();
+    for n in 1..segments.len() {
+        let dir = segments[..n].join("/");
+        // A brace that is not closed here holds a separator.
+        let is_whole = GlobBuilder::new(&dir).build().is_ok();
+        if is_whole && segments[n - 1] != "**" {
+            all.push(dir);
+            continue;
+        }
+        let before = segments[..n - 1].iter().chain(&["**"]);
+        all.push(before.copied().collect::<Vec<_>>().join("/"));
+        break;
+    }
+    all
+}
+
+/// What stands before the first segment with a wildcard.
+fn literal_part(pattern: &str) -> PathBuf {
+    let segments = pattern.trim_end_matches('/').split('/');
+    segments.take_while(|s| !s.contains(WILDCARDS)).collect()
 }
 
 /// Globs relative to the data directory; `*` stays within a segment, `**` crosses them.
@@ -93,4 +128,59 @@ fn globs(patterns: &[String]) -> Result<GlobSet, BackupError> {
         set.add(glob.map_err(bad(pattern))?);
     }
     set.build().map_err(bad("the set of globs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_for_what_is_kept_goes_only_where_it_can_lie() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let view = |keep: &[&str]| {
+            DataView::new(&DataSpec {
+                path: dir.path().to_owned(),
+                keep: keep.iter().map(|&p| p.into()).collect(),
+                exclude: vec![],
+                immutable: vec![],
+                append: vec![],
+            })
+            .expect("globs")
+        };
+        // A pattern, where the look begins, directories that it goes into, and others.
+        let cases: [(&str, &str, &[&str], &[&str]); 6] = [
+            ("signer.json", "signer.json", &[], &["chain"]),
+            (
+                "geth/nodekey",
+                "geth/nodekey",
+                &["geth"],
+                &["geth/chaindata", "other"],
+            ),
+            (
+                "keys/*/k-?.json",
+                "keys",
+                &["keys", "keys/a"],
+                &["keys/a/b", "chain"],
+            ),
+            (
+                "keys/**/k.json",
+                "keys",
+                &["keys", "keys/a", "keys/a/b"],
+                &["chain"],
+            ),
+            ("**/k.json", "", &["a", "a/b"], &[]),
+            ("a/{b,c/d}/e", "a", &["a", "a/c/d", "a/b"], &["b"]),
+        ];
+        for (keep, from, into, past) in cases {
+            let view = view(&[keep]);
+            assert_eq!(view.kept_from, [PathBuf::from(from)], "{keep}");
+            for dir in into {
+                assert!(view.may_hold_kept(Path::new(dir)), "{keep} {dir}");
+            }
+            for dir in past {
+                assert!(!view.may_hold_kept(Path::new(dir)), "{keep} {dir}");
+            }
+        }
+        assert!(view(&["keystore"]).may_hold_kept(Path::new("keystore/a")));
+    }
 }

@@ -507,6 +507,48 @@ fn files_of_two_names_in_directories_that_change_places_stay_what_they_are() {
     assert_eq!(verified(&work, generation).bad, Vec::<String>::new());
 }
 
+/// The final pass does not list directories whose stamps are as they were; what changes without a change of a name is met all the same.
+#[test]
+fn changes_in_directories_that_look_as_they_did_are_met() {
+    let place = tempfile::tempdir().unwrap();
+    let mut work = Work::new(place.path());
+    work.data.exclude.push("cache".into());
+    work.data.keep = vec!["cache/deep/keys".into()];
+    let old = SystemTime::now() - Duration::from_secs(600);
+    for n in 0..50 {
+        let path = format!("db/{n}.ldb");
+        work.write(&path, b"a table");
+        let file = fs::File::open(work.at(&path)).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    work.write("db/000.log", b"a log");
+    work.write("db/mutable", b"one");
+    work.write("db/deep/mutable", b"one");
+    work.write("cache/deep/file", b"of no worth");
+    std::thread::sleep(Duration::from_millis(100));
+    let mut rounds = work.begin(new_id(), None);
+    rounds.end(&|| false).unwrap();
+    let mut log = fs::OpenOptions::new()
+        .append(true)
+        .open(work.at("db/000.log"))
+        .unwrap();
+    log.write_all(b" that grows").unwrap();
+    for path in ["db/mutable", "db/deep/mutable"] {
+        work.write(path, b"two");
+    }
+    work.write("cache/deep/keys/new", b"a key");
+    let mode = fs::Permissions::from_mode(0o750);
+    fs::set_permissions(work.at("db/deep"), mode).unwrap();
+    let generation = rounds.generation;
+    let report = work.seal_with(generation, rounds.into_ready());
+    assert_eq!(report.files, 3, "{report:?}");
+    assert_eq!(verified(&work, generation).bad, Vec::<String>::new());
+    fs::remove_dir_all(work.at("cache")).unwrap();
+    assert_same(&work.sealed(generation), &work.data.path, "");
+    let why = visor::backup::carry_keep(&work.paths(generation), &work.data).unwrap_err();
+    assert!(why.to_string().contains("cache/deep/keys is missing"), "{why}");
+}
+
 /// Small files can take all inodes of a disk that has space enough.
 #[test]
 fn a_disk_that_has_space_and_too_few_inodes_is_refused() {

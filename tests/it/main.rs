@@ -37,6 +37,7 @@ mod plans;
 mod plants;
 mod random;
 mod records;
+mod restores;
 mod saved;
 mod sets;
 mod shims;
