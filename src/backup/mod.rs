@@ -20,6 +20,7 @@ mod dress;
 mod error;
 mod extract;
 mod import;
+mod kept;
 mod method;
 mod pace;
 mod pass;
@@ -47,7 +48,7 @@ pub use restore::{carry_keep, consume, exchange, inodes, is_aside, restore, set_
 pub use retain::{
     discard, foreign_backups, good_generations, prune, remove, sealed_generations, superfluous,
 };
-pub use scan::scan;
+pub use scan::{Listing, scan};
 pub use seal::{Final, seal, seal_holds, seal_state, unseal};
 pub use tree::{Class, Entry, Ident, Kind, Tree};
 pub use verify::{Watch, verify, verify_apart};

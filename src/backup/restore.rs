@@ -4,7 +4,8 @@ use super::GenPaths;
 use super::copy::Copier;
 use super::dress::{Source, copy_xattrs};
 use super::error::BackupError;
-use super::scan::{Changed, scan_kept};
+use super::kept::find_kept;
+use super::scan::{Changed, Listing};
 use super::seal::sealed_kept;
 use super::tree::{Entry, Ident, Kind};
 use super::view::DataView;
@@ -40,11 +41,13 @@ pub fn consume(paths: &GenPaths) -> Result<(), BackupError> {
 
 /// Copies what `keep` names from the live data into the generation, and compares. A kept file that the sealed state knew
 /// and the live data lack is an error: signer state must not vanish.
-pub fn carry_keep(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
+/// `listing`: what the final pass remembers of the directories of the live data; it spares a look at most of their names.
+pub fn carry_keep(paths: &GenPaths, data: &DataSpec, listing: &Listing) -> Result<(), BackupError> {
     let view = DataView::new(data)?;
-    let live = scan_kept(&view)?;
+    let sealed = sealed_kept(paths)?;
+    let live = find_kept(&view, &sealed, listing)?;
     let must = |path: &&PathBuf| view.must_keep.iter().any(|m| path.starts_with(m));
-    for path in sealed_kept(paths)?.iter().filter(must) {
+    for path in sealed.iter().filter(must) {
         if !live.contains_key(path) {
             return Err(BackupError::KeepMissing(view.dir.join(path)));
         }
@@ -130,7 +133,7 @@ pub fn restore(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
         Some(now) if now == intent.tree => {}
         Some(now) if now == intent.live => {
             // What may be refused comes before it is used up.
-            carry_keep(paths, data)?;
+            carry_keep(paths, data, &Listing::default())?;
             consume(paths)?;
             exchange(paths, data)?;
         }

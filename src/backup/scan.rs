@@ -11,12 +11,11 @@ use crate::model::UnixMs;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
+use std::io;
 use std::mem::MaybeUninit;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 /// How closely is looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +97,19 @@ pub(super) struct Scanner {
     round: u32,
     /// An immutable file that was changed last before this time, in nanoseconds, was whole when it was looked at.
     settled: i64,
-    listed: Map<PathBuf, Listed>,
+    listing: Listing,
+}
+
+/// What directories were like when all that is in them was in the copy.
+#[derive(Debug, Default)]
+pub struct Listing(Map<PathBuf, Listed>);
+
+impl Listing {
+    /// The directories in one that is as it was: no name in it has changed.
+    pub(super) fn unchanged(&self, dir: &Path, now: &Ident) -> Option<&[PathBuf]> {
+        let listed = self.0.get(dir).filter(|l| l.ident == *now)?;
+        Some(&listed.below)
+    }
 }
 
 /// A directory as it was when its names were read last. Every name that comes, goes or moves shows in its stamps.
@@ -106,8 +117,8 @@ pub(super) struct Scanner {
 pub(super) struct Listed {
     /// Its stamps before that.
     ident: Ident,
-    /// Directories in it that are no entries and may hold some.
-    outside: Vec<PathBuf>,
+    /// Directories in it that are to be looked at.
+    below: Vec<PathBuf>,
     /// Entries in it that may have changed without a change of their names.
     restless: Vec<Box<OsStr>>,
 }
@@ -121,7 +132,7 @@ impl Default for Scanner {
             buffer: vec![MaybeUninit::uninit(); 256 * 1024],
             round: 0,
             settled: 0,
-            listed: Map::default(),
+            listing: Listing::default(),
         }
     }
 }
@@ -132,7 +143,7 @@ impl Scanner {
         let settled = looked.saturating_sub(SETTLED_AFTER_MS);
         let settled = i64::try_from(settled).unwrap_or(0);
         self.settled = settled.saturating_mul(1_000_000);
-        for (dir, listed) in &mut self.listed {
+        for (dir, listed) in &mut self.listing.0 {
             let names = known.names(dir).into_iter().flatten();
             let restless = names.filter(|(_, slot)| !is_settled(&slot.entry, self.settled));
             listed.restless = restless.map(|(name, _)| name.clone()).collect();
@@ -147,8 +158,12 @@ impl Scanner {
     /// All that was found in a directory is in the copy.
     pub(super) fn remember(&mut self, dir: PathBuf, found: Option<Listed>) {
         if let Some(found) = found {
-            self.listed.insert(dir, found);
+            self.listing.0.insert(dir, found);
         }
+    }
+
+    pub(super) fn into_listing(self) -> Listing {
+        self.listing
     }
 
     /// Looks at one directory. What vanishes meanwhile is gone.
@@ -170,9 +185,8 @@ impl Scanner {
         let own = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
         let ident = Ident::of_statx(&own.at("look at", &full)?);
         let mut names = known.names_mut(dir);
-        let known_as = self.listed.get(dir).filter(|l| l.ident == ident);
+        let known_as = self.listing.0.get(dir).filter(|l| l.ident == ident);
         if let (Look::AtRest, Some(listed), Some(names)) = (look, known_as, &names) {
-            changes.below.clone_from(&listed.outside);
             for name in &listed.restless {
                 let Some(slot) = names.get(name) else {
                     continue;
@@ -182,10 +196,10 @@ impl Scanner {
                     None => changes.gone.push(dir.join(&**name)),
                 }
             }
+            changes.below.clone_from(&listed.below);
             return Ok(changes);
         }
         let mut met = 0;
-        let mut outside = Vec::new();
         let mut list = RawDir::new(&fd, &mut self.buffer);
         while let Some(found) = list.next() {
             let found = found.at("list", &full)?;
@@ -224,9 +238,6 @@ impl Scanner {
             let is_excluded = view.is_excluded(&path);
             if is_dir(&stat) && (!is_excluded || view.may_hold_kept(&path)) {
                 changes.below.push(path.clone());
-                if is_excluded {
-                    outside.push(path.clone());
-                }
             }
             if is_excluded {
                 continue;
@@ -259,7 +270,7 @@ impl Scanner {
         if !is_hot(&ident) {
             changes.listed = Some(Listed {
                 ident,
-                outside,
+                below: changes.below.clone(),
                 restless: vec![],
             });
         }
@@ -289,67 +300,6 @@ pub fn scan(view: &DataView) -> Result<Tree, BackupError> {
         }
     }
     Ok(tree)
-}
-
-/// What `keep` names, wherever it can lie. Looks at nothing else: this is inside an outage.
-pub(super) fn scan_kept(view: &DataView) -> Result<BTreeMap<PathBuf, Entry>, BackupError> {
-    if let Some(point) = mount_below(&view.dir) {
-        return Err(BackupError::MountInside(point));
-    }
-    let mut kept = BTreeMap::new();
-    let mut dirs = Vec::new();
-    for from in &view.kept_from {
-        // No look goes through a link.
-        let is_real =
-            |dir: &Path| fs::symlink_metadata(view.dir.join(dir)).is_ok_and(|m| m.is_dir());
-        if !from.ancestors().skip(1).all(is_real) {
-            continue;
-        }
-        let full = view.dir.join(from);
-        let Some(meta) = gone_is_none(fs::symlink_metadata(&full), "look at", &full)? else {
-            continue;
-        };
-        if view.is_kept(from) {
-            kept.insert(from.clone(), Entry::kept(Ident::of(&meta)));
-        }
-        if meta.is_dir() {
-            dirs.push(from.clone());
-        }
-    }
-    let mut scanner = Scanner::default();
-    while let Some(dir) = dirs.pop() {
-        let found = scanner.directory(view, &mut Tree::default(), &dir, Look::Live)?;
-        let below = found.below.into_iter();
-        dirs.extend(below.filter(|dir| view.may_hold_kept(dir)));
-        let all = found.changed.into_iter().map(|c| (c.path, c.new));
-        kept.extend(all.filter(|(_, e)| e.kind == Kind::Kept));
-    }
-    Ok(kept)
-}
-
-/// A file system that is mounted below a directory.
-fn mount_below(dir: &Path) -> Option<PathBuf> {
-    let mounts = fs::read("/proc/self/mountinfo").ok()?;
-    let point = |line: &[u8]| {
-        // id parent device root POINT …
-        let point = line.split(|b| *b == b' ').nth(4)?;
-        Some(PathBuf::from(OsString::from_vec(plain(point))))
-    };
-    let points = mounts.split(|b| *b == b'\n').filter_map(point);
-    points.into_iter().find(|p| p != dir && p.starts_with(dir))
-}
-
-/// A name as it is: the kernel writes blanks, line breaks and backslashes in octal.
-fn plain(name: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = after.get(..3).filter(|_| first == b'\\');
-        let octal = octal.and_then(|o| u8::from_str_radix(std::str::from_utf8(o).ok()?, 8).ok());
-        out.push(octal.unwrap_or(first));
-        rest = if octal.is_some() { &after[3..] } else { after };
-    }
-    out
 }
 
 fn look_at(dir: &OwnedFd, name: &OsStr, full: &Path) -> Result<Option<Statx>, BackupError> {

@@ -6,7 +6,7 @@ use super::copy::Copier;
 use super::error::BackupError;
 use super::pass::{Change, Watcher, align, last_of_each, pass};
 use super::precopy::Ready;
-use super::scan::{Look, Scanner, scan};
+use super::scan::{Listing, Look, Scanner, scan};
 use super::tree::Kind;
 use super::view::DataView;
 use crate::durable::{AtPath as _, create_private, parent, sync_dir};
@@ -31,16 +31,16 @@ pub struct Final {
 }
 
 /// Copies what changed since the baseline, writes the SEAL, gives the generation its name. `baseline` is the one in
-/// memory; a recovering visor reads the synced one.
+/// memory; a recovering visor reads the synced one. With the report comes what is remembered of the directories of the data.
 pub fn seal(
     paths: &GenPaths,
     data: &DataSpec,
     ready: Option<Ready>,
     look: Final,
-) -> Result<SealReport, BackupError> {
+) -> Result<(SealReport, Listing), BackupError> {
     let generation = paths.generation;
     if paths.done.join("SEAL").is_file() {
-        return Ok(SealReport::default());
+        return Ok(Default::default());
     }
     let mut changes = Told(Vec::new());
     let ready = match ready {
@@ -124,9 +124,13 @@ pub fn seal(
     // The node does not wait until all that is freed.
     std::thread::spawn(move || {
         give_way();
-        drop((baseline, scanner));
+        drop(baseline);
     });
-    Ok(report)
+    let listing = match look {
+        Look::AtRest => scanner.into_listing(),
+        Look::Live | Look::Compare => Listing::default(),
+    };
+    Ok((report, listing))
 }
 
 /// All that the pass tells, in its order.

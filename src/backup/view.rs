@@ -5,6 +5,8 @@ use super::tree::Class;
 use crate::durable::AtPath as _;
 use crate::model::DataSpec;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,8 @@ pub struct DataView {
     above_kept: GlobSet,
     /// What `keep` says before its first wildcard: nothing that is kept lies elsewhere.
     pub(super) kept_from: Vec<PathBuf>,
+    /// The last segments of `keep`, if none of them has a wildcard: what is kept has one of these names, or lies below what has.
+    kept_names: Option<BTreeSet<OsString>>,
     /// `keep` paths without wildcards: files that must not vanish.
     pub must_keep: Vec<PathBuf>,
 }
@@ -38,6 +42,7 @@ impl DataView {
             append: globs(&data.append)?,
             above_kept: globs(&data.keep.iter().flat_map(|p| above(p)).collect::<Vec<_>>())?,
             kept_from: data.keep.iter().map(|p| literal_part(p)).collect(),
+            kept_names: data.keep.iter().map(|p| last_name(p)).collect(),
             must_keep: data
                 .keep
                 .iter()
@@ -57,6 +62,7 @@ impl DataView {
             append: GlobSet::empty(),
             above_kept: GlobSet::empty(),
             kept_from: vec![],
+            kept_names: None,
             must_keep: vec![],
         }
     }
@@ -76,6 +82,12 @@ impl DataView {
     /// True for a directory that is kept, or that something kept may lie in.
     pub(super) fn may_hold_kept(&self, dir: &Path) -> bool {
         self.above_kept.is_match(dir) || self.is_kept(dir)
+    }
+
+    /// False for a name that nothing has that `keep` names.
+    pub(super) fn may_be_kept(&self, name: &OsStr) -> bool {
+        let names = self.kept_names.as_ref();
+        names.is_none_or(|names| names.contains(name))
     }
 
     pub(super) fn class(&self, path: &Path) -> Class {
@@ -112,6 +124,12 @@ fn above(pattern: &str) -> Vec<String> {
 fn literal_part(pattern: &str) -> PathBuf {
     let segments = pattern.trim_end_matches('/').split('/');
     segments.take_while(|s| !s.contains(WILDCARDS)).collect()
+}
+
+/// The last segment, if it has no wildcard.
+fn last_name(pattern: &str) -> Option<OsString> {
+    let last = pattern.trim_end_matches('/').rsplit('/').next()?;
+    (!last.contains(WILDCARDS) && !pattern.contains('{')).then(|| last.into())
 }
 
 /// Globs relative to the data directory; `*` stays within a segment, `**` crosses them.

@@ -57,6 +57,8 @@ pub struct RealHost {
     stopper: Stopper,
     evm: EvmClient,
     precopier: RefCell<Option<Precopier>>,
+    /// What the last final pass remembers, until the upgrade is through.
+    listing: RefCell<Option<(GenId, backup::Listing)>>,
     last_head: Cell<Option<u64>>,
 }
 
@@ -79,6 +81,7 @@ impl RealHost {
             stopper: Stopper::default(),
             evm: EvmClient::default(),
             precopier: RefCell::new(None),
+            listing: RefCell::new(None),
             last_head: Cell::new(None),
         }
     }
@@ -462,7 +465,10 @@ impl Backups for RealHost {
             height: self.last_head(),
         };
         let paths = self.paths(generation);
-        backup::seal(&paths, &self.data(), ready, look).map_err(failed)
+        let sealed = backup::seal(&paths, &self.data(), ready, look);
+        let (report, listing) = sealed.map_err(failed)?;
+        *self.listing.borrow_mut() = Some((generation, listing));
+        Ok(report)
     }
 
     fn seal_state(&self, generation: GenId) -> Result<SealState> {
@@ -486,7 +492,10 @@ impl Backups for RealHost {
     }
 
     fn carry_keep(&self, generation: GenId) -> Result<()> {
-        backup::carry_keep(&self.paths(generation), &self.data()).map_err(failed)
+        let known = self.listing.take().filter(|(of, _)| *of == generation);
+        let listing = known.map(|(_, listing)| listing).unwrap_or_default();
+        let paths = self.paths(generation);
+        backup::carry_keep(&paths, &self.data(), &listing).map_err(failed)
     }
 
     fn exchange(&self, generation: GenId) -> Result<()> {
@@ -502,6 +511,8 @@ impl Backups for RealHost {
     }
 
     fn verify(&self, generation: GenId, backup: &BackupSpec) -> Result<VerifyReport> {
+        // The way back is closed.
+        *self.listing.borrow_mut() = None;
         let paths = self.paths(generation);
         // Where stamps prove nothing, nothing is known to be unchanged.
         let live = self.stamps_unreliable().is_none();

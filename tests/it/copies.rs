@@ -545,8 +545,12 @@ fn changes_in_directories_that_look_as_they_did_are_met() {
     assert_eq!(verified(&work, generation).bad, Vec::<String>::new());
     fs::remove_dir_all(work.at("cache")).unwrap();
     assert_same(&work.sealed(generation), &work.data.path, "");
-    let why = visor::backup::carry_keep(&work.paths(generation), &work.data).unwrap_err();
-    assert!(why.to_string().contains("cache/deep/keys is missing"), "{why}");
+    let none = visor::backup::Listing::default();
+    let why = visor::backup::carry_keep(&work.paths(generation), &work.data, &none).unwrap_err();
+    assert!(
+        why.to_string().contains("cache/deep/keys is missing"),
+        "{why}"
+    );
 }
 
 /// Small files can take all inodes of a disk that has space enough.

@@ -5,13 +5,17 @@ use crate::work::{Work, new_id};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
-use visor::backup::{carry_keep, exchange};
+use visor::backup::{Listing, carry_keep, exchange};
 use visor::model::GenId;
 
-fn sealed(work: &Work) -> GenId {
-    let generation = new_id();
-    let _ = work.seal(work.begin(generation, None));
-    generation
+fn sealed(work: &Work) -> (GenId, Listing) {
+    // Old enough for the stamps of their directories to be trusted.
+    std::thread::sleep(Duration::from_millis(100));
+    let mut rounds = work.begin(new_id(), None);
+    rounds.end(&|| false).unwrap();
+    let generation = rounds.generation;
+    let (_, listing) = work.seal_and_list(generation, rounds.into_ready());
+    (generation, listing)
 }
 
 /// Takes out of a seal what visors of before did not write.
@@ -35,55 +39,71 @@ fn as_an_older_visor(seal: &Path) {
 /// Signer state of now goes into the data of before, wherever `keep` finds it, and nothing that it does not name.
 #[test]
 fn what_is_kept_is_carried_over_as_it_is_now() {
-    let place = tempfile::tempdir().unwrap();
-    let mut work = Work::new(place.path());
-    work.data.keep = ["keys", "state/signer.json", "v/*/duty.json", "geth/nodekey"]
-        .map(str::to_owned)
-        .into();
-    work.data.exclude = vec!["geth".into(), "v/cache".into()];
-    for path in [
-        "keys/a",
-        "state/signer.json",
-        "v/1/duty.json",
-        "v/1/blocks",
-        "v/cache/duty.json",
-        "geth/nodekey",
-        "geth/LOCK",
-        "chain/1.dat",
+    let exact = ["keys", "state/signer.json", "v/*/duty.json", "geth/nodekey"];
+    let anywhere = ["**/keys", "**/signer.json", "**/duty.json", "**/nodekey"];
+    for (keep, remembers) in [
+        (exact, true),
+        (exact, false),
+        (anywhere, true),
+        (anywhere, false),
     ] {
-        work.write(path, b"before");
-    }
-    let generation = sealed(&work);
-    for path in [
-        "keys/b",
-        "state/signer.json",
-        "v/1/duty.json",
-        "v/2/duty.json",
-        "v/cache/duty.json",
-        "v/1/blocks",
-        "geth/nodekey",
-        "chain/1.dat",
-    ] {
-        work.write(path, b"now");
-    }
-    fs::remove_file(work.at("v/1/blocks")).unwrap();
-    let paths = work.paths(generation);
-    carry_keep(&paths, &work.data).unwrap();
-    exchange(&paths, &work.data).unwrap();
-    let holds = |path: &str| fs::read_to_string(work.at(path)).ok();
-    for (path, what) in [
-        ("keys/a", Some("before")),
-        ("keys/b", Some("now")),
-        ("state/signer.json", Some("now")),
-        ("v/1/duty.json", Some("now")),
-        ("v/2/duty.json", Some("now")),
-        ("v/cache/duty.json", Some("now")),
-        ("v/1/blocks", Some("before")),
-        ("geth/nodekey", Some("now")),
-        ("geth/LOCK", None),
-        ("chain/1.dat", Some("before")),
-    ] {
-        assert_eq!(holds(path).as_deref(), what, "{path}");
+        let place = tempfile::tempdir().unwrap();
+        let mut work = Work::new(place.path());
+        work.data.keep = keep.map(str::to_owned).into();
+        work.data.exclude = vec!["geth".into(), "v/cache".into()];
+        for path in [
+            "keys/a",
+            "state/signer.json",
+            "v/1/duty.json",
+            "v/1/blocks",
+            "v/cache/duty.json",
+            "geth/nodekey",
+            "geth/LOCK",
+            "chain/1.dat",
+        ] {
+            work.write(path, b"before");
+        }
+        let (generation, listing) = sealed(&work);
+        let listing = if remembers {
+            listing
+        } else {
+            Listing::default()
+        };
+        for path in [
+            "keys/b",
+            "state/signer.json",
+            "v/1/duty.json",
+            "v/2/duty.json",
+            "v/cache/duty.json",
+            "v/1/blocks",
+            "geth/nodekey",
+            "chain/1.dat",
+        ] {
+            work.write(path, b"now");
+        }
+        fs::remove_file(work.at("v/1/blocks")).unwrap();
+        let paths = work.paths(generation);
+        carry_keep(&paths, &work.data, &listing).unwrap();
+        exchange(&paths, &work.data).unwrap();
+        let holds = |path: &str| fs::read_to_string(work.at(path)).ok();
+        for (path, what) in [
+            ("keys/a", Some("before")),
+            ("keys/b", Some("now")),
+            ("state/signer.json", Some("now")),
+            ("v/1/duty.json", Some("now")),
+            ("v/2/duty.json", Some("now")),
+            ("v/cache/duty.json", Some("now")),
+            ("v/1/blocks", Some("before")),
+            ("geth/nodekey", Some("now")),
+            ("geth/LOCK", None),
+            ("chain/1.dat", Some("before")),
+        ] {
+            assert_eq!(
+                holds(path).as_deref(),
+                what,
+                "{path} by {keep:?}, {remembers}"
+            );
+        }
     }
 }
 
@@ -98,22 +118,26 @@ fn a_kept_file_that_has_vanished_stops_the_way_back() {
         rounds.end(&|| false).unwrap();
         work.write("keys/later.json", b"{}");
         let generation = rounds.generation;
-        let _ = work.seal_with(generation, rounds.into_ready());
+        let (_, listing) = work.seal_and_list(generation, rounds.into_ready());
         let paths = work.paths(generation);
         if older {
             as_an_older_visor(&paths.done.join("SEAL"));
         }
-        carry_keep(&paths, &work.data).unwrap();
+        carry_keep(&paths, &work.data, &listing).unwrap();
         for vanishes in ["keys/later.json", "keys/signer.json"] {
             fs::remove_file(work.at(vanishes)).unwrap();
-            let why = carry_keep(&paths, &work.data).unwrap_err().to_string();
+            let why = carry_keep(&paths, &work.data, &listing)
+                .unwrap_err()
+                .to_string();
             assert!(why.contains(&format!("{vanishes} is missing")), "{why}");
             work.write(vanishes, b"{}");
         }
         fs::rename(work.at("keys"), work.at("keys.real")).unwrap();
         // Nothing is taken from where a link leads to.
         std::os::unix::fs::symlink("keys.real", work.at("keys")).unwrap();
-        let why = carry_keep(&paths, &work.data).unwrap_err().to_string();
+        let why = carry_keep(&paths, &work.data, &listing)
+            .unwrap_err()
+            .to_string();
         assert!(why.contains("is missing"), "{why}");
     }
 }
@@ -124,15 +148,14 @@ fn what_was_mounted_inside_since_stops_the_way_back() {
     let place = tempfile::tempdir().unwrap();
     let work = Work::new(place.path());
     work.write("a chain/1.ldb", b"x");
-    std::thread::sleep(Duration::from_millis(60));
-    let generation = sealed(&work);
+    let (generation, listing) = sealed(&work);
     let inside = work.at("a chain");
     let at = inside.to_str().unwrap();
     if !run("mount", &["-t", "tmpfs", "none", at]) {
         println!("skipped: nothing can be mounted here");
         return;
     }
-    let refused = carry_keep(&work.paths(generation), &work.data);
+    let refused = carry_keep(&work.paths(generation), &work.data, &listing);
     assert!(run("umount", &[at]));
     let why = refused.unwrap_err().to_string();
     assert!(why.contains("a chain is mounted inside the data"), "{why}");

@@ -1,0 +1,159 @@
+//! What `keep` names in the live data. The look for it is inside the outage of a way back, so it looks at no file that cannot be kept, and
+//! lists no directory that is as the final pass left it.
+
+use super::error::BackupError;
+use super::scan::{Listing, gone_is_none};
+use super::tree::{Entry, Ident};
+use super::view::DataView;
+use crate::durable::AtPath as _;
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+/// `sealed`: what `keep` named when the data were sealed. `listing`: what the final pass remembers of their directories; without it all names
+/// are read.
+pub(super) fn find_kept(
+    view: &DataView,
+    sealed: &BTreeSet<PathBuf>,
+    listing: &Listing,
+) -> Result<BTreeMap<PathBuf, Entry>, BackupError> {
+    if let Some(point) = mount_below(&view.dir) {
+        return Err(BackupError::MountInside(point));
+    }
+    let mut of_dir: BTreeMap<&Path, Vec<&PathBuf>> = BTreeMap::new();
+    for path in sealed {
+        let dir = path.parent().unwrap_or(Path::new(""));
+        of_dir.entry(dir).or_default().push(path);
+    }
+    let mut finder = Finder {
+        view,
+        found: BTreeMap::new(),
+        dirs: vec![],
+        buffer: vec![MaybeUninit::uninit(); 256 * 1024],
+    };
+    for from in &view.kept_from {
+        // No look goes through a link.
+        let is_real =
+            |dir: &Path| fs::symlink_metadata(view.dir.join(dir)).is_ok_and(|m| m.is_dir());
+        if !from.ancestors().skip(1).all(is_real) {
+            continue;
+        }
+        if view.is_kept(from) {
+            finder.take(from)?;
+        }
+        if is_real(from) {
+            finder.dirs.push(from.clone());
+        }
+    }
+    while let Some(dir) = finder.dirs.pop() {
+        let full = view.dir.join(&dir);
+        let Some(now) = gone_is_none(fs::symlink_metadata(&full), "look at", &full)? else {
+            continue;
+        };
+        match listing.unchanged(&dir, &Ident::of(&now)) {
+            Some(below) => {
+                for path in of_dir.get(&*dir).into_iter().flatten() {
+                    finder.take(path)?;
+                }
+                let below = below.iter().filter(|dir| view.may_hold_kept(dir));
+                finder.dirs.extend(below.cloned());
+            }
+            None => finder.list(&dir)?,
+        }
+    }
+    Ok(finder.found)
+}
+
+struct Finder<'a> {
+    view: &'a DataView,
+    found: BTreeMap<PathBuf, Entry>,
+    /// Still to be looked into.
+    dirs: Vec<PathBuf>,
+    buffer: Vec<MaybeUninit<u8>>,
+}
+
+impl Finder<'_> {
+    fn take(&mut self, path: &Path) -> Result<(), BackupError> {
+        let full = self.view.dir.join(path);
+        match fs::symlink_metadata(&full) {
+            // Its place may be no directory any more.
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {}
+            other => {
+                if let Some(meta) = gone_is_none(other, "look at", &full)? {
+                    let entry = Entry::kept(Ident::of(&meta));
+                    self.found.insert(path.to_owned(), entry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the names of a directory.
+    fn list(&mut self, dir: &Path) -> Result<(), BackupError> {
+        let full = self.view.dir.join(dir);
+        let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = match rustix::fs::open(&full, open, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            other => other.at("open", &full)?,
+        };
+        let is_kept = self.view.is_kept(dir);
+        let mut kept = Vec::new();
+        let mut list = RawDir::new(&fd, &mut self.buffer);
+        while let Some(found) = list.next() {
+            let found = found.at("list", &full)?;
+            let name = found.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let name = OsStr::from_bytes(name);
+            let is_dir = match found.file_type() {
+                FileType::Directory => true,
+                FileType::Unknown => {
+                    fs::symlink_metadata(full.join(name)).is_ok_and(|m| m.is_dir())
+                }
+                _ => false,
+            };
+            if !is_dir && !is_kept && !self.view.may_be_kept(name) {
+                continue;
+            }
+            let path = dir.join(name);
+            if is_dir && self.view.may_hold_kept(&path) {
+                self.dirs.push(path.clone());
+            }
+            if self.view.is_kept(&path) {
+                kept.push(path);
+            }
+        }
+        kept.iter().try_for_each(|path| self.take(path))
+    }
+}
+
+/// A file system that is mounted below a directory.
+fn mount_below(dir: &Path) -> Option<PathBuf> {
+    let mounts = fs::read("/proc/self/mountinfo").ok()?;
+    let point = |line: &[u8]| {
+        // id parent device root POINT …
+        let point = line.split(|b| *b == b' ').nth(4)?;
+        Some(PathBuf::from(OsString::from_vec(plain(point))))
+    };
+    let mut points = mounts.split(|b| *b == b'\n').filter_map(point);
+    points.find(|p| p != dir && p.starts_with(dir))
+}
+
+/// A name as it is: the kernel writes blanks, line breaks and backslashes in octal.
+fn plain(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| first == b'\\');
+        let octal = octal.and_then(|o| u8::from_str_radix(std::str::from_utf8(o).ok()?, 8).ok());
+        out.push(octal.unwrap_or(first));
+        rest = if octal.is_some() { &after[3..] } else { after };
+    }
+    out
+}
