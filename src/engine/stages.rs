@@ -196,7 +196,9 @@ impl<H: Host> Run<'_, H> {
             Ok(end) => {
                 let took = self.host.now().saturating_sub(began);
                 report.notice(Notice::Ended(step, took, end.note.clone()));
-                self.ended(&step.id, began, end, true)?;
+                // The start's takes those before it along.
+                let sync = !step.kind.leaves_evidence() || step.kind == StepKind::StartOld;
+                self.ended(&step.id, began, end, sync)?;
                 Ok(Ok(()))
             }
             Err(error) => Ok(Err(error)),
@@ -213,7 +215,7 @@ impl<H: Host> Run<'_, H> {
                 step: step.id.clone(),
                 attempt,
             },
-            true,
+            !step.kind.leaves_evidence(),
         )?;
         Ok(now)
     }

@@ -168,6 +168,16 @@ impl StepKind {
         }
     }
 
+    /// True for steps of the way back that a look at the machine finds done or not done: after a power loss they are met again as they are,
+    /// so no record of theirs is waited for while the node is down.
+    pub fn leaves_evidence(&self) -> bool {
+        self.restores_data()
+            || matches!(
+                self,
+                Self::StopNew { .. } | Self::SwitchBack { .. } | Self::StartOld
+            )
+    }
+
     /// True for the undo steps that put the sealed data back.
     pub fn restores_data(&self) -> bool {
         matches!(

@@ -1,8 +1,8 @@
 //! Which process is meant: (boot id, pid, start time). The executable is shown, never compared: launchers exec.
 
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 
 /// Identity of a process on this machine for all time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,11 +56,15 @@ impl Stat {
     }
 }
 
+/// Fifty numbers and a name of 64 bytes, which the kernel gives in one read: all processes are looked at while a node is down.
+const MAX_STAT: usize = 2048;
+
 /// The name in parentheses may hold anything, so the numbers are read from behind the last `)`.
 pub(super) fn stat(pid: i32) -> io::Result<Stat> {
     // A name may be bytes of any kind.
-    let bytes = fs::read(format!("/proc/{pid}/stat"))?;
-    let text = String::from_utf8_lossy(&bytes);
+    let mut bytes = [0; MAX_STAT];
+    let n = File::open(format!("/proc/{pid}/stat"))?.read(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes[..n]);
     let read = || {
         let (head, rest) = text.rsplit_once(')')?;
         let (_, name) = head.split_once('(')?;

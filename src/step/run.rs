@@ -202,6 +202,15 @@ pub fn run_step<H: Host>(
         },
         StepKind::CarryKeep => {
             node_is_gone(cx)?;
+            let (now, _) = host.inodes(cx.generation)?;
+            if cx
+                .status
+                .restore
+                .is_some_and(|(_, restored)| now == Some(restored))
+            {
+                // The live data are the old ones already, with all that was carried over.
+                return Ok(StepEnd::note("had been carried over"));
+            }
             Ok(host
                 .carry_keep(cx.generation)
                 .map(|()| StepEnd::default())?)

@@ -137,7 +137,7 @@ const ROWS: &[StepRow] = &[
     of(
         "carry-keep",
         Class::Idempotent,
-        "contents compared",
+        "inodes against the restore record; contents compared",
         "none: stuck",
     ),
     of(
