@@ -117,7 +117,9 @@ fn make(
         match precopier.state() {
             Precopy::Failed(why) => return Err(HostError::Failed(why).into()),
             Precopy::Ready { .. } => break,
-            Precopy::Filling { bytes } => say(&format!("{} copied", bytesize::ByteSize(bytes))),
+            Precopy::Filling { bytes, .. } => {
+                say(&format!("{} copied", bytesize::ByteSize(bytes)));
+            }
         }
         host.pause(LOOK_EVERY)?;
     }

@@ -190,5 +190,7 @@ fn since(text: &str) -> Since {
 
 /// A reason without the figures that move.
 pub fn without_head(reason: &str) -> &str {
-    reason.split(": the head is ").next().unwrap_or(reason)
+    let figures = [": the head is ", ": so far "];
+    let end = figures.iter().find_map(|figure| reason.find(figure));
+    &reason[..end.unwrap_or(reason.len())]
 }

@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, lgetxattr, llistxattr};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, IntoInnerError, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -219,8 +219,11 @@ fn write_archive(
             out.multithread(u32::try_from(workers).unwrap_or(1))
                 .at("write", part)?;
             out.include_checksum(true).at("write", part)?;
+            // Headers and small files come in small pieces, and each piece is a call of the compressor.
+            let mut out = BufWriter::with_capacity(1024 * 1024, out);
             append_all(paths, &mut out, pace)?;
-            let mut out = out.finish().at("write", part)?;
+            let out = out.into_inner().map_err(IntoInnerError::into_error);
+            let mut out = out.and_then(zstd::Encoder::finish).at("write", part)?;
             out.flush().at("write", part)?;
         }
     }
@@ -236,6 +239,7 @@ fn append_all(
     let (state, _) = sealed_state(paths)?;
     let tree = paths.done.join("tree");
     let mut tar = Builder::new(out);
+    let mut attributes = Attributes::new();
     let mut first_names: HashMap<(u64, u64), PathBuf> = HashMap::new();
     for (path, entry) in state.entries.sorted() {
         if matches!(entry.kind, Kind::Kept | Kind::Special) {
@@ -258,7 +262,8 @@ fn append_all(
         );
         header.set_mtime(u64::try_from(seconds).unwrap_or(0));
         header.set_size(0);
-        extensions(&mut tar, &full, entry, seconds, nanos).at("archive", &full)?;
+        extensions(&mut tar, &full, entry, (seconds, nanos), &mut attributes)
+            .at("archive", &full)?;
         let again = if entry.kind == Kind::File && meta.nlink() > 1 {
             let id = (meta.dev(), meta.ino());
             let first = first_names.get(&id).cloned();
@@ -302,20 +307,25 @@ fn extensions<W: Write>(
     tar: &mut Builder<W>,
     full: &Path,
     entry: &Entry,
-    seconds: i64,
-    nanos: i64,
+    (seconds, nanos): (i64, i64),
+    attributes: &mut Attributes,
 ) -> io::Result<()> {
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
     if nanos != 0 {
         all.push(("mtime".into(), format!("{seconds}.{nanos:09}").into_bytes()));
     }
     if entry.kind != Kind::Link {
-        all.extend(attributes(full)?.into_iter().filter_map(|(name, value)| {
-            Some((
-                format!("SCHILY.xattr.{}", String::from_utf8(name).ok()?),
-                value,
-            ))
-        }));
+        all.extend(
+            attributes
+                .of(full)?
+                .into_iter()
+                .filter_map(|(name, value)| {
+                    Some((
+                        format!("SCHILY.xattr.{}", String::from_utf8(name).ok()?),
+                        value,
+                    ))
+                }),
+        );
     }
     if all.is_empty() {
         return Ok(());
@@ -323,21 +333,36 @@ fn extensions<W: Write>(
     tar.append_pax_extensions(all.iter().map(|(k, v)| (k.as_str(), v.as_slice())))
 }
 
-/// Extended attributes by name.
-fn attributes(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    let mut names = vec![0_u8; MOST_XATTR];
-    let length = match llistxattr(path, &mut names[..]) {
-        Ok(length) => length,
-        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(BTreeMap::new()),
-        Err(other) => return Err(other.into()),
-    };
-    let mut all = BTreeMap::new();
-    let mut value = vec![0_u8; MOST_XATTR];
-    for name in names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()) {
-        let length = lgetxattr(path, OsStr::from_bytes(name), &mut value[..])?;
-        all.insert(name.to_vec(), value[..length].to_vec());
+/// Extended attributes of one file after another.
+struct Attributes {
+    names: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Attributes {
+    fn new() -> Self {
+        Self {
+            names: vec![0; MOST_XATTR],
+            value: vec![0; MOST_XATTR],
+        }
     }
-    Ok(all)
+
+    /// By name.
+    fn of(&mut self, path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        let length = match llistxattr(path, &mut self.names[..]) {
+            Ok(length) => length,
+            Err(rustix::io::Errno::OPNOTSUPP) => return Ok(BTreeMap::new()),
+            Err(other) => return Err(other.into()),
+        };
+        let mut all = BTreeMap::new();
+        for name in self.names[..length].split(|b| *b == 0) {
+            if !name.is_empty() {
+                let length = lgetxattr(path, OsStr::from_bytes(name), &mut self.value[..])?;
+                all.insert(name.to_vec(), self.value[..length].to_vec());
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// A file that is read no faster than it may be.

@@ -69,6 +69,8 @@ pub(super) struct Copier<'a> {
     pub(super) syncs: u64,
 }
 
+/// Where files under way are in a tree that is a subvolume. It goes with the end of the pass.
+const TMP_INSIDE: &str = ".visor-files-under-way";
 const CHUNK: usize = 8 * 1024 * 1024;
 /// Before a tail is added, so much before it must be what was copied.
 const TAIL_CHECK: u64 = 64 * 1024;
@@ -87,10 +89,16 @@ impl<'a> Copier<'a> {
         method: Method,
         pace: &'a dyn Fn(u64) -> Result<(), BackupError>,
     ) -> Self {
+        let tree = generation.join("tree");
+        let tmp = match method {
+            // Nothing is renamed from one subvolume into another.
+            Method::Snapshot => tree.join(TMP_INSIDE),
+            _ => generation.join("tmp"),
+        };
         Self {
             source,
-            tree: generation.join("tree"),
-            tmp: generation.join("tmp"),
+            tree,
+            tmp,
             method,
             seed: None,
             pace,
@@ -118,6 +126,9 @@ impl<'a> Copier<'a> {
             return Ok(Some(found.new));
         }
         self.ready_parent(&found.path)?;
+        if self.method == Method::Snapshot && !self.tmp.is_dir() {
+            make_private_dir(&self.tmp)?;
+        }
         match found.new.kind {
             Kind::Dir => {
                 self.ready_dir(&found.path, &found.new.ident)?;
@@ -230,7 +241,7 @@ impl<'a> Copier<'a> {
         let temporary = self.tmp.join("file");
         let copy = create_private(&temporary)?;
         let mut cloned = false;
-        if self.method == Method::Reflink {
+        if self.method.shares_blocks() {
             match rustix::fs::ioctl_ficlone(&copy, source.file) {
                 Ok(()) => {
                     cloned = true;
@@ -284,7 +295,7 @@ impl<'a> Copier<'a> {
             // Written to without growing: in place.
             && (ident.size > old.ident.size || old.ident == *ident)
             && !found.compare
-            && self.method != Method::Reflink;
+            && !self.method.shares_blocks();
         if !grows {
             return Ok(false);
         }
@@ -538,6 +549,9 @@ impl<'a> Copier<'a> {
 
     /// Makes all that was done last: directories get their times and are synced, and files that were not synced by themselves.
     pub(super) fn finish(&mut self) -> Result<(), BackupError> {
+        if self.method == Method::Snapshot {
+            remove_all(&self.tmp)?;
+        }
         if std::mem::take(&mut self.unsynced) {
             let tree = File::open(&self.tree).at("open", &self.tree)?;
             rustix::fs::syncfs(&tree).at("sync the file system of", &self.tree)?;

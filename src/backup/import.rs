@@ -7,6 +7,7 @@ use super::error::BackupError;
 use super::extract::{extract, only_top};
 use super::record::{GenRecord, write_record};
 use super::scan::scan;
+use super::subvolume::{create, is_subvolume};
 use super::tree::Entry;
 use super::view::DataView;
 use crate::durable::{AtPath as _, create_private, make_private_dir, parent, remove_all, sync_dir};
@@ -36,7 +37,10 @@ pub fn import(
     }
     let view = DataView::new(data)?;
     let tree = paths.part.join("tree");
-    make_private_dir(&tree)?;
+    match is_subvolume(&view.dir) {
+        true => create(&tree)?,
+        false => make_private_dir(&tree)?,
+    }
     write_record(paths, record)?;
     let name = data.path.file_name().unwrap_or_default();
     let strip = only_top(archive, name, identities)?.then_some(name);

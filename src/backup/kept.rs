@@ -2,6 +2,7 @@
 //! lists no directory that is as the final pass left it.
 
 use super::error::BackupError;
+use super::mounts::refuse_mounts;
 use super::scan::{Listing, gone_is_none};
 use super::tree::{Entry, Ident};
 use super::view::DataView;
@@ -9,10 +10,10 @@ use crate::durable::AtPath as _;
 use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::mem::MaybeUninit;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// `sealed`: what `keep` named when the data were sealed. `listing`: what the final pass remembers of their directories; without it all names
@@ -22,9 +23,7 @@ pub(super) fn find_kept(
     sealed: &BTreeSet<PathBuf>,
     listing: &Listing,
 ) -> Result<BTreeMap<PathBuf, Entry>, BackupError> {
-    if let Some(point) = mount_below(&view.dir) {
-        return Err(BackupError::MountInside(point));
-    }
+    refuse_mounts(view)?;
     let mut of_dir: BTreeMap<&Path, Vec<&PathBuf>> = BTreeMap::new();
     for path in sealed {
         let dir = path.parent().unwrap_or(Path::new(""));
@@ -38,21 +37,24 @@ pub(super) fn find_kept(
     };
     for from in &view.kept_from {
         // No look goes through a link.
-        let is_real =
-            |dir: &Path| fs::symlink_metadata(view.dir.join(dir)).is_ok_and(|m| m.is_dir());
-        if !from.ancestors().skip(1).all(is_real) {
+        let mut above: Vec<&Path> = from.ancestors().skip(1).collect();
+        above.reverse();
+        let mut is_there = true;
+        for dir in above {
+            is_there = is_there && finder.look(dir)?.is_some_and(|m| m.is_dir());
+        }
+        if !is_there {
             continue;
         }
         if view.is_kept(from) {
             finder.take(from)?;
         }
-        if is_real(from) {
+        if finder.look(from)?.is_some_and(|m| m.is_dir()) {
             finder.dirs.push(from.clone());
         }
     }
     while let Some(dir) = finder.dirs.pop() {
-        let full = view.dir.join(&dir);
-        let Some(now) = gone_is_none(fs::symlink_metadata(&full), "look at", &full)? else {
+        let Some(now) = finder.look(&dir)? else {
             continue;
         };
         match listing.unchanged(&dir, &Ident::of(&now)) {
@@ -78,17 +80,20 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    fn take(&mut self, path: &Path) -> Result<(), BackupError> {
+    /// `None` if nothing is there; what cannot be looked at is an error.
+    fn look(&self, path: &Path) -> Result<Option<fs::Metadata>, BackupError> {
         let full = self.view.dir.join(path);
         match fs::symlink_metadata(&full) {
-            // Its place may be no directory any more.
-            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {}
-            other => {
-                if let Some(meta) = gone_is_none(other, "look at", &full)? {
-                    let entry = Entry::kept(Ident::of(&meta));
-                    self.found.insert(path.to_owned(), entry);
-                }
-            }
+            // Its place is no directory any more.
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
+            other => Ok(gone_is_none(other, "look at", &full)?),
+        }
+    }
+
+    fn take(&mut self, path: &Path) -> Result<(), BackupError> {
+        if let Some(meta) = self.look(path)? {
+            let entry = Entry::kept(Ident::of(&meta));
+            self.found.insert(path.to_owned(), entry);
         }
         Ok(())
     }
@@ -113,15 +118,14 @@ impl Finder<'_> {
             let name = OsStr::from_bytes(name);
             let is_dir = match found.file_type() {
                 FileType::Directory => true,
-                FileType::Unknown => {
-                    fs::symlink_metadata(full.join(name)).is_ok_and(|m| m.is_dir())
-                }
+                FileType::Unknown => true,
                 _ => false,
             };
             if !is_dir && !is_kept && !self.view.may_be_kept(name) {
                 continue;
             }
             let path = dir.join(name);
+            // One that turns out to be none is passed over when its turn comes.
             if is_dir && self.view.may_hold_kept(&path) {
                 self.dirs.push(path.clone());
             }
@@ -131,29 +135,4 @@ impl Finder<'_> {
         }
         kept.iter().try_for_each(|path| self.take(path))
     }
-}
-
-/// A file system that is mounted below a directory.
-fn mount_below(dir: &Path) -> Option<PathBuf> {
-    let mounts = fs::read("/proc/self/mountinfo").ok()?;
-    let point = |line: &[u8]| {
-        // id parent device root POINT …
-        let point = line.split(|b| *b == b' ').nth(4)?;
-        Some(PathBuf::from(OsString::from_vec(plain(point))))
-    };
-    let mut points = mounts.split(|b| *b == b'\n').filter_map(point);
-    points.find(|p| p != dir && p.starts_with(dir))
-}
-
-/// A name as it is: the kernel writes blanks, line breaks and backslashes in octal.
-fn plain(name: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = after.get(..3).filter(|_| first == b'\\');
-        let octal = octal.and_then(|o| u8::from_str_radix(std::str::from_utf8(o).ok()?, 8).ok());
-        out.push(octal.unwrap_or(first));
-        rest = if octal.is_some() { &after[3..] } else { after };
-    }
-    out
 }

@@ -2,6 +2,7 @@
 
 use super::error::BackupError;
 use super::scan::scan;
+use super::subvolume::{is_subvolume, snapshot_refusal};
 use super::tree::{Class, Kind};
 use super::view::DataView;
 use crate::model::{ArchiveSpec, CopyFacts, DataSpec, Method, Rung};
@@ -55,11 +56,17 @@ pub(super) fn taken(path: &Path) -> u64 {
 
 /// The methods, the better first, each with why it cannot be had here.
 pub(super) fn ladder(generations: &Path, data: &DataSpec) -> Vec<Rung> {
+    // What may be refused though all else would do.
+    let of_directories = is_subvolume(&data.path).then(|| {
+        "the data are a btrfs subvolume, which exchanges names with a snapshot only".to_owned()
+    });
     Method::ALL
         .iter()
         .map(|method| Rung {
             method: *method,
             refusal: match method {
+                Method::Snapshot => snapshot_refusal(&data.path),
+                _ if of_directories.is_some() => of_directories.clone(),
                 Method::Reflink => reflink_refusal(generations, &data.path),
                 Method::LinkCopy => link_refusal(generations, data),
                 Method::Copy => None,

@@ -4,6 +4,7 @@ use super::baseline::Baseline;
 use super::copy::Copier;
 use super::dress::time_of;
 use super::error::BackupError;
+use super::mounts::refuse_mounts;
 use super::restore::same_contents;
 use super::scan::{Look, Scanner, scan};
 use super::tree::{Class, Entry, Kind, Tree};
@@ -40,6 +41,7 @@ pub(super) fn pass(
     look: Look,
     watcher: &mut dyn Watcher,
 ) -> Result<(), BackupError> {
+    refuse_mounts(view)?;
     scanner.begin();
     let live = look == Look::Live;
     let mut dirs = vec![PathBuf::new()];
@@ -75,6 +77,9 @@ pub(super) fn pass(
         }
         scanner.remember(dir, changes.listed);
         dirs.extend(changes.below);
+    }
+    if live {
+        scanner.end();
     }
     copier.finish()
 }

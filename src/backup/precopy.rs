@@ -10,6 +10,7 @@ use super::pass::{Change, Watcher, align, pass};
 use super::record::{GenRecord, write_record};
 use super::restore::exchange_names;
 use super::scan::{Look, Scanner, scan};
+use super::subvolume::{is_subvolume, snapshot};
 use super::tree::{Class, Kind, Tree};
 use super::view::DataView;
 use crate::durable::{AtPath as _, make_private_dir, parent, sync_dir};
@@ -19,7 +20,7 @@ use crate::process::give_way;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,8 @@ struct Shared {
     cut: AtomicBool,
     rounds: AtomicU32,
     bytes: AtomicU64,
+    /// What the first round had to copy when it was begun or gone on with, and when that was.
+    of: OnceLock<(u64, Instant)>,
     failed: Mutex<Option<String>>,
 }
 
@@ -105,7 +108,11 @@ impl Precopier {
         try_exchange(&paths.part.join("tmp"))?;
         let method = method_of(paths, data, backup)?;
         let baseline = match Baseline::read(&paths.part.join("baseline")) {
-            Ok(Some(mut found)) if found.source == view.dir && found.generation == generation => {
+            Ok(Some(mut found))
+                if found.source == view.dir
+                    && found.generation == generation
+                    && is_subvolume(&paths.part.join("tree")) == (method == Method::Snapshot) =>
+            {
                 let lost = align(&paths.part.join("tree"), &mut found.entries)?;
                 if !lost.is_empty() {
                     found.write(&paths.part.join("baseline"))?;
@@ -155,7 +162,15 @@ impl Precopier {
             return Precopy::Failed(why);
         }
         match self.shared.rounds.load(Ordering::Acquire) {
-            0 => Precopy::Filling { bytes },
+            0 => {
+                let of = self.shared.of.get();
+                let since = of.map_or(Duration::ZERO, |(_, since)| since.elapsed());
+                Precopy::Filling {
+                    bytes,
+                    of: of.map(|(of, _)| *of),
+                    ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+                }
+            }
             rounds => Precopy::Ready { rounds, bytes },
         }
     }
@@ -240,9 +255,13 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
         let first = !baseline.whole;
         if first {
             links_stay_inside(&view)?;
+            if method == Method::Snapshot && baseline.entries.is_empty() {
+                baseline.entries = snapshot(&view, &paths.part.join("tree"))?;
+            }
             let need = need(&view, method, seed.as_ref(), &baseline.entries)?;
             enough_space(&paths.part, need.bytes, reserve)?;
             enough_inodes(&paths.part, need.inodes)?;
+            let _ = shared.of.set((need.bytes, Instant::now()));
         } else {
             enough_space(&paths.part, 0, reserve)?;
         }
@@ -406,7 +425,7 @@ fn need(
     let is_linked = |path: &Path, class: Class| {
         class == Class::Immutable
             && match method {
-                Method::Reflink => false,
+                Method::Snapshot | Method::Reflink => false,
                 Method::LinkCopy => true,
                 Method::Copy => seed.is_some_and(|s| s.entries.get(path).is_some()),
             }
@@ -425,7 +444,7 @@ fn need(
             continue;
         }
         need.inodes += 1;
-        if is_file && method != Method::Reflink {
+        if is_file && !method.shares_blocks() {
             need.bytes += taken(&view.dir.join(&path));
         }
     }

@@ -7,6 +7,7 @@ use super::error::BackupError;
 use super::kept::find_kept;
 use super::scan::{Changed, Listing};
 use super::seal::sealed_kept;
+use super::subvolume;
 use super::tree::{Entry, Ident, Kind};
 use super::view::DataView;
 use crate::durable::{
@@ -21,9 +22,10 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Inodes of the live data directory and of the generation's tree, whichever are there.
+/// Inodes of the live data directory and of the generation's tree, whichever are there; of subvolumes, their numbers.
 pub fn inodes(paths: &GenPaths, data: &DataSpec) -> (Option<u64>, Option<u64>) {
-    let inode = |path: &Path| fs::metadata(path).ok().map(|m| m.ino());
+    let own = |path: &Path| fs::metadata(path).ok().map(|m| m.ino());
+    let inode = |path: &Path| subvolume::number(path).or_else(|| own(path));
     let tree = inode(&paths.done.join("tree")).or_else(|| inode(&paths.aside.join("tree")));
     (inode(&data.path), tree)
 }
@@ -54,7 +56,11 @@ pub fn carry_keep(paths: &GenPaths, data: &DataSpec, listing: &Listing) -> Resul
     }
     let tmp = paths.done.join("tmp");
     make_private_dir(&tmp)?;
-    let mut copier = Copier::new(&view.dir, &paths.done, Method::Copy, &|_| Ok(()));
+    let method = match subvolume::is_subvolume(&paths.done.join("tree")) {
+        true => Method::Snapshot,
+        false => Method::Copy,
+    };
+    let mut copier = Copier::new(&view.dir, &paths.done, method, &|_| Ok(()));
     for (path, entry) in &live {
         let full = view.dir.join(path);
         let meta = fs::symlink_metadata(&full).at("look at", &full)?;

@@ -4,12 +4,13 @@
 
 use super::copy::is_hot;
 use super::error::BackupError;
+use super::mounts::refuse_mounts;
 use super::tree::{Class, Entry, Ident, Kind, Map, Tree};
 use super::view::DataView;
 use crate::durable::{AtPath as _, PathError};
 use crate::model::UnixMs;
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io;
@@ -51,16 +52,7 @@ pub(super) struct Changed {
 
 impl Changes {
     /// An entry that is known is there, as `stat` says.
-    fn met(
-        &mut self,
-        view: &DataView,
-        dir: &Path,
-        name: &OsStr,
-        old: &Entry,
-        stat: &Statx,
-        look: Look,
-    ) -> Result<(), BackupError> {
-        refuse_mount(stat, dir, name, view)?;
+    fn met(&mut self, dir: &Path, name: &OsStr, old: &Entry, stat: &Statx, look: Look) {
         let kind = match old.kind {
             Kind::Kept => Kind::Kept,
             _ => kind_of(stat),
@@ -86,7 +78,6 @@ impl Changes {
                 compare,
             });
         }
-        Ok(())
     }
 }
 
@@ -98,6 +89,8 @@ pub(super) struct Scanner {
     /// An immutable file that was changed last before this time, in nanoseconds, was whole when it was looked at.
     settled: i64,
     listing: Listing,
+    /// Directories that were not listed, for they were as they had been.
+    pub(super) passed_over: u64,
 }
 
 /// What directories were like when all that is in them was in the copy.
@@ -117,6 +110,7 @@ impl Listing {
 pub(super) struct Listed {
     /// Its stamps before that.
     ident: Ident,
+    round: u32,
     /// Directories in it that are to be looked at.
     below: Vec<PathBuf>,
     /// Entries in it that may have changed without a change of their names.
@@ -133,6 +127,7 @@ impl Default for Scanner {
             round: 0,
             settled: 0,
             listing: Listing::default(),
+            passed_over: 0,
         }
     }
 }
@@ -162,7 +157,16 @@ impl Scanner {
         }
     }
 
-    pub(super) fn into_listing(self) -> Listing {
+    /// Ends a round that went over all: what it did not meet is forgotten.
+    pub(super) fn end(&mut self) {
+        let round = self.round;
+        self.listing.0.retain(|_, listed| listed.round == round);
+    }
+
+    pub(super) fn into_listing(mut self) -> Listing {
+        for listed in self.listing.0.values_mut() {
+            listed.restless = vec![];
+        }
         self.listing
     }
 
@@ -184,6 +188,8 @@ impl Scanner {
         };
         let own = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
         let ident = Ident::of_statx(&own.at("look at", &full)?);
+        // A name that came after this look and before the list could have left the same stamps.
+        let is_hot = is_hot(&ident);
         let mut names = known.names_mut(dir);
         let known_as = self.listing.0.get(dir).filter(|l| l.ident == ident);
         if let (Look::AtRest, Some(listed), Some(names)) = (look, known_as, &names) {
@@ -192,13 +198,16 @@ impl Scanner {
                     continue;
                 };
                 match look_at(&fd, name, &full)? {
-                    Some(stat) => changes.met(view, dir, name, &slot.entry, &stat, look)?,
+                    Some(stat) => changes.met(dir, name, &slot.entry, &stat, look),
                     None => changes.gone.push(dir.join(&**name)),
                 }
             }
             changes.below.clone_from(&listed.below);
+            self.passed_over += 1;
             return Ok(changes);
         }
+        // Only a pass that comes to an end over it brings it back.
+        self.listing.0.remove(dir);
         let mut met = 0;
         let mut list = RawDir::new(&fd, &mut self.buffer);
         while let Some(found) = list.next() {
@@ -227,14 +236,13 @@ impl Scanner {
                     met -= 1;
                     continue;
                 };
-                changes.met(view, dir, name, &old, &stat, look)?;
+                changes.met(dir, name, &old, &stat, look);
                 continue;
             }
             let path = dir.join(name);
             let Some(stat) = look_at(&fd, name, &full)? else {
                 continue;
             };
-            refuse_mount(&stat, dir, name, view)?;
             let is_excluded = view.is_excluded(&path);
             if is_dir(&stat) && (!is_excluded || view.may_hold_kept(&path)) {
                 changes.below.push(path.clone());
@@ -266,10 +274,10 @@ impl Scanner {
             let unmet = names.iter().filter(|(_, slot)| slot.round != round);
             changes.gone = unmet.map(|(name, _)| dir.join(&**name)).collect();
         }
-        // A name that came after that look and before the list could have left the same stamps.
-        if !is_hot(&ident) {
+        if !is_hot {
             changes.listed = Some(Listed {
                 ident,
+                round: self.round,
                 below: changes.below.clone(),
                 restless: vec![],
             });
@@ -288,6 +296,7 @@ fn is_settled(entry: &Entry, settled: i64) -> bool {
 
 /// All entries of a directory.
 pub fn scan(view: &DataView) -> Result<Tree, BackupError> {
+    refuse_mounts(view)?;
     let mut tree = Tree::default();
     let mut scanner = Scanner::default();
     scanner.begin();
@@ -308,19 +317,6 @@ fn look_at(dir: &OwnedFd, name: &OsStr, full: &Path) -> Result<Option<Statx>, Ba
         Err(Errno::NOENT) => Ok(None),
         other => Ok(Some(other.at("look at", &full.join(name))?)),
     }
-}
-
-/// What is mounted inside the data would stay with the old directory when names are exchanged.
-fn refuse_mount(
-    stat: &Statx,
-    dir: &Path,
-    name: &OsStr,
-    view: &DataView,
-) -> Result<(), BackupError> {
-    if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-        return Err(BackupError::MountInside(view.dir.join(dir).join(name)));
-    }
-    Ok(())
 }
 
 fn is_dir(stat: &Statx) -> bool {

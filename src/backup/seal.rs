@@ -13,10 +13,10 @@ use crate::durable::{AtPath as _, create_private, parent, sync_dir};
 use crate::host::{SealReport, SealState, wall_clock};
 use crate::killpoint;
 use crate::model::DataSpec;
-use crate::process::give_way;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 /// What the final pass goes by.
@@ -90,6 +90,7 @@ pub fn seal(
         bytes: copier.bytes,
         total_files: baseline.entries.len() as u64,
         syncs: copier.syncs,
+        passed_over: scanner.passed_over,
     };
     killpoint::hit("seal:copied");
     let changes = last_of_each(changes.0);
@@ -99,7 +100,7 @@ pub fn seal(
                 kept.insert(path.clone());
             }
             Some(entry) if entry.kind == Kind::Dir => {}
-            _ => kept.retain(|kept| !kept.starts_with(path)),
+            _ => forget_below(&mut kept, path),
         }
     }
     let sealed = Sealed {
@@ -122,15 +123,21 @@ pub fn seal(
     killpoint::hit("seal:named");
     report.syncs += 3;
     // The node does not wait until all that is freed.
-    std::thread::spawn(move || {
-        give_way();
-        drop(baseline);
-    });
+    let _ = std::thread::Builder::new().spawn(move || drop(baseline));
     let listing = match look {
         Look::AtRest => scanner.into_listing(),
         Look::Live | Look::Compare => Listing::default(),
     };
     Ok((report, listing))
+}
+
+/// They are sorted, those below a path behind it.
+fn forget_below(kept: &mut BTreeSet<PathBuf>, path: &Path) {
+    let below = kept.range::<Path, _>((Bound::Included(path), Bound::Unbounded));
+    let gone: Vec<PathBuf> = below.take_while(|k| k.starts_with(path)).cloned().collect();
+    for path in gone {
+        kept.remove(&path);
+    }
 }
 
 /// All that the pass tells, in its order.

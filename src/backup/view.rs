@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DataView {
     /// Symbolic links resolved: what is exchanged is the target, not the link.
     pub dir: PathBuf,
@@ -41,7 +41,7 @@ impl DataView {
             immutable: globs(&data.immutable)?,
             append: globs(&data.append)?,
             above_kept: globs(&data.keep.iter().flat_map(|p| above(p)).collect::<Vec<_>>())?,
-            kept_from: data.keep.iter().map(|p| literal_part(p)).collect(),
+            kept_from: kept_from(&data.keep),
             kept_names: data.keep.iter().map(|p| last_name(p)).collect(),
             must_keep: data
                 .keep
@@ -50,6 +50,14 @@ impl DataView {
                 .map(PathBuf::from)
                 .collect(),
         })
+    }
+
+    /// The same of a copy of the data.
+    pub(super) fn at(&self, dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// A directory without exceptions.
@@ -107,8 +115,8 @@ fn above(pattern: &str) -> Vec<String> {
     let segments: Vec<&str> = pattern.trim_end_matches('/').split('/').collect();
     for n in 1..segments.len() {
         let dir = segments[..n].join("/");
-        // A brace that is not closed here holds a separator.
-        let is_whole = GlobBuilder::new(&dir).build().is_ok();
+        // A brace that is not closed here holds a separator, and a class may match one.
+        let is_whole = GlobBuilder::new(&dir).build().is_ok() && !dir.contains('[');
         if is_whole && segments[n - 1] != "**" {
             all.push(dir);
             continue;
@@ -120,6 +128,19 @@ fn above(pattern: &str) -> Vec<String> {
     all
 }
 
+/// The literal parts of globs, without those that lie below another.
+fn kept_from(patterns: &[String]) -> Vec<PathBuf> {
+    let all: BTreeSet<PathBuf> = patterns.iter().map(|p| literal_part(p)).collect();
+    let mut tops: Vec<PathBuf> = Vec::new();
+    for path in all {
+        // They are sorted, those below a path behind it.
+        if !tops.last().is_some_and(|top| path.starts_with(top)) {
+            tops.push(path);
+        }
+    }
+    tops
+}
+
 /// What stands before the first segment with a wildcard.
 fn literal_part(pattern: &str) -> PathBuf {
     let segments = pattern.trim_end_matches('/').split('/');
@@ -129,7 +150,7 @@ fn literal_part(pattern: &str) -> PathBuf {
 /// The last segment, if it has no wildcard.
 fn last_name(pattern: &str) -> Option<OsString> {
     let last = pattern.trim_end_matches('/').rsplit('/').next()?;
-    (!last.contains(WILDCARDS) && !pattern.contains('{')).then(|| last.into())
+    (!last.contains(WILDCARDS) && !pattern.contains(['{', '['])).then(|| last.into())
 }
 
 /// Globs relative to the data directory; `*` stays within a segment, `**` crosses them.
@@ -166,7 +187,7 @@ mod tests {
             .expect("globs")
         };
         // A pattern, where the look begins, directories that it goes into, and others.
-        let cases: [(&str, &str, &[&str], &[&str]); 6] = [
+        let cases: [(&str, &str, &[&str], &[&str]); 7] = [
             ("signer.json", "signer.json", &[], &["chain"]),
             (
                 "geth/nodekey",
@@ -187,6 +208,7 @@ mod tests {
                 &["chain"],
             ),
             ("**/k.json", "", &["a", "a/b"], &[]),
+            ("x/keys[!0-9]*.json", "x", &["x", "x/keys"], &["y"]),
             ("a/{b,c/d}/e", "a", &["a", "a/c/d", "a/b"], &["b"]),
         ];
         for (keep, from, into, past) in cases {
@@ -198,6 +220,17 @@ mod tests {
             for dir in past {
                 assert!(!view.may_hold_kept(Path::new(dir)), "{keep} {dir}");
             }
+        }
+        let none = Vec::<PathBuf>::new();
+        assert_eq!(view(&[]).kept_from, none);
+        let nested = view(&["**/a", "**/b", "c/d", "c"]);
+        assert_eq!(nested.kept_from, [PathBuf::from("")]);
+        let nested = view(&["c/d", "c", "ca"]);
+        assert_eq!(nested.kept_from, [PathBuf::from("c"), PathBuf::from("ca")]);
+        assert!(view(&["a/b", "**/c"]).may_be_kept(OsStr::new("c")));
+        assert!(!view(&["a/b", "**/c"]).may_be_kept(OsStr::new("d")));
+        for odd in ["x[a/]b", "{a,b/c}", "a/*"] {
+            assert!(view(&[odd]).may_be_kept(OsStr::new("any")), "{odd}");
         }
         assert!(view(&["keystore"]).may_hold_kept(Path::new("keystore/a")));
     }

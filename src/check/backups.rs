@@ -25,6 +25,7 @@ impl Local<'_> {
                 keep_within,
                 method: match backup.method {
                     manifest::Method::Auto => None,
+                    manifest::Method::Snapshot => Some(Method::Snapshot),
                     manifest::Method::Reflink => Some(Method::Reflink),
                     manifest::Method::LinkCopy => Some(Method::LinkCopy),
                     manifest::Method::Copy => Some(Method::Copy),

@@ -13,6 +13,7 @@
 //! ```
 
 mod critical;
+mod late;
 mod run;
 mod stages;
 mod timeline;

@@ -1,5 +1,6 @@
 //! A run: opened, recovered, advanced, resolved. Every record passes through `Run::record`.
 
+use super::late::Foresight;
 use crate::host::{Host, HostError, NodeState};
 use crate::journal::{
     Event, IllegalEvent, JOURNAL_VERSION, JournalError, Outcome, Record, Stage, Status, StuckAt,
@@ -52,6 +53,7 @@ pub struct Run<'h, H> {
     pub(super) status: Status,
     /// True until this process has itself written the record that opened the present stage.
     pub(super) recovering: bool,
+    pub(super) foresight: Foresight,
 }
 
 /// Lays down a run's directory with its plan and an empty journal. `Run::recover` takes it from there.
@@ -92,6 +94,7 @@ impl<'h, H: Host> Run<'h, H> {
             plan,
             status,
             recovering: true,
+            foresight: Foresight::default(),
         };
         if run.status.n_records == 0 {
             let generation = GenId(host.new_ulid());

@@ -3,8 +3,8 @@
 use super::run::{Advance, EngineError, Run, engine_in_step, into_engine};
 use crate::host::{Host, HostError, NodeState, Precopy, StartEvidence};
 use crate::journal::{Event, Outcome};
-use crate::model::{Late, OnFailure, StartId};
-use crate::plan::{Action, Gate, Phase, Step, StepKind, chain_safe, trigger};
+use crate::model::{Late, OnFailure, StartId, Trigger};
+use crate::plan::{Action, ChainFacts, Gate, Phase, Step, StepKind, chain_safe, trigger};
 use crate::step::{Notice, Report, StepEnd, StepError, await_clear, run_step};
 use std::time::Duration;
 
@@ -52,7 +52,11 @@ impl<H: Host> Run<'_, H> {
                     };
                     let facts = self.host.chain(&self.plan.node.chain);
                     match trigger(wanted, name, &facts, &overrides) {
-                        Gate::Closed(why) => return Ok(Some(self.wait(vec![why], report))),
+                        Gate::Closed(why) => {
+                            let fears = self.fears(wanted, &facts)?;
+                            let all = std::iter::once(why).chain(fears).collect();
+                            return Ok(Some(self.wait(all, report)));
+                        }
                         Gate::Open(seen) => {
                             let held = [
                                 overrides
@@ -88,6 +92,22 @@ impl<H: Host> Run<'_, H> {
         self.enter_critical(report)
     }
 
+    /// Why the copy will not be ready when a height is there.
+    fn fears(
+        &mut self,
+        trigger: &Trigger,
+        facts: &ChainFacts,
+    ) -> Result<Option<String>, EngineError> {
+        let (Some(backup), Trigger::Height(height), Some(&head)) =
+            (self.plan.backup(), trigger, facts.head.known())
+        else {
+            return Ok(None);
+        };
+        let copy = self.host.precopy(self.generation())?;
+        let (late, now) = (backup.late, self.host.now());
+        Ok(self.foresight.fears((*height, head), &copy, late, now))
+    }
+
     /// Waits for the first full pre-copy round; `Some` ends `prepare` with its value.
     fn await_precopy(
         &mut self,
@@ -111,14 +131,14 @@ impl<H: Host> Run<'_, H> {
                         .give_up(&step, StepError::Failed(why), report)
                         .map(Some);
                 }
-                Precopy::Filling { bytes } if late == Late::StopAnyway => {
+                Precopy::Filling { bytes, .. } if late == Late::StopAnyway => {
                     let copied = bytesize::ByteSize(bytes);
                     report.notice(Notice::Warn(format!(
                         "the upgrade is due and {copied} of the data are copied: the rest is copied while the node is down (`late = \"stop-anyway\"`)"
                     )));
                     self.host.precopy_cut(self.generation())?;
                 }
-                Precopy::Filling { bytes } if late == Late::SkipUpgrade => {
+                Precopy::Filling { bytes, .. } if late == Late::SkipUpgrade => {
                     let why = format!(
                         "due when {} of the data were copied, which is not all (`late = \"skip-upgrade\"`)",
                         bytesize::ByteSize(bytes)
@@ -127,7 +147,7 @@ impl<H: Host> Run<'_, H> {
                     self.close(Outcome::Cancelled, why)?;
                     return Ok(Some(None));
                 }
-                Precopy::Filling { bytes } => {
+                Precopy::Filling { bytes, .. } => {
                     report.notice(Notice::Progress(
                         &step,
                         format!("{} copied", bytesize::ByteSize(bytes)),
@@ -196,7 +216,7 @@ impl<H: Host> Run<'_, H> {
             Ok(end) => {
                 let took = self.host.now().saturating_sub(began);
                 report.notice(Notice::Ended(step, took, end.note.clone()));
-                // The start's takes those before it along.
+                // One sync once the node runs makes all records of the way back durable.
                 let sync = !step.kind.leaves_evidence() || step.kind == StepKind::StartOld;
                 self.ended(&step.id, began, end, sync)?;
                 Ok(Ok(()))

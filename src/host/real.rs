@@ -283,6 +283,7 @@ impl Requests for RealHost {
     }
 
     fn settle(&self, run: RunId, upgrade: Option<&str>) -> Result<()> {
+        *self.listing.borrow_mut() = None;
         let overrides = self.overrides()?;
         let approved = |name: &str| {
             overrides
@@ -418,12 +419,8 @@ impl Backups for RealHost {
     }
 
     fn precopy(&self, generation: GenId) -> Result<Precopy> {
-        match self
-            .precopier
-            .borrow()
-            .as_ref()
-            .filter(|p| p.generation == generation)
-        {
+        let slot = self.precopier.borrow();
+        match slot.as_ref().filter(|p| p.generation == generation) {
             Some(precopier) => Ok(precopier.state()),
             None => Err(HostError::Failed(format!(
                 "no pre-copy of generation {generation} runs"
@@ -432,12 +429,8 @@ impl Backups for RealHost {
     }
 
     fn precopy_end(&self, generation: GenId) -> Result<()> {
-        match self
-            .precopier
-            .borrow_mut()
-            .as_mut()
-            .filter(|p| p.generation == generation)
-        {
+        let mut slot = self.precopier.borrow_mut();
+        match slot.as_mut().filter(|p| p.generation == generation) {
             Some(precopier) => match precopier.end(&|| self.interrupted()) {
                 Err(backup::BackupError::Interrupted) => Err(HostError::Interrupted),
                 other => other.map_err(failed),
@@ -453,11 +446,7 @@ impl Backups for RealHost {
     }
 
     fn seal(&self, generation: GenId, _: &BackupSpec) -> Result<SealReport> {
-        let precopier = self
-            .precopier
-            .borrow_mut()
-            .take()
-            .filter(|p| p.generation == generation);
+        let precopier = self.precopier.take().filter(|p| p.generation == generation);
         let ready = precopier.and_then(Precopier::into_ready);
         let look = Final {
             compare: self.stamps_unreliable().is_some(),

@@ -149,9 +149,14 @@ pub trait Nodes {
 /// The state of the pre-copy of one generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Precopy {
-    /// The first, full round is not finished. Bytes copied so far.
+    /// The first, full round is not finished.
     Filling {
+        /// Copied since this visor goes on with it.
         bytes: u64,
+        /// What it found to copy then, once that is known.
+        of: Option<u64>,
+        /// How long it has been at it.
+        ms: u64,
     },
     /// So many rounds are finished, each with a synced baseline.
     Ready {
@@ -176,6 +181,8 @@ pub struct SealReport {
     /// Files in the whole generation.
     pub total_files: u64,
     pub syncs: u64,
+    /// Directories that were not listed, for they were as they had been.
+    pub passed_over: u64,
 }
 
 /// What a look at all contents of a generation found.

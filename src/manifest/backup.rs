@@ -71,6 +71,8 @@ pub enum Method {
     /// `"auto"`: the first of the others that can be had, found by trying.
     #[default]
     Auto,
+    /// `"snapshot"`: of data that are a btrfs subvolume, by the program `btrfs`.
+    Snapshot,
     /// `"reflink"`: each file shares its blocks with the copy, as XFS and btrfs can do.
     Reflink,
     /// `"link-copy"`: files that `data.immutable` or the profile names get a second name, all others are copied.

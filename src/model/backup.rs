@@ -10,6 +10,8 @@ use std::path::PathBuf;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
+    /// The data, a subvolume, are snapshot; what changes afterwards shares its blocks.
+    Snapshot,
     /// Each file shares its blocks with the copy until one of them is written.
     Reflink,
     /// Immutable files get a second name, all others are copied.
@@ -19,10 +21,21 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Method; 3] = [Method::Reflink, Method::LinkCopy, Method::Copy];
+    pub const ALL: [Method; 4] = [
+        Method::Snapshot,
+        Method::Reflink,
+        Method::LinkCopy,
+        Method::Copy,
+    ];
+
+    /// A copied file takes no space of its own until it is written.
+    pub fn shares_blocks(self) -> bool {
+        matches!(self, Self::Snapshot | Self::Reflink)
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Snapshot => "snapshot",
             Self::Reflink => "reflink",
             Self::LinkCopy => "link-copy",
             Self::Copy => "copy",
@@ -71,7 +84,7 @@ impl CopyFacts {
     /// Bytes that a first copy writes.
     pub fn need(&self, method: Method) -> Option<u64> {
         match method {
-            Method::Reflink => Some(0),
+            Method::Snapshot | Method::Reflink => Some(0),
             Method::LinkCopy => self.mutable_bytes,
             Method::Copy => self.bytes,
         }

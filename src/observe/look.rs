@@ -2,6 +2,7 @@
 
 use super::hooks::judge;
 use super::runs::{RunError, run_summaries};
+use crate::backup::{is_subvolume, snapshot_refusal};
 use crate::check::{DesiredNode, without_secrets};
 use crate::durable::PathError;
 use crate::host::{Chains as _, HostError, NodeState, Nodes as _, RealHost, Requests as _};
@@ -152,9 +153,19 @@ pub fn data_problem(data: &DataSpec, root: &Path) -> Option<String> {
     let mount = |path: &Path| {
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
         let stat = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), wanted).ok()?;
-        Some((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_mnt_id))
+        // Subvolumes have numbers of devices of their own.
+        let dev = (!is_subvolume(&dir)).then_some((stat.stx_dev_major, stat.stx_dev_minor));
+        Some((dev, stat.stx_mnt_id))
     };
     let existing_root = root.ancestors().find(|p| p.exists())?;
+    if is_subvolume(&dir)
+        && let Some(why) = snapshot_refusal(&dir)
+    {
+        return Some(format!(
+            "{} is a btrfs subvolume, which exchanges names with a snapshot only: {why}",
+            dir.display()
+        ));
+    }
     let own = mount(&dir)?;
     if mount(crate::durable::parent(&dir)).is_some_and(|above| above != own) {
         return Some(format!(

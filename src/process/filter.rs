@@ -1,7 +1,8 @@
-//! A program that a stream passes through: into a file, or out of one.
+//! Programs of others: one that a stream passes through, into a file or out of one, and one that is run to its end.
 
 #![expect(clippy::disallowed_methods, reason = "this capability makes processes")]
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt as _;
@@ -14,6 +15,13 @@ const MOST_SAID: u64 = 4096;
 pub fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
+}
+
+/// Runs a program to its end; an error with what it said, unless that was a good one.
+pub fn run_quietly(program: &str, args: &[&OsStr]) -> io::Result<()> {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    Program::start(program, command.args(args))?.ended()
 }
 
 /// What is written to it comes out of the program into a file. Dropped before its end, the program is killed.

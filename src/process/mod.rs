@@ -10,7 +10,7 @@ mod pidfd;
 mod priority;
 
 pub use cgroup::{Delegated, join, kill_all, members, ran_out_of_memory};
-pub use filter::{IntoFile, OutOfFile, has_program};
+pub use filter::{IntoFile, OutOfFile, has_program, run_quietly};
 pub use first::{is_first, run_as_first};
 pub use holder::{Holder, lock_holder};
 pub use identity::{Identity, boot_id};

@@ -2,7 +2,7 @@
 
 use crate::plan::StepKind;
 
-/// What recovery does with a step that was begun and has no end record.
+/// What recovery does with a step that has no end record, whether it was only begun or a power loss took the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Changes nothing that lasts: run again.
@@ -185,4 +185,28 @@ pub fn book_table() -> String {
         ));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A step whose records may be lost with the power is met again.
+    #[test]
+    fn what_leaves_evidence_may_be_met_twice() {
+        for kind in [
+            StepKind::Consume,
+            StepKind::CarryKeep,
+            StepKind::Exchange,
+            StepKind::SetAside,
+            StepKind::StartOld,
+        ] {
+            let class = row(&kind).class;
+            assert!(kind.leaves_evidence(), "{}", kind.word());
+            assert!(matches!(class, Class::Probed | Class::Idempotent));
+        }
+        for kind in [StepKind::Start, StepKind::Commit] {
+            assert!(!kind.leaves_evidence(), "{}", kind.word());
+        }
+    }
 }

@@ -5,6 +5,10 @@ use std::io::Read as _;
 
 /// A node with some megabytes of data and an upgrade that is due, with a policy of its own.
 pub(crate) fn due(policy: &str) -> Env {
+    due_at("{ height = 5 }", policy)
+}
+
+fn due_at(trigger: &'static str, policy: &str) -> Env {
     let set = |upgrades, more: String| Set {
         upgrades,
         args_extra: vec!["--fill".into(), "20000000".into()],
@@ -14,7 +18,7 @@ pub(crate) fn due(policy: &str) -> Env {
     let env = Env::with(&set(vec![], String::new()));
     env.visor(&["reconcile"]).expect(0);
     env.eventually("the node answers", || env.height().is_some_and(|h| h >= 5));
-    let upgrade = ("v2", "{ height = 5 }", "", "backup = \"own\"".to_owned());
+    let upgrade = ("v2", trigger, "", "backup = \"own\"".to_owned());
     env.write_set(&set(vec![upgrade], format!("[backup.own]\n{policy}\n")));
     env
 }
@@ -59,6 +63,25 @@ fn an_upgrade_whose_copy_is_late_is_given_up_if_that_is_wanted() {
         status.contains("upgrade-failed") && status.contains("skip-upgrade"),
         "{status}"
     );
+    let _ = env.stop_and_check();
+}
+
+/// While the height is still away: time to raise `rate`, or to make room.
+#[test]
+fn a_copy_that_will_be_late_is_told_of_before_the_height() {
+    let env = due_at(
+        "{ height = 400 }",
+        "rate = \"1MiB\"\nlate = \"skip-upgrade\"",
+    );
+    let run = env.spawn(&["run"], "run.log");
+    let status = || text(&env.visor(&["status"]).stdout);
+    env.eventually("it is told", || {
+        status().contains("the copy will be late, and then the upgrade will be given up")
+    });
+    let said = status();
+    assert!(said.contains("the height is due in about"), "{said}");
+    assert!(env.height().is_some_and(|h| h < 400), "before the height");
+    drop(run);
     let _ = env.stop_and_check();
 }
 

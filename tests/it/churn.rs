@@ -444,6 +444,7 @@ impl Life<'_> {
 
 fn live(disk: &Disk, seed: u64) -> Counts {
     let place = tempfile::tempdir_in(&disk.dir).unwrap();
+    disk.make_data(&place.path().join("data"));
     let mut work = Work::new(place.path());
     work.data = spec(work.data.path.clone());
     let mut random = random(disk, seed);
@@ -512,6 +513,7 @@ fn until_done(env: &Env, args: &[&str], random: &mut Random) -> (usize, String) 
 /// One node: copied, further, put back, and killed all the while.
 fn killed(disk: &Disk, seed: u64) -> usize {
     let env = Env::on(&disk.dir);
+    disk.make_data(&env.data());
     env.write_set(&Set {
         upgrades: vec![],
         args_extra: ["--block-ms", "2", "--fill", "3000000"]

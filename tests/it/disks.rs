@@ -12,6 +12,22 @@ pub(crate) struct Disk {
     _place: tempfile::TempDir,
 }
 
+/// A btrfs on which data are subvolumes.
+const SUBVOLUMES: &str = "subvolumes";
+
+impl Disk {
+    /// Makes a data directory.
+    pub(crate) fn make_data(&self, dir: &Path) {
+        if self.name == SUBVOLUMES {
+            fs::create_dir_all(dir.parent().unwrap()).unwrap();
+            let dir = dir.to_str().unwrap();
+            assert!(run("btrfs", &["subvolume", "create", dir]), "{dir}");
+        } else {
+            fs::create_dir_all(dir).unwrap();
+        }
+    }
+}
+
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.mounted {
@@ -48,7 +64,10 @@ pub(crate) fn disk(name: &'static str, below: &Path, bytes: u64) -> Option<Disk>
                 _ => &["-q"],
             };
             let args: Vec<&str> = quiet.iter().copied().chain([image_text.as_str()]).collect();
-            run(&format!("mkfs.{name}"), &args) && run("mount", &["-o", "loop", &image_text, at])
+            let kind = if name == SUBVOLUMES { "btrfs" } else { name };
+            let has = name != SUBVOLUMES || run("btrfs", &["--version"]);
+            has && run(&format!("mkfs.{kind}"), &args)
+                && run("mount", &["-o", "loop", &image_text, at])
         }
     };
     if !is_there {
@@ -65,7 +84,7 @@ pub(crate) fn disk(name: &'static str, below: &Path, bytes: u64) -> Option<Disk>
 
 /// The file system of the temporary directory, a tmpfs, and images of others; those that cannot be had here are named.
 pub(crate) fn disks() -> Vec<Disk> {
-    let all = ["own", "tmpfs", "ext4", "xfs", "btrfs"].into_iter();
+    let all = ["own", "tmpfs", "ext4", "xfs", "btrfs", SUBVOLUMES].into_iter();
     all.filter_map(|name| {
         let bytes = if name == "tmpfs" {
             256 << 20
@@ -75,4 +94,9 @@ pub(crate) fn disks() -> Vec<Disk> {
         disk(name, &std::env::temp_dir(), bytes)
     })
     .collect()
+}
+
+/// A btrfs on which data are subvolumes.
+pub(crate) fn subvolumes() -> Option<Disk> {
+    disk(SUBVOLUMES, &std::env::temp_dir(), 512 << 20)
 }

@@ -46,8 +46,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "observe",
         &[
-            "check", "durable", "engine", "host", "journal", "model", "node", "plan", "process",
-            "release", "store",
+            "backup", "check", "durable", "engine", "host", "journal", "model", "node", "plan",
+            "process", "release", "store",
         ],
     ),
     (

@@ -146,17 +146,26 @@ fn a_kept_file_that_has_vanished_stops_the_way_back() {
 #[test]
 fn what_was_mounted_inside_since_stops_the_way_back() {
     let place = tempfile::tempdir().unwrap();
-    let work = Work::new(place.path());
+    let mut work = Work::new(place.path());
     work.write("a chain/1.ldb", b"x");
-    let (generation, listing) = sealed(&work);
-    let inside = work.at("a chain");
-    let at = inside.to_str().unwrap();
-    if !run("mount", &["-t", "tmpfs", "none", at]) {
+    work.write("cache/deep/file", b"x");
+    work.data.exclude.push("cache".into());
+    // Below what is excluded it is nobody's matter, there and back.
+    let deep = work.at("cache/deep");
+    let deep = deep.to_str().unwrap();
+    if !run("mount", &["-t", "tmpfs", "none", deep]) {
         println!("skipped: nothing can be mounted here");
         return;
     }
-    let refused = carry_keep(&work.paths(generation), &work.data, &listing);
-    assert!(run("umount", &[at]));
+    let (generation, listing) = sealed(&work);
+    let inside = work.at("a chain");
+    let at = inside.to_str().unwrap();
+    let carry = || carry_keep(&work.paths(generation), &work.data, &listing);
+    let passed = carry();
+    assert!(run("mount", &["-t", "tmpfs", "none", at]));
+    let refused = carry();
+    assert!(run("umount", &[at]) && run("umount", &[deep]));
+    passed.unwrap();
     let why = refused.unwrap_err().to_string();
     assert!(why.contains("a chain is mounted inside the data"), "{why}");
 }

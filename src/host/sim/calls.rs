@@ -295,7 +295,11 @@ impl Backups for Sim {
             let g = w.generation(generation);
             g.looks += 1;
             if g.looks < 2 {
-                return Ok(Precopy::Filling { bytes: 1 });
+                return Ok(Precopy::Filling {
+                    bytes: 1,
+                    of: None,
+                    ms: 0,
+                });
             }
             g.baseline = true;
             Ok(Precopy::Ready {
@@ -341,6 +345,7 @@ impl Backups for Sim {
                 bytes: 1,
                 total_files: 1,
                 syncs: 1,
+                passed_over: 0,
             })
         })
     }
@@ -390,6 +395,9 @@ impl Backups for Sim {
     fn carry_keep(&self, generation: GenId) -> Result<()> {
         self.op("carry-keep", 1, |w, mid| {
             let signed = w.data.signed;
+            if w.generation(generation).aside {
+                w.breach("carried over into what was set aside".into());
+            }
             if mid.is_none()
                 && let Some(d) = &mut w.generation(generation).data
             {
@@ -405,6 +413,9 @@ impl Backups for Sim {
                 w.breach("data were exchanged under a living node".into());
             }
             let live = w.data;
+            if w.generation(generation).aside {
+                w.breach("data that were set aside were exchanged".into());
+            }
             let g = w.generation(generation);
             if let Some(sealed) = g.data.replace(live) {
                 w.data = sealed;
