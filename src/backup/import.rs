@@ -37,6 +37,7 @@ pub fn import(
     }
     let view = DataView::new(data)?;
     let tree = paths.part.join("tree");
+    make_private_dir(&paths.part)?;
     match is_subvolume(&view.dir) {
         true => create(&tree)?,
         false => make_private_dir(&tree)?,

@@ -116,11 +116,7 @@ impl Finder<'_> {
                 continue;
             }
             let name = OsStr::from_bytes(name);
-            let is_dir = match found.file_type() {
-                FileType::Directory => true,
-                FileType::Unknown => true,
-                _ => false,
-            };
+            let is_dir = matches!(found.file_type(), FileType::Directory | FileType::Unknown);
             if !is_dir && !is_kept && !self.view.may_be_kept(name) {
                 continue;
             }
