@@ -285,7 +285,9 @@ impl Life<'_> {
             1 => Rate::Unlimited,
             _ => Rate::Fixed(1 << (20 + self.random.below(6))),
         };
-        self.work.backup.method = self.chance(3).then_some(Method::Copy);
+        // A subvolume can only be snapshot.
+        let plain = self.chance(3) && self.disk.name != "subvolumes";
+        self.work.backup.method = plain.then_some(Method::Copy);
         let stop = AtomicBool::new(false);
         let seed = self.random.below(u64::MAX);
         let dir = self.work.at("churn");
