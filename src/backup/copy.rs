@@ -6,6 +6,7 @@
 
 use super::dress::{Source, copy_xattrs, dress, link_time, time_of, times};
 use super::error::BackupError;
+use super::linked::Linked;
 use super::scan::{Changed, gone_is_none};
 use super::tree::{Class, Entry, Ident, Kind, Map, Tree};
 use crate::durable::{AtPath as _, PathError, create_private, make_private_dir, remove_all};
@@ -26,22 +27,6 @@ use std::path::{Path, PathBuf};
 pub(super) struct Seed {
     pub(super) entries: Tree,
     pub(super) tree: PathBuf,
-}
-
-/// Names of files that have several: by device and inode one of them, and what is known of it.
-#[derive(Debug, Default)]
-pub(super) struct Linked(Map<(u64, u64), (PathBuf, Entry)>);
-
-impl Linked {
-    /// Those of a copy whose contents need not be copied again.
-    pub(super) fn of(entries: &Tree) -> Self {
-        let trusted = entries.iter().filter(|(_, e)| e.linked && !e.hot);
-        Self(
-            trusted
-                .map(|(path, e)| ((e.ident.dev, e.ident.ino), (path, *e)))
-                .collect(),
-        )
-    }
 }
 
 /// Where a copy goes, and what watches over it.
@@ -174,7 +159,7 @@ impl<'a> Copier<'a> {
         let id = (before.dev, before.ino);
         let first = self.linked.get(&id);
         // Where stamps prove nothing, what was copied before may be another state.
-        let known = || self.known_name(id).filter(|_| !found.compare);
+        let known = || self.known_name(&before).filter(|_| !found.compare);
         if let Some((first, of_first)) = first.or_else(known)
             && of_first.ident == before
         {
@@ -224,9 +209,9 @@ impl<'a> Copier<'a> {
 
     /// A name of that file that is in the copy as it was before this pass. A directory that is renamed leaves the stamps of its files
     /// as they are, so that another one may stand there by now.
-    fn known_name(&self, id: (u64, u64)) -> Option<&(PathBuf, Entry)> {
+    fn known_name(&self, now: &Ident) -> Option<&(PathBuf, Entry)> {
         let is_as_it_was = |path: &Path| !path.ancestors().any(|p| self.replaced.contains(p));
-        self.known.0.get(&id).filter(|(path, _)| is_as_it_was(path))
+        self.known.names(now).find(|(path, _)| is_as_it_was(path))
     }
 
     /// A new file with all of the contents.
@@ -541,7 +526,7 @@ impl<'a> Copier<'a> {
     }
 
     fn note_replaced(&mut self, rel: &Path) {
-        if !self.known.0.is_empty() {
+        if !self.known.is_empty() {
             self.replaced.insert(rel.to_owned());
         }
         self.dirty(rel);

@@ -21,6 +21,7 @@ mod error;
 mod extract;
 mod import;
 mod kept;
+mod linked;
 mod method;
 mod mounts;
 mod pace;

@@ -2,8 +2,9 @@
 
 use super::GenPaths;
 use super::baseline::Baseline;
-use super::copy::{Copier, Linked, Seed};
+use super::copy::{Copier, Seed};
 use super::error::BackupError;
+use super::linked::Linked;
 use super::method::{ladder, taken};
 use super::pace::{Pace, enough_inodes, enough_space};
 use super::pass::{Change, Watcher, align, pass};
