@@ -113,17 +113,16 @@ impl DataView {
 fn above(pattern: &str) -> Vec<String> {
     let mut all = Vec::new();
     let segments: Vec<&str> = pattern.trim_end_matches('/').split('/').collect();
-    for n in 1..segments.len() {
-        let dir = segments[..n].join("/");
-        // A brace that is not closed here holds a separator, and a class may match one.
-        let is_whole = GlobBuilder::new(&dir).build().is_ok() && !dir.contains('[');
-        if is_whole && segments[n - 1] != "**" {
-            all.push(dir);
-            continue;
+    for (n, segment) in segments.iter().enumerate() {
+        // Braces may hold a separator, and a class may match one.
+        if *segment == "**" || segment.contains(['{', '[']) {
+            let before = segments[..n].iter().chain(&["**"]);
+            all.push(before.copied().collect::<Vec<_>>().join("/"));
+            break;
         }
-        let before = segments[..n - 1].iter().chain(&["**"]);
-        all.push(before.copied().collect::<Vec<_>>().join("/"));
-        break;
+        if n + 1 < segments.len() {
+            all.push(segments[..=n].join("/"));
+        }
     }
     all
 }
