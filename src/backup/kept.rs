@@ -110,7 +110,10 @@ impl Finder<'_> {
         let mut kept = Vec::new();
         let mut list = RawDir::new(&fd, &mut self.buffer);
         while let Some(found) = list.next() {
-            let found = found.at("list", &full)?;
+            let found = match found {
+                Err(Errno::NOENT) => return Ok(()),
+                other => other.at("list", &full)?,
+            };
             let name = found.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
                 continue;

@@ -211,7 +211,11 @@ impl Scanner {
         let mut met = 0;
         let mut list = RawDir::new(&fd, &mut self.buffer);
         while let Some(found) = list.next() {
-            let found = found.at("list", &full)?;
+            let found = match found {
+                // It was removed between its opening and its list.
+                Err(Errno::NOENT) if !dir.as_os_str().is_empty() => return Ok(Changes::default()),
+                other => other.at("list", &full)?,
+            };
             let name = found.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
                 continue;

@@ -57,7 +57,11 @@ fn on_all_disks<T: Send>(
                 let all = scope.spawn(move || {
                     let one = |seed: &u64| {
                         let _said = Said(disk.name, *seed);
-                        run(disk, *seed)
+                        let end = run(disk, *seed);
+                        if seed % 10 == 0 {
+                            println!("{}: seeds to {seed} are through", disk.name);
+                        }
+                        end
                     };
                     seeds.iter().map(one).collect()
                 });

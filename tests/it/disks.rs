@@ -86,11 +86,8 @@ pub(crate) fn disk(name: &'static str, below: &Path, bytes: u64) -> Option<Disk>
 pub(crate) fn disks() -> Vec<Disk> {
     let all = ["own", "tmpfs", "ext4", "xfs", "btrfs", SUBVOLUMES].into_iter();
     all.filter_map(|name| {
-        let bytes = if name == "tmpfs" {
-            256 << 20
-        } else {
-            512 << 20
-        };
+        // The fastest of them gets most to hold.
+        let bytes = if name == "tmpfs" { 1 << 30 } else { 512 << 20 };
         disk(name, &std::env::temp_dir(), bytes)
     })
     .collect()
