@@ -88,7 +88,8 @@ impl Drop for Said {
 
 /// Other numbers on each disk. The first ones of neighbouring seeds would be alike.
 fn random(disk: &Disk, seed: u64) -> Random {
-    let name = disk.name.bytes().fold(seed, |n, b| n << 8 | u64::from(b));
+    let spread = |n: u64, b| (n ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
+    let name = disk.name.bytes().fold(seed, spread);
     let mut random = Random(name | 1);
     for _ in 0..16 {
         let _ = random.below(2);
