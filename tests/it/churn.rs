@@ -58,7 +58,7 @@ fn on_all_disks<T: Send>(
                     let one = |seed: &u64| {
                         let _said = Said(disk.name, *seed);
                         let end = run(disk, *seed);
-                        if seed % 10 == 0 {
+                        if seed.is_multiple_of(10) {
                             println!("{}: seeds to {seed} are through", disk.name);
                         }
                         end
