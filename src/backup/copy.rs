@@ -10,7 +10,8 @@ use super::linked::Linked;
 use super::scan::{Changed, gone_is_none};
 use super::tree::{Class, Entry, Ident, Kind, Map, Tree};
 use crate::durable::{AtPath as _, PathError, create_private, make_private_dir, remove_all};
-use crate::model::Method;
+use crate::host::wall_clock;
+use crate::model::{Method, UnixMs};
 use rustix::fs::{Advice, AtFlags, CWD, SeekFrom, fadvise, linkat, utimensat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -571,7 +572,12 @@ fn by_hand(from: &Source<'_>, to: &Source<'_>, at: u64, want: usize) -> Result<u
 
 /// True when the stamps are so young that another change might carry the same ones.
 pub(super) fn is_hot(ident: &Ident) -> bool {
-    let now = i64::try_from(crate::host::wall_clock())
+    is_hot_at(ident, wall_clock())
+}
+
+/// The same for a change after that time.
+pub(super) fn is_hot_at(ident: &Ident, at: UnixMs) -> bool {
+    let now = i64::try_from(at)
         .unwrap_or(i64::MAX)
         .saturating_mul(1_000_000);
     let coarse = ident.mtime % 1_000_000_000 == 0 && ident.ctime % 1_000_000_000 == 0;

@@ -6,11 +6,10 @@ use super::baseline::{Baseline, Sealed};
 use super::error::BackupError;
 use super::extract::{extract, only_top};
 use super::record::{GenRecord, write_record};
-use super::scan::scan;
+use super::sift::sift;
 use super::subvolume::{create, is_subvolume};
-use super::tree::Entry;
 use super::view::DataView;
-use crate::durable::{AtPath as _, create_private, make_private_dir, parent, remove_all, sync_dir};
+use crate::durable::{AtPath as _, create_private, make_private_dir, parent, sync_dir};
 use crate::host::wall_clock;
 use crate::model::{BackupSpec, DataSpec};
 use std::collections::BTreeMap;
@@ -57,20 +56,7 @@ pub fn import(
         });
     }
     let mut baseline = Baseline::new(paths.generation, &view.dir);
-    for (path, entry) in scan(&DataView::all(&tree))?.sorted() {
-        if view.is_kept(&path) || view.is_excluded(&path) {
-            remove_all(&tree.join(&path))?;
-        }
-        if view.is_kept(&path) {
-            baseline.entries.insert(&path, Entry::kept(entry.ident));
-        } else if !view.is_excluded(&path) {
-            let entry = Entry {
-                class: view.class(&path),
-                ..*entry
-            };
-            baseline.entries.insert(&path, entry);
-        }
-    }
+    baseline.entries = sift(&view, &tree)?;
     baseline.whole = true;
     baseline.write(&paths.part.join("baseline"))?;
     let sealed = Sealed {

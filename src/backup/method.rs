@@ -12,12 +12,36 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// ZFS clones blocks that it may not share, and has lost some.
+/// Magic numbers of file systems, of `statfs(2)`.
+const EXT: i64 = 0xef53;
+const XFS: i64 = 0x5846_5342;
+pub(super) const BTRFS: i64 = 0x9123_683e;
+const OVERLAY: i64 = 0x794c_7630;
+/// It clones blocks that it may not share, and has lost some.
 const ZFS: i64 = 0x2fc1_2fc1;
 /// So many entries are looked at for a file to try a clone on.
 const TRIES: usize = 1_000;
 /// A clone writes back what of a file is not written yet, so it is tried on a small one.
 const SMALL: u64 = 1024 * 1024;
+
+/// The kind of the file system that a path is on: its magic number.
+pub(super) fn file_system(path: &Path) -> rustix::io::Result<i64> {
+    let kind = rustix::fs::statfs(path)?.f_type;
+    #[expect(
+        clippy::useless_conversion,
+        reason = "the field's type differs between targets"
+    )]
+    Ok(i64::try_from(kind).unwrap_or(0))
+}
+
+/// Why stamps prove nothing on the data's file system, so that contents must be compared.
+pub fn stamps_unreliable(data: &Path) -> Option<String> {
+    let kind = file_system(data).ok()?;
+    let known = [EXT, XFS, BTRFS, OVERLAY].contains(&kind);
+    (!known).then(|| {
+        format!("the data's file system (type {kind:#x}) does not show every write through a mapping: the final pass compares all contents")
+    })
+}
 
 /// How a copy could be made here.
 pub fn glance(generations: &Path, data: &DataSpec) -> CopyFacts {
@@ -84,14 +108,7 @@ fn nearest(dir: &Path) -> &Path {
 
 fn reflink_refusal(generations: &Path, data: &Path) -> Option<String> {
     let near = nearest(generations);
-    let kind = rustix::fs::statfs(near).map(|s| {
-        #[expect(
-            clippy::useless_conversion,
-            reason = "the field's type differs between targets"
-        )]
-        i64::try_from(s.f_type).unwrap_or(0)
-    });
-    if kind == Ok(ZFS) {
+    if file_system(near).is_ok_and(|kind| kind == ZFS) {
         return Some("clones of files are not trusted on ZFS".into());
     }
     let Some(file) = a_small_file(data) else {

@@ -32,6 +32,7 @@ mod restore;
 mod retain;
 mod scan;
 mod seal;
+mod sift;
 mod subvolume;
 mod tree;
 mod verify;
@@ -41,7 +42,7 @@ pub use archive::{archive, export, format_of, is_encrypted};
 pub use baseline::{Baseline, Sealed, read_seal};
 pub use error::BackupError;
 pub use import::import;
-pub use method::{glance, survey};
+pub use method::{glance, stamps_unreliable, survey};
 pub use precopy::{Precopier, Ready};
 pub use record::{
     Contents, GenRecord, GenState, Generation, Verdict, contents, generations, hold_part, pin,

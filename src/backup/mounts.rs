@@ -15,9 +15,9 @@ pub(super) fn refuse_mounts(view: &DataView) -> Result<(), BackupError> {
         let Ok(rel) = point.strip_prefix(&view.dir) else {
             continue;
         };
-        let above = rel.ancestors().skip(1);
+        let mut above = rel.ancestors().skip(1);
         let is_looked_at = |dir: &Path| !view.is_excluded(dir) || view.may_hold_kept(dir);
-        if !rel.as_os_str().is_empty() && above.into_iter().all(is_looked_at) {
+        if !rel.as_os_str().is_empty() && above.all(is_looked_at) {
             return Err(BackupError::MountInside(point));
         }
     }

@@ -88,7 +88,9 @@ pub(super) struct Scanner {
     round: u32,
     /// An immutable file that was changed last before this time, in nanoseconds, was whole when it was looked at.
     settled: i64,
-    listing: Listing,
+    pub(super) listing: Listing,
+    /// By directory, entries that may have changed without a change of their names.
+    restless: Map<PathBuf, Vec<Box<OsStr>>>,
     /// Directories that were not listed, for they were as they had been.
     pub(super) passed_over: u64,
 }
@@ -113,8 +115,6 @@ pub(super) struct Listed {
     round: u32,
     /// Directories in it that are to be looked at.
     below: Vec<PathBuf>,
-    /// Entries in it that may have changed without a change of their names.
-    restless: Vec<Box<OsStr>>,
 }
 
 /// A file that nobody has written to for so long has got all that it will hold: tables are written in one go.
@@ -127,6 +127,7 @@ impl Default for Scanner {
             round: 0,
             settled: 0,
             listing: Listing::default(),
+            restless: Map::default(),
             passed_over: 0,
         }
     }
@@ -138,10 +139,11 @@ impl Scanner {
         let settled = looked.saturating_sub(SETTLED_AFTER_MS);
         let settled = i64::try_from(settled).unwrap_or(0);
         self.settled = settled.saturating_mul(1_000_000);
-        for (dir, listed) in &mut self.listing.0 {
+        for dir in self.listing.0.keys() {
             let names = known.names(dir).into_iter().flatten();
             let restless = names.filter(|(_, slot)| !is_settled(&slot.entry, self.settled));
-            listed.restless = restless.map(|(name, _)| name.clone()).collect();
+            let restless = restless.map(|(name, _)| name.clone()).collect();
+            self.restless.insert(dir.clone(), restless);
         }
     }
 
@@ -161,13 +163,6 @@ impl Scanner {
     pub(super) fn end(&mut self) {
         let round = self.round;
         self.listing.0.retain(|_, listed| listed.round == round);
-    }
-
-    pub(super) fn into_listing(mut self) -> Listing {
-        for listed in self.listing.0.values_mut() {
-            listed.restless = vec![];
-        }
-        self.listing
     }
 
     /// Looks at one directory. What vanishes meanwhile is gone.
@@ -192,8 +187,11 @@ impl Scanner {
         let is_hot = is_hot(&ident);
         let mut names = known.names_mut(dir);
         let known_as = self.listing.0.get(dir).filter(|l| l.ident == ident);
-        if let (Look::AtRest, Some(listed), Some(names)) = (look, known_as, &names) {
-            for name in &listed.restless {
+        let restless = self.restless.get(dir);
+        if let (Look::AtRest, Some(listed), Some(restless), Some(names)) =
+            (look, known_as, restless, &names)
+        {
+            for name in restless {
                 let Some(slot) = names.get(name) else {
                     continue;
                 };
@@ -283,7 +281,6 @@ impl Scanner {
                 ident,
                 round: self.round,
                 below: changes.below.clone(),
-                restless: vec![],
             });
         }
         Ok(changes)

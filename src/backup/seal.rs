@@ -122,12 +122,12 @@ pub fn seal(
     sync_dir(parent(&paths.done))?;
     killpoint::hit("seal:named");
     report.syncs += 3;
-    // The node does not wait until all that is freed.
-    let _ = std::thread::Builder::new().spawn(move || drop(baseline));
     let listing = match look {
-        Look::AtRest => scanner.into_listing(),
+        Look::AtRest => std::mem::take(&mut scanner.listing),
         Look::Live | Look::Compare => Listing::default(),
     };
+    // The node does not wait until all that is freed.
+    let _ = std::thread::Builder::new().spawn(move || drop((baseline, scanner)));
     Ok((report, listing))
 }
 

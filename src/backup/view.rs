@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DataView {
     /// Symbolic links resolved: what is exchanged is the target, not the link.
     pub dir: PathBuf,
@@ -50,14 +50,6 @@ impl DataView {
                 .map(PathBuf::from)
                 .collect(),
         })
-    }
-
-    /// The same of a copy of the data.
-    pub(super) fn at(&self, dir: &Path) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            ..self.clone()
-        }
     }
 
     /// A directory without exceptions.

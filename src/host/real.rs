@@ -189,20 +189,7 @@ impl RealHost {
 
     /// Why stamps prove nothing on the data's file system, so that contents must be compared.
     pub fn stamps_unreliable(&self) -> Option<String> {
-        const EXT: i64 = 0xef53;
-        const XFS: i64 = 0x5846_5342;
-        const BTRFS: i64 = 0x9123_683e;
-        const OVERLAY: i64 = 0x794c_7630;
-        let stat = rustix::fs::statfs(&self.data().path).ok()?;
-        #[expect(
-            clippy::useless_conversion,
-            reason = "the field's type differs between targets"
-        )]
-        let kind = i64::try_from(stat.f_type).unwrap_or(0);
-        let known = [EXT, XFS, BTRFS, OVERLAY].contains(&kind);
-        (!known).then(|| {
-            format!("the data's file system (type {kind:#x}) does not show every write through a mapping: the final pass compares all contents")
-        })
+        backup::stamps_unreliable(&self.data().path)
     }
 }
 
@@ -283,7 +270,7 @@ impl Requests for RealHost {
     }
 
     fn settle(&self, run: RunId, upgrade: Option<&str>) -> Result<()> {
-        *self.listing.borrow_mut() = None;
+        self.listing.take();
         let overrides = self.overrides()?;
         let approved = |name: &str| {
             overrides
@@ -500,8 +487,6 @@ impl Backups for RealHost {
     }
 
     fn verify(&self, generation: GenId, backup: &BackupSpec) -> Result<VerifyReport> {
-        // The way back is closed.
-        *self.listing.borrow_mut() = None;
         let paths = self.paths(generation);
         // Where stamps prove nothing, nothing is known to be unchanged.
         let live = self.stamps_unreliable().is_none();

@@ -149,18 +149,17 @@ fn is_empty(dir: &Path) -> bool {
 /// Why the data directory cannot be exchanged with a generation below the root, if it cannot.
 pub fn data_problem(data: &DataSpec, root: &Path) -> Option<String> {
     let dir = fs::canonicalize(&data.path).ok()?;
+    let is_subvolume = is_subvolume(&dir);
     // Names are exchanged within one mount only, even where two show the same file system.
     let mount = |path: &Path| {
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
         let stat = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), wanted).ok()?;
         // Subvolumes have numbers of devices of their own.
-        let dev = (!is_subvolume(&dir)).then_some((stat.stx_dev_major, stat.stx_dev_minor));
+        let dev = (!is_subvolume).then_some((stat.stx_dev_major, stat.stx_dev_minor));
         Some((dev, stat.stx_mnt_id))
     };
     let existing_root = root.ancestors().find(|p| p.exists())?;
-    if is_subvolume(&dir)
-        && let Some(why) = snapshot_refusal(&dir)
-    {
+    if is_subvolume && let Some(why) = snapshot_refusal(&dir) {
         return Some(format!(
             "{} is a btrfs subvolume, which exchanges names with a snapshot only: {why}",
             dir.display()

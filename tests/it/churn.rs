@@ -291,7 +291,7 @@ impl Life<'_> {
             _ => Rate::Fixed(1 << (20 + self.random.below(6))),
         };
         // A subvolume can only be snapshot.
-        let plain = self.chance(3) && self.disk.name != "subvolumes";
+        let plain = self.chance(3) && !self.disk.has_subvolumes();
         self.work.backup.method = plain.then_some(Method::Copy);
         let stop = AtomicBool::new(false);
         let seed = self.random.below(u64::MAX);

@@ -16,9 +16,14 @@ pub(crate) struct Disk {
 const SUBVOLUMES: &str = "subvolumes";
 
 impl Disk {
+    /// Data on it can only be snapshot.
+    pub(crate) fn has_subvolumes(&self) -> bool {
+        self.name == SUBVOLUMES
+    }
+
     /// Makes a data directory.
     pub(crate) fn make_data(&self, dir: &Path) {
-        if self.name == SUBVOLUMES {
+        if self.has_subvolumes() {
             fs::create_dir_all(dir.parent().unwrap()).unwrap();
             let dir = dir.to_str().unwrap();
             assert!(run("btrfs", &["subvolume", "create", dir]), "{dir}");

@@ -60,7 +60,7 @@ fn generated_files_are_true() {
         golden(&format!("schemas/{}", of.file_name()), &of.text());
     }
     let steps = format!(
-        "# Steps\n\nEverything visor can do in a run, what recovery does with a step that was begun and not ended, and how a step is undone.\n\n{}",
+        "# Steps\n\nEverything visor can do in a run, what recovery does with a step that has no end record, and how a step is undone.\n\n{}",
         visor::step::book_table()
     );
     golden("book/src/steps.md", &steps);

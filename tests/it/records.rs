@@ -127,6 +127,8 @@ fn generations() {
     assert_eq!((log.class, now.looked), (Class::Append, 1_795_641_088_929));
     let seal_now = read_seal(&data("generation.v2/SEAL")).unwrap().unwrap();
     assert_eq!((seal_now.height, sealed.height), (Some(121), None));
+    // Before it was written down what `keep` named.
+    assert_eq!(seal_now.kept, None);
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::new(dir.path());
     let there = layout.generations().join(now.generation.to_string());
