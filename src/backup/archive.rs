@@ -4,6 +4,7 @@ use super::GenPaths;
 use super::error::BackupError;
 use super::pace::{apart, enough_space};
 use super::record::{GenState, generations};
+use super::roots::Roots;
 use super::seal::sealed_state;
 use super::tree::{Entry, Ident, Kind};
 use crate::durable::{AtPath as _, create_private, make_private_dir, parent, sync_dir};
@@ -237,7 +238,8 @@ fn append_all(
     pace: &dyn Fn(u64) -> Result<(), BackupError>,
 ) -> Result<(), BackupError> {
     let (state, _) = sealed_state(paths)?;
-    let tree = paths.done.join("tree");
+    let roots = Roots::read(&paths.done, paths.generation)?;
+    let tree = roots.of_copy(&paths.done.join("tree"));
     let mut tar = Builder::new(out);
     let mut attributes = Attributes::new();
     let mut first_names: HashMap<(u64, u64), PathBuf> = HashMap::new();
@@ -245,17 +247,23 @@ fn append_all(
         if matches!(entry.kind, Kind::Kept | Kind::Special) {
             continue;
         }
-        let full = tree.join(&path);
+        // A second root is a directory here, with all that is in it.
+        let full = tree.full(&path);
         let meta = fs::symlink_metadata(&full).at("look at", &full)?;
-        let mut header = Header::new_gnu();
-        header.set_mode(entry.ident.mode & 0o7777);
-        header.set_uid(u64::from(entry.ident.uid));
-        header.set_gid(u64::from(entry.ident.gid));
-        // Entries come and go without a new record of their directory.
-        let mtime = match entry.kind {
-            Kind::Dir => Ident::of(&meta).mtime,
-            _ => entry.ident.mtime,
+        let ident = match entry.kind {
+            Kind::Root => Ident::of(&meta),
+            // Entries come and go without a new record of their directory.
+            Kind::Dir => Ident {
+                mtime: Ident::of(&meta).mtime,
+                ..entry.ident
+            },
+            _ => entry.ident,
         };
+        let mut header = Header::new_gnu();
+        header.set_mode(ident.mode & 0o7777);
+        header.set_uid(u64::from(ident.uid));
+        header.set_gid(u64::from(ident.gid));
+        let mtime = ident.mtime;
         let (seconds, nanos) = (
             mtime.div_euclid(1_000_000_000),
             mtime.rem_euclid(1_000_000_000),
@@ -273,7 +281,7 @@ fn append_all(
             None
         };
         match (entry.kind, again) {
-            (Kind::Dir, _) => {
+            (Kind::Dir | Kind::Root, _) => {
                 header.set_entry_type(EntryType::Directory);
                 tar.append_data(&mut header, &path, io::empty())
                     .at("archive", &full)?;
@@ -299,7 +307,7 @@ fn append_all(
             }
         }
     }
-    Ok(tar.finish().at("archive", &tree)?)
+    Ok(tar.finish().at("archive", &tree.dir)?)
 }
 
 /// What a plain header cannot say, in the form of PAX.

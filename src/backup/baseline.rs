@@ -326,6 +326,26 @@ fn decode(path: &Path) -> Result<Option<(Header, PathBuf, Changes)>, BackupError
     Ok(Some((header, source, changes)))
 }
 
+/// A path as a string of a record, for serde.
+pub(super) mod escaped {
+    use super::{Path, PathBuf, escape, unescape};
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        path: &Path,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&escape(path))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<PathBuf, D::Error> {
+        let text = String::deserialize(from)?;
+        unescape(&text).ok_or_else(|| D::Error::custom("a path with a bad escape"))
+    }
+}
+
 fn escape(path: &Path) -> String {
     let mut out = String::new();
     for &b in path.as_os_str().as_bytes() {

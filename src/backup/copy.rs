@@ -4,22 +4,25 @@
 //! no other generation shares it. So a cut leaves the old state or the new one, and what lies behind the length that the baseline
 //! knows is cut off by the next visor.
 
+use super::contents::copy_contents;
 use super::dress::{Source, copy_xattrs, dress, link_time, time_of, times};
 use super::error::BackupError;
 use super::linked::Linked;
+use super::roots::Roots;
 use super::scan::{Changed, gone_is_none};
 use super::tree::{Class, Entry, Ident, Kind, Map, Tree};
+use super::view::DataView;
 use crate::durable::{AtPath as _, PathError, create_private, make_private_dir, remove_all};
 use crate::host::wall_clock;
 use crate::model::{Method, UnixMs};
-use rustix::fs::{Advice, AtFlags, CWD, SeekFrom, fadvise, linkat, utimensat};
+use rustix::fs::{Advice, AtFlags, CWD, fadvise, linkat, utimensat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{
-    FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, lchown,
-    symlink,
+    MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, lchown, symlink,
 };
 use std::path::{Path, PathBuf};
 
@@ -27,16 +30,25 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(super) struct Seed {
     pub(super) entries: Tree,
-    pub(super) tree: PathBuf,
+    pub(super) tree: DataView,
+}
+
+/// How files below a path are copied.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// Where they are until they are whole.
+    tmp: PathBuf,
+    method: Method,
 }
 
 /// Where a copy goes, and what watches over it.
 pub(super) struct Copier<'a> {
-    pub(super) source: &'a Path,
-    /// `tree/` and `tmp/` of the generation.
-    pub(super) tree: PathBuf,
-    pub(super) tmp: PathBuf,
-    pub(super) method: Method,
+    pub(super) source: &'a DataView,
+    /// `tree/` of the generation, with the copies of second roots.
+    pub(super) tree: DataView,
+    /// That of the data, then those of second roots.
+    places: Vec<Place>,
     pub(super) seed: Option<&'a Seed>,
     /// Called with each chunk's bytes; an error ends the copy.
     pub(super) pace: &'a dyn Fn(u64) -> Result<(), BackupError>,
@@ -48,8 +60,8 @@ pub(super) struct Copier<'a> {
     replaced: BTreeSet<PathBuf>,
     /// Directories, relative to the tree, whose names have changed and are not synced.
     dirty_dirs: BTreeSet<PathBuf>,
-    /// Files that are not synced one by one.
-    unsynced: bool,
+    /// Tops with files that are not synced one by one.
+    unsynced: BTreeSet<PathBuf>,
     pub(super) files: u64,
     pub(super) bytes: u64,
     pub(super) syncs: u64,
@@ -57,7 +69,6 @@ pub(super) struct Copier<'a> {
 
 /// Where files under way are in a tree that is a subvolume. It goes with the end of the pass.
 const TMP_INSIDE: &str = ".visor-files-under-way";
-const CHUNK: usize = 8 * 1024 * 1024;
 /// Before a tail is added, so much before it must be what was copied.
 const TAIL_CHECK: u64 = 64 * 1024;
 /// While the node runs, so many files of a round are synced one by one; then all at once.
@@ -69,34 +80,50 @@ const HOT_FINE_NS: i64 = 50_000_000;
 const HOT_COARSE_NS: i64 = 2_000_000_000;
 
 impl<'a> Copier<'a> {
+    /// `generation`: its directory, under the name that it has by now.
     pub(super) fn new(
-        source: &'a Path,
+        source: &'a DataView,
+        roots: &Roots,
         generation: &Path,
         method: Method,
         pace: &'a dyn Fn(u64) -> Result<(), BackupError>,
     ) -> Self {
         let tree = generation.join("tree");
-        let tmp = match method {
-            // Nothing is renamed from one subvolume into another.
-            Method::Snapshot => tree.join(TMP_INSIDE),
-            _ => generation.join("tmp"),
+        let own = Place {
+            path: PathBuf::new(),
+            tmp: match method {
+                // Nothing is renamed from one subvolume into another.
+                Method::Snapshot => tree.join(TMP_INSIDE),
+                _ => generation.join("tmp"),
+            },
+            method,
         };
+        let of_roots = roots.iter().map(|root| Place {
+            path: root.path.clone(),
+            tmp: roots.place(root).join("tmp"),
+            method: root.method,
+        });
         Self {
             source,
-            tree,
-            tmp,
-            method,
+            places: std::iter::once(own).chain(of_roots).collect(),
+            tree: roots.of_copy(&tree),
             seed: None,
             pace,
             linked: Map::default(),
             known: Linked::default(),
             replaced: BTreeSet::new(),
             dirty_dirs: BTreeSet::new(),
-            unsynced: false,
+            unsynced: BTreeSet::new(),
             files: 0,
             bytes: 0,
             syncs: 0,
         }
+    }
+
+    /// Of what lies below a path; a second root's link itself is in the place of what is around it.
+    fn place(&self, rel: &Path) -> &Place {
+        let is_in = |p: &&Place| rel.starts_with(&p.path) && rel != p.path;
+        self.places.iter().rfind(is_in).unwrap_or(&self.places[0])
     }
 
     /// Copies one entry of the source as it is now; `None` when it has gone. `live`: its writer may be at work.
@@ -105,15 +132,16 @@ impl<'a> Copier<'a> {
         found: &Changed,
         live: bool,
     ) -> Result<Option<Entry>, BackupError> {
-        let to = self.tree.join(&found.path);
+        let to = self.tree.name(&found.path);
         if matches!(found.new.kind, Kind::Kept | Kind::Special) {
             // What had been copied under that name is no part of the data any more.
             self.remove(&found.path)?;
             return Ok(Some(found.new));
         }
         self.ready_parent(&found.path)?;
-        if self.method == Method::Snapshot && !self.tmp.is_dir() {
-            make_private_dir(&self.tmp)?;
+        let place = self.place(&found.path);
+        if place.method == Method::Snapshot && !place.tmp.is_dir() {
+            make_private_dir(&place.tmp)?;
         }
         match found.new.kind {
             Kind::Dir => {
@@ -121,6 +149,7 @@ impl<'a> Copier<'a> {
                 Ok(Some(found.new))
             }
             Kind::Link => self.link(found, &to),
+            Kind::Root => self.root(found, &to).map(Some),
             _ => self.file(found, &to, live),
         }
     }
@@ -131,12 +160,12 @@ impl<'a> Copier<'a> {
         to: &Path,
         live: bool,
     ) -> Result<Option<Entry>, BackupError> {
-        let from = self.source.join(&found.path);
+        let from = self.source.full(&found.path);
         if self.take_from_seed(found, to)? {
             self.files += 1;
             return Ok(Some(found.new));
         }
-        if self.method == Method::LinkCopy
+        if self.place(&found.path).method == Method::LinkCopy
             && found.new.class == Class::Immutable
             && let Some(entry) = self.hard_link(found, &from, to)?
         {
@@ -164,7 +193,7 @@ impl<'a> Copier<'a> {
         if let Some((first, of_first)) = first.or_else(known)
             && of_first.ident == before
         {
-            let (first, hot) = (self.tree.join(first), of_first.hot);
+            let (first, hot) = (self.tree.full(first), of_first.hot);
             if let Some(entry) = self.name_again(&first, to, found, before, hot)? {
                 return Ok(Some(entry));
             }
@@ -224,10 +253,11 @@ impl<'a> Copier<'a> {
         ident: &Ident,
         live: bool,
     ) -> Result<(), BackupError> {
-        let temporary = self.tmp.join("file");
+        let place = self.place(rel);
+        let (temporary, method) = (place.tmp.join("file"), place.method);
         let copy = create_private(&temporary)?;
         let mut cloned = false;
-        if self.method.shares_blocks() {
+        if method.shares_blocks() {
             match rustix::fs::ioctl_ficlone(&copy, source.file) {
                 Ok(()) => {
                     cloned = true;
@@ -245,12 +275,13 @@ impl<'a> Copier<'a> {
                 file: &copy,
                 path: &temporary,
             };
-            self.contents(source, &target, 0, ident.size)?;
+            self.contents(source, &target, 0..ident.size)?;
         }
         copy_xattrs(source, &copy)?;
         dress(&copy, &temporary, ident)?;
         if live && ident.size < LARGE && self.files >= SINGLE_SYNCS {
-            self.unsynced = true;
+            let top = self.place(rel).path.clone();
+            self.unsynced.insert(top);
         } else {
             copy.sync_all().at("sync", &temporary)?;
             self.syncs += 1;
@@ -281,7 +312,7 @@ impl<'a> Copier<'a> {
             // Written to without growing: in place.
             && (ident.size > old.ident.size || old.ident == *ident)
             && !found.compare
-            && !self.method.shares_blocks();
+            && !self.place(&found.path).method.shares_blocks();
         if !grows {
             return Ok(false);
         }
@@ -303,7 +334,7 @@ impl<'a> Copier<'a> {
                 return Ok(false);
             }
         }
-        self.contents(source, &target, old.ident.size, ident.size)?;
+        self.contents(source, &target, old.ident.size..ident.size)?;
         copy.set_modified(time_of(ident.mtime))
             .at("set the time of", to)?;
         copy.sync_all().at("sync", to)?;
@@ -311,56 +342,17 @@ impl<'a> Copier<'a> {
         Ok(true)
     }
 
-    /// Copies data from a place on, and leaves holes where the source has them.
     fn contents(
         &mut self,
         from: &Source<'_>,
         to: &Source<'_>,
-        begin: u64,
-        size: u64,
+        range: Range<u64>,
     ) -> Result<(), BackupError> {
-        let mut at = begin;
-        while at < size {
-            let start = match rustix::fs::seek(from.file, SeekFrom::Data(at)) {
-                Ok(start) => start.min(size),
-                Err(Errno::NXIO) => break,
-                Err(Errno::INVAL) => at,
-                Err(other) => return Err(other).at("read", from.path)?,
-            };
-            let end = match rustix::fs::seek(from.file, SeekFrom::Hole(start)) {
-                Ok(end) => end.min(size),
-                Err(Errno::NXIO) => break,
-                Err(Errno::INVAL) => size,
-                Err(other) => return Err(other).at("read", from.path)?,
-            };
-            at = start;
-            while at < end {
-                let want = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
-                let (mut i, mut o) = (at, at);
-                let (source, target) = (from.file, to.file);
-                let n =
-                    rustix::fs::copy_file_range(source, Some(&mut i), target, Some(&mut o), want);
-                let n = match n {
-                    Ok(n) => n,
-                    Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                        by_hand(from, to, at, want)?
-                    }
-                    Err(other) => return Err(other).at("copy", from.path)?,
-                };
-                if n == 0 {
-                    break;
-                }
-                at += n as u64;
-                self.bytes += n as u64;
-                (self.pace)(n as u64)?;
-            }
-            if at < end {
-                break;
-            }
-        }
-        // A hole at the end, and a file that shrank meanwhile: the identity shows the latter.
-        to.file.set_len(size).at("set the length of", to.path)?;
-        Ok(())
+        let (bytes, pace) = (&mut self.bytes, self.pace);
+        copy_contents(from, to, range, &mut |n| {
+            *bytes += n;
+            pace(n)
+        })
     }
 
     /// Gives an immutable file of the live data a second name in the copy; `None` where that cannot be.
@@ -411,14 +403,14 @@ impl<'a> Copier<'a> {
         let Some(seed) = self.seed else {
             return Ok(false);
         };
-        let is_there = self.method == Method::Copy
+        let is_there = self.place(&found.path).method == Method::Copy
             && found.new.class == Class::Immutable
             && found.old.is_none()
             && seed
                 .entries
                 .get(&found.path)
                 .is_some_and(|old| old.kind == Kind::File && old.is_still(&found.new));
-        Ok(is_there && self.link_into_place(&seed.tree.join(&found.path), to, &found.path)?)
+        Ok(is_there && self.link_into_place(&seed.tree.full(&found.path), to, &found.path)?)
     }
 
     /// False where the file system, the owner or a limit does not let it be.
@@ -431,7 +423,7 @@ impl<'a> Copier<'a> {
         if same(from, to) {
             return Ok(true);
         }
-        let temporary = self.tmp.join("link");
+        let temporary = self.place(rel).tmp.join("link");
         let _ = fs::remove_file(&temporary);
         match linkat(CWD, from, CWD, &temporary, AtFlags::empty()) {
             Ok(()) => {}
@@ -451,18 +443,37 @@ impl<'a> Copier<'a> {
     }
 
     fn link(&mut self, found: &Changed, to: &Path) -> Result<Option<Entry>, BackupError> {
-        let from = self.source.join(&found.path);
+        let from = self.source.full(&found.path);
         let Some(target) = gone_is_none(fs::read_link(&from), "read link", &from)? else {
             return Ok(None);
         };
-        let temporary = self.tmp.join("link");
+        if let Some(to) = self.source.leads_out(&from) {
+            return Err(BackupError::NewRoot { link: from, to });
+        }
+        self.put_link(&target, found, to)?;
+        Ok(Some(found.new))
+    }
+
+    /// The link to a second root, which in the copy leads to the copy of that.
+    fn root(&mut self, found: &Changed, to: &Path) -> Result<Entry, BackupError> {
+        let (link, dir) = (self.source.name(&found.path), self.source.full(&found.path));
+        if !fs::canonicalize(&link).is_ok_and(|now| now == dir) {
+            return Err(BackupError::OtherRoot { link, dir });
+        }
+        self.put_link(&self.tree.full(&found.path), found, to)?;
+        let meta = fs::metadata(&dir).at("look at", &dir)?;
+        self.ready_dir(&found.path, &Ident::of(&meta))?;
+        Ok(found.new)
+    }
+
+    fn put_link(&mut self, target: &Path, found: &Changed, to: &Path) -> Result<(), BackupError> {
+        let temporary = self.place(&found.path).tmp.join("link");
         let _ = fs::remove_file(&temporary);
         let ident = &found.new.ident;
-        symlink(&target, &temporary).at("link", &temporary)?;
+        symlink(target, &temporary).at("link", &temporary)?;
         lchown(&temporary, Some(ident.uid), Some(ident.gid)).at("set the owner of", &temporary)?;
         link_time(&temporary, ident.mtime);
-        self.replace(&temporary, to, &found.path)?;
-        Ok(Some(found.new))
+        self.replace(&temporary, to, &found.path)
     }
 
     fn replace(&mut self, temporary: &Path, to: &Path, rel: &Path) -> Result<(), BackupError> {
@@ -486,7 +497,7 @@ impl<'a> Copier<'a> {
         let Some(dir) = rel.parent().filter(|d| !d.as_os_str().is_empty()) else {
             return Ok(());
         };
-        let full = self.tree.join(dir);
+        let full = self.tree.full(dir);
         if !full.is_dir() {
             let _ = fs::remove_file(&full);
             make_private_dir(&full)?;
@@ -496,7 +507,7 @@ impl<'a> Copier<'a> {
     }
 
     pub(super) fn ready_dir(&mut self, rel: &Path, ident: &Ident) -> Result<(), BackupError> {
-        let to = self.tree.join(rel);
+        let to = self.tree.full(rel);
         if !fs::symlink_metadata(&to).is_ok_and(|m| m.is_dir()) {
             let _ = fs::remove_file(&to);
             make_private_dir(&to)?;
@@ -506,7 +517,7 @@ impl<'a> Copier<'a> {
         fs::set_permissions(&to, fs::Permissions::from_mode(ident.mode & 0o7777))
             .at("set the mode of", &to)?;
         chown(&to, Some(ident.uid), Some(ident.gid)).at("set the owner of", &to)?;
-        let from = self.source.join(rel);
+        let from = self.source.full(rel);
         if let (Ok(from_dir), Ok(to_dir)) = (File::open(&from), File::open(&to)) {
             let source = Source {
                 file: &from_dir,
@@ -519,7 +530,13 @@ impl<'a> Copier<'a> {
 
     /// Removes from the copy what the source no longer has.
     pub(super) fn remove(&mut self, rel: &Path) -> Result<(), BackupError> {
-        let to = self.tree.join(rel);
+        if let Some(root) = self.places[1..].iter().find(|p| p.path.starts_with(rel)) {
+            return Err(BackupError::OtherRoot {
+                link: self.source.name(&root.path),
+                dir: self.source.full(&root.path),
+            });
+        }
+        let to = self.tree.name(rel);
         if remove_all(&to)? {
             self.note_replaced(rel);
         }
@@ -535,21 +552,22 @@ impl<'a> Copier<'a> {
 
     /// Makes all that was done last: directories get their times and are synced, and files that were not synced by themselves.
     pub(super) fn finish(&mut self) -> Result<(), BackupError> {
-        if self.method == Method::Snapshot {
-            remove_all(&self.tmp)?;
+        if self.places[0].method == Method::Snapshot {
+            remove_all(&self.places[0].tmp)?;
         }
-        if std::mem::take(&mut self.unsynced) {
-            let tree = File::open(&self.tree).at("open", &self.tree)?;
-            rustix::fs::syncfs(&tree).at("sync the file system of", &self.tree)?;
+        for top in std::mem::take(&mut self.unsynced) {
+            let tree = self.tree.full(&top);
+            let file = File::open(&tree).at("open", &tree)?;
+            rustix::fs::syncfs(&file).at("sync the file system of", &tree)?;
             self.syncs += 1;
         }
         // Those below first: a time set above would be moved again.
         for rel in std::mem::take(&mut self.dirty_dirs).into_iter().rev() {
-            let dir = self.tree.join(&rel);
+            let dir = self.tree.full(&rel);
             if !dir.is_dir() {
                 continue;
             }
-            if let Ok(meta) = fs::symlink_metadata(self.source.join(&rel)) {
+            if let Ok(meta) = fs::symlink_metadata(self.source.full(&rel)) {
                 let mtime = Ident::of(&meta).mtime;
                 utimensat(CWD, &dir, &times(mtime), AtFlags::empty())
                     .at("set the time of", &dir)?;
@@ -559,15 +577,6 @@ impl<'a> Copier<'a> {
         }
         Ok(())
     }
-}
-
-fn by_hand(from: &Source<'_>, to: &Source<'_>, at: u64, want: usize) -> Result<usize, PathError> {
-    let mut buffer = vec![0; want.min(256 * 1024)];
-    let n = from.file.read_at(&mut buffer, at).at("read", from.path)?;
-    to.file
-        .write_all_at(&buffer[..n], at)
-        .at("write", to.path)?;
-    Ok(n)
 }
 
 /// True when the stamps are so young that another change might carry the same ones.

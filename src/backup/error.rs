@@ -51,13 +51,23 @@ pub enum BackupError {
     KeepDiffers(PathBuf),
     #[error("{} could not be exchanged with its copy; the file system may not support it", .0.display())]
     NoExchange(PathBuf),
-    #[error("{} leads out of the data directory, so a copy would not hold what it names; exclude it or keep it", .0.display())]
-    LinkOutside(PathBuf),
+    #[error("{} leads out of the data directory, to {}: {why}, so no copy of it could be put back; exclude the link or keep it", .link.display(), .to.display())]
+    LinkOutside {
+        link: PathBuf,
+        to: PathBuf,
+        why: String,
+    },
+    /// The copy was begun without it.
+    #[error("{} leads out of the data directory, to {}, and did not when the copy was begun; a copy that is begun now holds what it names", .link.display(), .to.display())]
+    NewRoot { link: PathBuf, to: PathBuf },
+    #[error("{} does not lead to {} any more, as it did when the copy was begun; begin a new one", .link.display(), .dir.display())]
+    OtherRoot { link: PathBuf, dir: PathBuf },
     #[error("{} is mounted inside the data: it would stay behind when data and copy exchange names; mount it elsewhere and exclude it, or say `backup = \"none\"`", .0.display())]
     MountInside(PathBuf),
-    #[error("method {} cannot be had: {why}", .method.as_str())]
+    #[error("method {} cannot be had for {}: {why}", .method.as_str(), .of.display())]
     NoMethod {
         method: crate::model::Method,
+        of: PathBuf,
         why: String,
     },
     #[error("the part was begun for {}, and the data are {}", .begun.display(), .now.display())]

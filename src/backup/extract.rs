@@ -5,11 +5,13 @@ use super::archive::{format_of, is_encrypted};
 use super::dress::{link_time, times};
 use super::error::BackupError;
 use super::pace::enough_space;
+use super::view::DataView;
 use crate::durable::{AtPath as _, create_private, make_private_dir, sync_dir};
 use crate::model::{ArchiveFormat, ArchiveSpec};
 use crate::process::OutOfFile;
 use flate2::read::MultiGzDecoder;
 use rustix::fs::{AtFlags, CWD};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
@@ -28,19 +30,22 @@ const MOST_EXTENSION: u64 = 1024 * 1024;
 const MOST_BEHIND: u64 = 64 * 1024 * 1024;
 
 /// What an archive held.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Extracted {
     pub entries: u64,
     pub bytes: u64,
     /// Sockets, devices and what else is no data.
     pub skipped: u64,
+    /// Second roots that something of it belongs to.
+    pub roots: BTreeSet<PathBuf>,
 }
 
-/// Extracts an archive into a directory that is empty. `strip`: archives of peers hold the data directory itself; its name at the front
+/// Extracts an archive into a directory that is empty, in the place of `data`, which links may lead to. `strip`: archives of peers hold the data directory itself; its name at the front
 /// of every path is taken off.
 pub(super) fn extract(
     archive: &Path,
-    into: &Path,
+    into: &DataView,
+    data: &DataView,
     strip: Option<&OsStr>,
     identities: &[PathBuf],
     reserve: u64,
@@ -50,6 +55,7 @@ pub(super) fn extract(
     Extraction {
         archive,
         into,
+        data,
         strip,
         reserve,
         pace,
@@ -85,7 +91,8 @@ fn reader(archive: &Path, identities: &[PathBuf]) -> Result<Box<dyn Read>, Backu
 
 struct Extraction<'a> {
     archive: &'a Path,
-    into: &'a Path,
+    into: &'a DataView,
+    data: &'a DataView,
     strip: Option<&'a OsStr>,
     reserve: u64,
     pace: &'a dyn Fn(u64) -> Result<(), BackupError>,
@@ -138,6 +145,14 @@ impl Extraction<'_> {
             let Some(path) = self.inside(Path::new(OsStr::from_bytes(&path)), &shown)? else {
                 continue;
             };
+            for top in self.into.roots.iter().filter(|t| path.starts_with(&t.path)) {
+                if !self.done.roots.contains(&top.path) {
+                    self.done.roots.insert(top.path.clone());
+                }
+                if path == top.path && kind != EntryType::Directory {
+                    return Err(self.bad(format!("{shown}: the data have a directory there")));
+                }
+            }
             let target = match &more.link {
                 Some(link) => Some(link.clone()),
                 None => entry.link_name_bytes().map(|l| l.into_owned()),
@@ -145,7 +160,7 @@ impl Extraction<'_> {
             let target = target.map(|t| PathBuf::from(OsStr::from_bytes(&t)));
             let no_target = || self.bad(format!("{shown}: a link to nothing"));
             let dress = dress(entry.header(), &more).at("read", self.archive)?;
-            let to = self.into.join(&path);
+            let to = self.into.full(&path);
             self.ready_parent(&path, &shown)?;
             match kind {
                 EntryType::Directory => {
@@ -165,14 +180,14 @@ impl Extraction<'_> {
                     file.sync_data().at("sync", &to)?;
                 }
                 EntryType::Symlink => {
-                    self.refuse_existing(&to, &shown)?;
                     let target = target.ok_or_else(no_target)?;
-                    if !stays_inside(&path, &target) {
+                    if !stays_inside(&path, &target) && !names_data(self.data, &target) {
                         let target = target.display();
                         return Err(
                             self.bad(format!("{shown}: a link that leads out of it, to {target}"))
                         );
                     }
+                    self.refuse_existing(&to, &shown)?;
                     std::os::unix::fs::symlink(&target, &to).at("link", &to)?;
                     if rustix::process::geteuid().is_root() {
                         std::os::unix::fs::lchown(&to, Some(dress.uid), Some(dress.gid))
@@ -202,7 +217,9 @@ impl Extraction<'_> {
                 .at("set the time of", dir)?;
             sync_dir(dir)?;
         }
-        sync_dir(self.into)?;
+        for (_, top) in self.into.tops() {
+            sync_dir(top)?;
+        }
         if is_encrypted(self.archive) {
             // What was encrypted is whole only when its end has been seen.
             let rest = &mut tar.into_inner().take(MOST_BEHIND);
@@ -219,14 +236,11 @@ impl Extraction<'_> {
 
     /// A file that was extracted, by real directories alone.
     fn real_file(&self, path: &Path) -> Option<PathBuf> {
-        let mut at = self.into.to_owned();
-        for part in path.parent()? {
-            at.push(part);
-            if !is_real_dir(&at) {
-                return None;
-            }
+        let mut above = path.ancestors().skip(1);
+        if !above.all(|dir| is_real_dir(&self.into.full(dir))) {
+            return None;
         }
-        at.push(path.file_name()?);
+        let at = self.into.full(path);
         fs::symlink_metadata(&at)
             .is_ok_and(|m| m.is_file())
             .then_some(at)
@@ -258,10 +272,10 @@ impl Extraction<'_> {
 
     /// Every directory above is a real one of this extraction, and no link.
     fn ready_parent(&self, path: &Path, shown: &str) -> Result<(), BackupError> {
-        let mut dir = self.into.to_owned();
-        let above = path.parent().unwrap_or(Path::new(""));
-        for part in above {
-            dir.push(part);
+        let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+        above.reverse();
+        for dir in above {
+            let dir = self.into.full(dir);
             match fs::symlink_metadata(&dir) {
                 Ok(meta) if meta.is_dir() => {}
                 Ok(_) => {
@@ -304,7 +318,9 @@ impl Extraction<'_> {
             let before = self.done.bytes;
             self.done.bytes += n as u64;
             if self.done.bytes / WATCH_EVERY != before / WATCH_EVERY {
-                enough_space(self.into, 0, self.reserve)?;
+                for (_, top) in self.into.tops() {
+                    enough_space(top, 0, self.reserve)?;
+                }
             }
             (self.pace)(n as u64)?;
         }
@@ -424,6 +440,12 @@ fn stays_inside(from: &Path, target: &Path) -> bool {
         }
     }
     true
+}
+
+/// True for the path of something in the data.
+fn names_data(data: &DataView, target: &Path) -> bool {
+    let goes_up = target.components().any(|c| c == Component::ParentDir);
+    !goes_up && data.tops().any(|(_, dir)| target.starts_with(dir))
 }
 
 /// Seconds and nanoseconds of `1500000000.123456789`.

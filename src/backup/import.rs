@@ -6,6 +6,7 @@ use super::baseline::{Baseline, Sealed};
 use super::error::BackupError;
 use super::extract::{extract, only_top};
 use super::record::{GenRecord, write_record};
+use super::roots::{Root, Roots};
 use super::sift::sift;
 use super::subvolume::{create, is_subvolume};
 use super::view::DataView;
@@ -34,7 +35,9 @@ pub fn import(
             what: "its name ends with none of .tar, .tar.gz, .tgz, .tar.zst, .tzst, nor with one of them and .age".into(),
         });
     }
-    let view = DataView::new(data)?;
+    let mut view = DataView::new(data)?;
+    let own = parent(&paths.part);
+    let (mut roots, _) = Roots::find(&mut view, data, paths.generation, own, backup.method)?;
     let tree = paths.part.join("tree");
     make_private_dir(&paths.part)?;
     match is_subvolume(&view.dir) {
@@ -42,21 +45,35 @@ pub fn import(
         false => make_private_dir(&tree)?,
     }
     write_record(paths, record)?;
+    roots.make(&paths.part)?;
     let name = data.path.file_name().unwrap_or_default();
     let strip = only_top(archive, name, identities)?.then_some(name);
     let pace = |_| match interrupted() {
         true => Err(BackupError::Interrupted),
         false => Ok(()),
     };
-    let extracted = extract(archive, &tree, strip, identities, backup.reserve, &pace)?;
+    let into = roots.of_copy(&tree);
+    let extracted = extract(
+        archive,
+        &into,
+        &view,
+        strip,
+        identities,
+        backup.reserve,
+        &pace,
+    )?;
     if extracted.entries == 0 {
         return Err(BackupError::Archive {
             path: archive.to_owned(),
             what: "it is empty".into(),
         });
     }
+    let is_held = |root: &Root| extracted.roots.contains(&root.path);
+    roots.keep_those(&paths.part, is_held)?;
+    roots.link_copies(&view, &tree)?;
+    let view = roots.of_data(view);
     let mut baseline = Baseline::new(paths.generation, &view.dir);
-    baseline.entries = sift(&view, &tree)?;
+    baseline.entries = sift(&view, &roots.of_copy(&tree))?;
     baseline.whole = true;
     baseline.write(&paths.part.join("baseline"))?;
     let sealed = Sealed {

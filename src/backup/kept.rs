@@ -82,7 +82,7 @@ struct Finder<'a> {
 impl Finder<'_> {
     /// `None` if nothing is there; what cannot be looked at is an error.
     fn look(&self, path: &Path) -> Result<Option<fs::Metadata>, BackupError> {
-        let full = self.view.dir.join(path);
+        let full = self.view.full(path);
         match fs::symlink_metadata(&full) {
             // Its place is no directory any more.
             Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
@@ -100,7 +100,7 @@ impl Finder<'_> {
 
     /// Reads the names of a directory.
     fn list(&mut self, dir: &Path) -> Result<(), BackupError> {
-        let full = self.view.dir.join(dir);
+        let full = self.view.full(dir);
         let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = match rustix::fs::open(&full, open, Mode::empty()) {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),

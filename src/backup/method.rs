@@ -1,11 +1,11 @@
 //! How a copy can be made here: found by trying, not by the file system's name.
 
 use super::error::BackupError;
-use super::scan::scan;
+use super::roots::Roots;
 use super::subvolume::{is_subvolume, snapshot_refusal};
 use super::tree::{Class, Kind};
 use super::view::DataView;
-use crate::model::{ArchiveSpec, CopyFacts, DataSpec, Method, Rung};
+use crate::model::{ArchiveSpec, CopyFacts, DataSpec, GenId, Method, Rung, SecondRoot};
 use crate::process::has_program;
 use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File};
@@ -49,16 +49,30 @@ pub fn glance(generations: &Path, data: &DataSpec) -> CopyFacts {
         ladder: ladder(generations, data),
         bytes: None,
         mutable_bytes: None,
+        roots: vec![],
+        problem: None,
         age: has_program(ArchiveSpec::AGE),
     }
 }
 
 /// The same, and how large it would be: looks at every file of the data once.
-pub fn survey(generations: &Path, data: &DataSpec) -> Result<CopyFacts, BackupError> {
-    let view = DataView::new(data)?;
+pub fn survey(generations: &Path, data: &DataSpec) -> CopyFacts {
+    match look_at_all(generations, data) {
+        Ok(facts) => facts,
+        Err(problem) => CopyFacts {
+            problem: Some(problem.to_string()),
+            ..glance(generations, data)
+        },
+    }
+}
+
+fn look_at_all(generations: &Path, data: &DataSpec) -> Result<CopyFacts, BackupError> {
+    let mut view = DataView::new(data)?;
+    let nobody = GenId(ulid::Ulid::nil());
+    let (roots, all) = Roots::find(&mut view, data, nobody, generations, None)?;
     let (mut bytes, mut mutable_bytes) = (0, 0);
-    for (path, entry) in scan(&view)?.iter().filter(|(_, e)| e.kind == Kind::File) {
-        let taken = taken(&view.dir.join(path));
+    for (path, entry) in all.iter().filter(|(_, e)| e.kind == Kind::File) {
+        let taken = taken(&view.full(&path));
         bytes += taken;
         mutable_bytes += if entry.class == Class::Immutable {
             0
@@ -69,6 +83,15 @@ pub fn survey(generations: &Path, data: &DataSpec) -> Result<CopyFacts, BackupEr
     Ok(CopyFacts {
         bytes: Some(bytes),
         mutable_bytes: Some(mutable_bytes),
+        roots: roots
+            .iter()
+            .map(|root| SecondRoot {
+                link: root.path.clone(),
+                dir: root.dir.clone(),
+                method: root.method,
+                compared: stamps_unreliable(&root.dir).is_some(),
+            })
+            .collect(),
         ..glance(generations, data)
     })
 }
@@ -78,8 +101,30 @@ pub(super) fn taken(path: &Path) -> u64 {
     fs::symlink_metadata(path).map_or(0, |m| m.blocks() * 512)
 }
 
+/// The method that was asked for, if it can be had, or the best that can.
+pub(super) fn method_of(
+    generations: &Path,
+    data: &DataSpec,
+    asked: Option<Method>,
+) -> Result<Method, BackupError> {
+    let mut rungs = ladder(generations, data).into_iter();
+    match asked {
+        None => Ok(rungs
+            .find(|r| r.refusal.is_none())
+            .map_or(Method::Copy, |r| r.method)),
+        Some(method) => match rungs.find(|r| r.method == method).and_then(|r| r.refusal) {
+            Some(why) => Err(BackupError::NoMethod {
+                method,
+                of: data.path.clone(),
+                why,
+            }),
+            None => Ok(method),
+        },
+    }
+}
+
 /// The methods, the better first, each with why it cannot be had here.
-pub(super) fn ladder(generations: &Path, data: &DataSpec) -> Vec<Rung> {
+fn ladder(generations: &Path, data: &DataSpec) -> Vec<Rung> {
     // What may be refused though all else would do.
     let of_directories = is_subvolume(&data.path).then(|| {
         "the data are a btrfs subvolume, which exchanges names with a snapshot only".to_owned()

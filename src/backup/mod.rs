@@ -1,6 +1,7 @@
 //! Backup without an outage: copies made while the node runs, sealed after its exit, put back by an exchange of names.
 //!
-//! Never writes into the live data directory, but for the one exchange of a restore.
+//! Never writes into the live data directory, but for the one exchange of a restore. What links in the data lead to on other disks is copied
+//! there ([`roots`]).
 //!
 //! ```text
 //!  backups/gen/<id>.part/   being filled         tree/      the copy
@@ -15,6 +16,7 @@
 
 mod archive;
 mod baseline;
+mod contents;
 mod copy;
 mod dress;
 mod error;
@@ -30,6 +32,7 @@ mod precopy;
 mod record;
 mod restore;
 mod retain;
+mod roots;
 mod scan;
 mod seal;
 mod sift;
@@ -43,6 +46,7 @@ pub use baseline::{Baseline, Sealed, read_seal};
 pub use error::BackupError;
 pub use import::import;
 pub use method::{glance, stamps_unreliable, survey};
+pub use mounts::Mount;
 pub use precopy::{Precopier, Ready};
 pub use record::{
     Contents, GenRecord, GenState, Generation, Verdict, contents, generations, hold_part, pin,
@@ -52,6 +56,7 @@ pub use restore::{carry_keep, consume, exchange, inodes, is_aside, restore, set_
 pub use retain::{
     discard, foreign_backups, good_generations, prune, remove, sealed_generations, superfluous,
 };
+pub use roots::copies_elsewhere;
 pub use scan::{Listing, scan};
 pub use seal::{Final, seal, seal_holds, seal_state, unseal};
 pub use subvolume::{is_subvolume, snapshot_refusal};

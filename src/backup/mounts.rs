@@ -3,6 +3,7 @@
 use super::error::BackupError;
 use super::view::DataView;
 use crate::durable::{AtPath as _, PathError};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
@@ -12,16 +13,39 @@ use std::path::{Path, PathBuf};
 /// is kept, it is nobody's matter.
 pub(super) fn refuse_mounts(view: &DataView) -> Result<(), BackupError> {
     for point in mounts()? {
-        let Ok(rel) = point.strip_prefix(&view.dir) else {
-            continue;
-        };
-        let mut above = rel.ancestors().skip(1);
-        let is_looked_at = |dir: &Path| !view.is_excluded(dir) || view.may_hold_kept(dir);
-        if !rel.as_os_str().is_empty() && above.all(is_looked_at) {
-            return Err(BackupError::MountInside(point));
+        for (path, dir) in view.tops() {
+            let Ok(rel) = point.strip_prefix(dir) else {
+                continue;
+            };
+            let below = path.join(rel);
+            let mut above = below.ancestors().skip(1);
+            let is_looked_at = |dir: &Path| !view.is_excluded(dir) || view.may_hold_kept(dir);
+            if !rel.as_os_str().is_empty() && above.all(is_looked_at) {
+                return Err(BackupError::MountInside(point));
+            }
         }
     }
     Ok(())
+}
+
+/// What a path is on: names are exchanged within one mount only, even where two show the same file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mount {
+    pub id: u64,
+    /// Subvolumes have numbers of their own.
+    pub dev: (u32, u32),
+}
+
+impl Mount {
+    /// `None` where nothing is there.
+    pub fn of(path: &Path) -> Option<Self> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), wanted).ok()?;
+        Some(Self {
+            id: stat.stx_mnt_id,
+            dev: (stat.stx_dev_major, stat.stx_dev_minor),
+        })
+    }
 }
 
 /// Where something is mounted, as this process sees it.

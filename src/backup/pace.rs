@@ -5,7 +5,7 @@ use crate::durable::AtPath as _;
 use crate::model::Rate;
 use crate::process::give_way;
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ pub(super) struct Pace<'a> {
     pub(super) rate: Rate,
     /// Kept free beside the copy, so that the node never runs out of disk for visor's sake.
     pub(super) reserve: u64,
-    pub(super) dir: &'a Path,
+    /// On the disks that are written to.
+    pub(super) dirs: &'a [PathBuf],
     pub(super) cancel: &'a AtomicBool,
     pub(super) cut: &'a AtomicBool,
     pub(super) total: &'a AtomicU64,
@@ -38,7 +39,7 @@ impl<'a> Pace<'a> {
     pub(super) fn new(
         rate: Rate,
         reserve: u64,
-        dir: &'a Path,
+        dirs: &'a [PathBuf],
         cancel: &'a AtomicBool,
         cut: &'a AtomicBool,
         total: &'a AtomicU64,
@@ -46,7 +47,7 @@ impl<'a> Pace<'a> {
         Self {
             rate,
             reserve,
-            dir,
+            dirs,
             cancel,
             cut,
             total,
@@ -65,7 +66,9 @@ impl<'a> Pace<'a> {
         let spent = before + bytes;
         self.spent.set(spent);
         if spent / WATCH_EVERY != before / WATCH_EVERY {
-            enough_space(self.dir, 0, self.reserve)?;
+            for dir in self.dirs {
+                enough_space(dir, 0, self.reserve)?;
+            }
         }
         let due = |rate: u64| Duration::from_secs_f64(spent as f64 / rate.max(1) as f64);
         let behind = |rate: u64| due(rate).saturating_sub(self.began.elapsed());
@@ -156,7 +159,8 @@ pub(super) fn apart<T: Send>(
             if rate != Rate::Unlimited {
                 give_way();
             }
-            let pace = Pace::new(rate, 0, dir, &cancel, &cut, &total);
+            let dirs = [dir.to_owned()];
+            let pace = Pace::new(rate, 0, &dirs, &cancel, &cut, &total);
             work(&|n| pace.spend(n), &|n, of| {
                 done.store(n, Ordering::Relaxed);
                 all.store(of, Ordering::Relaxed);

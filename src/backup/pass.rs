@@ -46,6 +46,10 @@ pub(super) fn pass(
     let live = look == Look::Live;
     let mut dirs = vec![PathBuf::new()];
     while let Some(dir) = dirs.pop() {
+        let look = match look {
+            Look::AtRest if view.is_unreliable(&dir) => Look::Compare,
+            look => look,
+        };
         let changes = scanner.directory(view, &mut baseline.entries, &dir, look)?;
         for path in changes.gone {
             copier.remove(&path)?;
@@ -55,8 +59,8 @@ pub(super) fn pass(
         for found in changes.changed {
             if found.compare
                 && same_contents(
-                    &copier.source.join(&found.path),
-                    &copier.tree.join(&found.path),
+                    &copier.source.full(&found.path),
+                    &copier.tree.full(&found.path),
                 )?
             {
                 continue;
@@ -91,7 +95,7 @@ pub(super) fn last_of_each(changes: Vec<Change>) -> BTreeMap<PathBuf, Option<Ent
 
 /// After a cut: removes from the tree what the baseline does not know, and from the baseline what the tree lacks, so that
 /// both say the same. A round that was cut has changed the one and not the other. Returns what the baseline has lost.
-pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<Vec<PathBuf>, BackupError> {
+pub(super) fn align(tree: &DataView, baseline: &mut Tree) -> Result<Vec<PathBuf>, BackupError> {
     // Names of one file that are not so in the copy are copied again, all of them.
     let mut names: BTreeMap<(u64, u64), Vec<PathBuf>> = BTreeMap::new();
     for (path, entry) in baseline.iter().filter(|(_, e)| e.linked) {
@@ -99,7 +103,7 @@ pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<Vec<PathBuf>, Ba
         names.entry(id).or_default().push(path);
     }
     let inode = |path: &PathBuf| {
-        std::fs::symlink_metadata(tree.join(path))
+        std::fs::symlink_metadata(tree.name(path))
             .map(|m| m.ino())
             .ok()
     };
@@ -114,9 +118,9 @@ pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<Vec<PathBuf>, Ba
     for path in &lost {
         baseline.remove(path);
     }
-    let there = scan(&DataView::all(tree))?;
+    let there = scan(tree)?;
     for (path, found) in there.sorted().into_iter().rev() {
-        let full = tree.join(&path);
+        let full = tree.name(&path);
         match baseline.get(&path) {
             // A tail that was being added.
             Some(known)
@@ -154,7 +158,7 @@ pub(super) fn align(tree: &Path, baseline: &mut Tree) -> Result<Vec<PathBuf>, Ba
     for path in &missing {
         baseline.remove(path);
         // Another one may be there under its name.
-        remove_all(&tree.join(path))?;
+        remove_all(&tree.name(path))?;
     }
     lost.extend(missing);
     Ok(lost)

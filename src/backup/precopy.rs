@@ -5,11 +5,11 @@ use super::baseline::Baseline;
 use super::copy::{Copier, Seed};
 use super::error::BackupError;
 use super::linked::Linked;
-use super::method::{ladder, taken};
+use super::method::{method_of, taken};
 use super::pace::{Pace, enough_inodes, enough_space};
 use super::pass::{Change, Watcher, align, pass};
 use super::record::{GenRecord, write_record};
-use super::restore::exchange_names;
+use super::roots::{Root, Roots, try_exchange};
 use super::scan::{Look, Scanner, scan};
 use super::subvolume::{is_subvolume, snapshot};
 use super::tree::{Class, Kind, Tree};
@@ -48,13 +48,19 @@ pub struct Precopier {
 pub struct Ready {
     pub(super) baseline: Baseline,
     pub(super) view: DataView,
+    pub(super) roots: Roots,
     pub(super) linked: Linked,
     pub(super) scanner: Scanner,
     pub(super) kept: BTreeSet<PathBuf>,
 }
 
 impl Ready {
-    pub(super) fn new(baseline: Baseline, view: DataView, mut scanner: Scanner) -> Self {
+    pub(super) fn new(
+        baseline: Baseline,
+        view: DataView,
+        roots: Roots,
+        mut scanner: Scanner,
+    ) -> Self {
         scanner.settle(&baseline.entries, baseline.looked);
         Self {
             scanner,
@@ -62,6 +68,7 @@ impl Ready {
             kept: baseline.entries.kept(),
             baseline,
             view,
+            roots,
         }
     }
 }
@@ -84,10 +91,13 @@ struct Shared {
 /// What one generation is made of and how.
 struct Work {
     paths: GenPaths,
+    data: DataSpec,
     view: DataView,
+    /// None: nobody has looked for them yet.
+    roots: Option<Roots>,
     method: Method,
     backup: BackupSpec,
-    seed: Option<Seed>,
+    before: Option<GenPaths>,
 }
 
 impl Precopier {
@@ -101,41 +111,44 @@ impl Precopier {
         before: Option<&GenPaths>,
     ) -> Result<Self, BackupError> {
         let generation = paths.generation;
-        let view = DataView::new(data)?;
+        let mut view = DataView::new(data)?;
         for dir in ["tree", "tmp"] {
             make_private_dir(&paths.part.join(dir))?;
         }
         write_record(paths, record)?;
         try_exchange(&paths.part.join("tmp"))?;
-        let method = method_of(paths, data, backup)?;
-        let baseline = match Baseline::read(&paths.part.join("baseline")) {
+        let method = method_of(parent(&paths.part), data, backup.method)?;
+        let known = Roots::read(&paths.part, generation)?;
+        let tree = paths.part.join("tree");
+        let (baseline, roots) = match Baseline::read(&paths.part.join("baseline")) {
             Ok(Some(mut found))
                 if found.source == view.dir
                     && found.generation == generation
-                    && is_subvolume(&paths.part.join("tree")) == (method == Method::Snapshot) =>
+                    && is_subvolume(&tree) == (method == Method::Snapshot) =>
             {
-                let lost = align(&paths.part.join("tree"), &mut found.entries)?;
+                let lost = align(&known.of_copy(&tree), &mut found.entries)?;
                 if !lost.is_empty() {
                     found.write(&paths.part.join("baseline"))?;
                 }
-                found
+                view = known.of_data(view);
+                (found, Some(known))
             }
             _ => {
                 // What is left of a round that wrote nothing down.
-                let tree = paths.part.join("tree");
+                known.remove()?;
                 std::fs::remove_dir_all(&tree).at("remove", &tree)?;
                 make_private_dir(&tree)?;
-                Baseline::new(generation, &view.dir)
+                (Baseline::new(generation, &view.dir), None)
             }
         };
         let work = Work {
-            seed: before
-                .filter(|_| method == Method::Copy)
-                .and_then(|before| seed(before, &view.dir)),
             paths: paths.clone(),
+            data: data.clone(),
             view,
+            roots,
             method,
             backup: backup.clone(),
+            before: before.cloned(),
         };
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
@@ -232,11 +245,28 @@ impl Drop for Precopier {
 fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, BackupError> {
     let Work {
         paths,
-        view,
+        data,
+        mut view,
+        roots,
         method,
         backup,
-        mut seed,
+        before,
     } = work;
+    let roots = match roots {
+        Some(roots) => roots,
+        None => {
+            let (id, own) = (paths.generation, parent(&paths.part));
+            let (mut roots, _) = Roots::find(&mut view, &data, id, own, backup.method)?;
+            roots.make(&paths.part)?;
+            roots
+        }
+    };
+    let mut places = vec![paths.part.clone()];
+    places.extend(roots.iter().map(|root| roots.place(root)));
+    let has_copies = method == Method::Copy || roots.iter().any(|r| r.method == Method::Copy);
+    let mut seed = before
+        .filter(|_| has_copies)
+        .and_then(|before| seed(&before, &view.dir, &roots));
     baseline.method = method;
     let mut scanner = Scanner::default();
     let mut last = false;
@@ -247,7 +277,7 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
         let pace = Pace::new(
             backup.rate,
             reserve,
-            &paths.part,
+            &places,
             &shared.cancel,
             &shared.cut,
             &shared.bytes,
@@ -255,18 +285,22 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
         let spend = |n| pace.spend(n);
         let first = !baseline.whole;
         if first {
-            links_stay_inside(&view)?;
             if method == Method::Snapshot && baseline.entries.is_empty() {
                 baseline.entries = snapshot(&view, &paths.part.join("tree"))?;
             }
-            let need = need(&view, method, seed.as_ref(), &baseline.entries)?;
-            enough_space(&paths.part, need.bytes, reserve)?;
-            enough_inodes(&paths.part, need.inodes)?;
-            let _ = shared.of.set((need.bytes, Instant::now()));
+            let needs = needs(&view, method, &roots, seed.as_ref(), &baseline.entries)?;
+            for (place, need) in places.iter().zip(&needs) {
+                enough_space(place, need.bytes, reserve)?;
+                enough_inodes(place, need.inodes)?;
+            }
+            let bytes = needs.iter().map(|need| need.bytes).sum();
+            let _ = shared.of.set((bytes, Instant::now()));
         } else {
-            enough_space(&paths.part, 0, reserve)?;
+            for place in &places {
+                enough_space(place, 0, reserve)?;
+            }
         }
-        let mut copier = Copier::new(&view.dir, &paths.part, method, &spend);
+        let mut copier = Copier::new(&view, &roots, &paths.part, method, &spend);
         copier.seed = seed.as_ref();
         copier.known = Linked::of(&baseline.entries);
         let mut notes = Notes::new(&paths, first);
@@ -306,16 +340,16 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
         seed = None;
         shared.rounds.fetch_add(1, Ordering::Release);
         if last {
-            return Ok(Ready::new(baseline, view, scanner));
+            return Ok(Ready::new(baseline, view, roots, scanner));
         }
         // The longer a round takes, the rarer it is: a tenth of the time at the most.
         let rest = (began.elapsed() * 10).clamp(SHORTEST_REST, LONGEST_REST);
         let Ok(end) = shared.end.lock() else {
-            return Ok(Ready::new(baseline, view, scanner));
+            return Ok(Ready::new(baseline, view, roots, scanner));
         };
         let (end, _) = match shared.wake.wait_timeout_while(end, rest, |end| !*end) {
             Ok(woken) => woken,
-            Err(_) => return Ok(Ready::new(baseline, view, scanner)),
+            Err(_) => return Ok(Ready::new(baseline, view, roots, scanner)),
         };
         last = *end;
     }
@@ -367,63 +401,34 @@ impl Watcher for Notes<'_> {
     }
 }
 
-/// The method that was asked for, if it can be had, or the best that can.
-pub(super) fn method_of(
-    paths: &GenPaths,
-    data: &DataSpec,
-    backup: &BackupSpec,
-) -> Result<Method, BackupError> {
-    let mut rungs = ladder(parent(&paths.part), data).into_iter();
-    match backup.method {
-        None => Ok(rungs
-            .find(|r| r.refusal.is_none())
-            .map_or(Method::Copy, |r| r.method)),
-        Some(method) => match rungs.find(|r| r.method == method).and_then(|r| r.refusal) {
-            Some(why) => Err(BackupError::NoMethod { method, why }),
-            None => Ok(method),
-        },
-    }
-}
-
-fn seed(before: &GenPaths, source: &Path) -> Option<Seed> {
+fn seed(before: &GenPaths, source: &Path, roots: &Roots) -> Option<Seed> {
     let (entries, _) = super::seal::sealed_state(before).ok()?;
-    (entries.source == source).then(|| Seed {
+    let of_before = Roots::read(&before.done, before.generation).ok()?;
+    (entries.source == source && of_before.are_those_of(roots)).then(|| Seed {
         entries: entries.entries,
-        tree: before.done.join("tree"),
+        tree: of_before.of_copy(&before.done.join("tree")),
     })
 }
 
-/// A link that leads out of the data directory names data that no copy would hold.
-fn links_stay_inside(view: &DataView) -> Result<(), BackupError> {
-    for (path, entry) in scan(view)?.iter() {
-        if entry.kind == Kind::Link {
-            let link = view.dir.join(path);
-            let target = std::fs::canonicalize(&link);
-            if target.is_ok_and(|t| !t.starts_with(&view.dir)) {
-                return Err(BackupError::LinkOutside(link));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What a first round takes of the disk.
+/// What a first round takes of a disk.
+#[derive(Default)]
 struct Need {
     bytes: u64,
     inodes: u64,
 }
 
-/// What a first round will take, or what is left of it.
-fn need(
+/// What a first round will take, or what is left of it: for the data, and for each second root.
+fn needs(
     view: &DataView,
     method: Method,
+    roots: &Roots,
     seed: Option<&Seed>,
     done: &Tree,
-) -> Result<Need, BackupError> {
+) -> Result<Vec<Need>, BackupError> {
     let all: Tree = scan(view)?;
     let is_done = |path: &Path, entry| done.get(path).is_some_and(|old| old.is_still(entry));
     // By a second name.
-    let is_linked = |path: &Path, class: Class| {
+    let is_linked = |path: &Path, class: Class, method| {
         class == Class::Immutable
             && match method {
                 Method::Snapshot | Method::Reflink => false,
@@ -431,35 +436,25 @@ fn need(
                 Method::Copy => seed.is_some_and(|s| s.entries.get(path).is_some()),
             }
     };
-    let mut need = Need {
-        bytes: 0,
-        inodes: 0,
-    };
+    let mut needs = vec![Need::default()];
+    needs.extend(roots.iter().map(|_| Need::default()));
     for (path, entry) in all.iter() {
         let is_nothing = matches!(entry.kind, Kind::Kept | Kind::Special);
         if is_nothing || is_done(&path, entry) {
             continue;
         }
         let is_file = entry.kind == Kind::File;
-        if is_file && is_linked(&path, entry.class) {
+        let below = |(_, root): &(usize, &Root)| path != root.path && path.starts_with(&root.path);
+        let root = roots.iter().enumerate().filter(below).last();
+        let (at, method) = root.map_or((0, method), |(i, root)| (i + 1, root.method));
+        if is_file && is_linked(&path, entry.class, method) {
             continue;
         }
+        let need = &mut needs[at];
         need.inodes += 1;
         if is_file && !method.shares_blocks() {
-            need.bytes += taken(&view.dir.join(&path));
+            need.bytes += taken(&view.full(&path));
         }
     }
-    Ok(need)
-}
-
-/// Finds out early whether this file system can exchange two directories: a restore depends on it.
-fn try_exchange(tmp: &Path) -> Result<(), BackupError> {
-    let (a, b) = (tmp.join("exchange-a"), tmp.join("exchange-b"));
-    make_private_dir(&a)?;
-    make_private_dir(&b)?;
-    exchange_names(&a, &b)?;
-    for dir in [a, b] {
-        std::fs::remove_dir(&dir).at("remove", &dir)?;
-    }
-    Ok(())
+    Ok(needs)
 }

@@ -5,6 +5,7 @@ use super::copy::Copier;
 use super::dress::{Source, copy_xattrs};
 use super::error::BackupError;
 use super::kept::find_kept;
+use super::roots::Roots;
 use super::scan::{Changed, Listing};
 use super::seal::sealed_kept;
 use super::subvolume;
@@ -45,13 +46,15 @@ pub fn consume(paths: &GenPaths) -> Result<(), BackupError> {
 /// and the live data lack is an error: signer state must not vanish.
 /// `listing`: what the final pass remembers of the directories of the live data; it spares a look at most of their names.
 pub fn carry_keep(paths: &GenPaths, data: &DataSpec, listing: &Listing) -> Result<(), BackupError> {
-    let view = DataView::new(data)?;
+    let roots = Roots::read(&paths.done, paths.generation)?;
+    roots.can_be_put_back()?;
+    let view = roots.of_data(DataView::new(data)?);
     let sealed = sealed_kept(paths)?;
     let live = find_kept(&view, &sealed, listing)?;
     let must = |path: &&PathBuf| view.must_keep.iter().any(|m| path.starts_with(m));
     for path in sealed.iter().filter(must) {
         if !live.contains_key(path) {
-            return Err(BackupError::KeepMissing(view.dir.join(path)));
+            return Err(BackupError::KeepMissing(view.full(path)));
         }
     }
     let tmp = paths.done.join("tmp");
@@ -60,9 +63,9 @@ pub fn carry_keep(paths: &GenPaths, data: &DataSpec, listing: &Listing) -> Resul
         true => Method::Snapshot,
         false => Method::Copy,
     };
-    let mut copier = Copier::new(&view.dir, &paths.done, method, &|_| Ok(()));
+    let mut copier = Copier::new(&view, &roots, &paths.done, method, &|_| Ok(()));
     for (path, entry) in &live {
-        let full = view.dir.join(path);
+        let full = view.name(path);
         let meta = fs::symlink_metadata(&full).at("look at", &full)?;
         let kind = if meta.is_dir() {
             Kind::Dir
@@ -75,9 +78,9 @@ pub fn carry_keep(paths: &GenPaths, data: &DataSpec, listing: &Listing) -> Resul
         };
         // A directory that the seal did not have is as the live one.
         let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
-        above.retain(|dir| !dir.as_os_str().is_empty() && !copier.tree.join(dir).is_dir());
+        above.retain(|dir| !dir.as_os_str().is_empty() && !copier.tree.full(dir).is_dir());
         for dir in above.into_iter().rev() {
-            let from = view.dir.join(dir);
+            let from = view.full(dir);
             let meta = fs::symlink_metadata(&from).at("look at", &from)?;
             copier.ready_dir(dir, &Ident::of(&meta))?;
         }
@@ -88,7 +91,7 @@ pub fn carry_keep(paths: &GenPaths, data: &DataSpec, listing: &Listing) -> Resul
             compare: false,
         };
         copier.copy(&found, false)?;
-        if kind == Kind::File && !same_contents(&full, &copier.tree.join(path))? {
+        if kind == Kind::File && !same_contents(&full, &copier.tree.full(path))? {
             return Err(BackupError::KeepDiffers(full));
         }
     }
@@ -156,27 +159,33 @@ pub fn restore(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
     set_aside(paths)
 }
 
-/// Exchanges the live data directory with the generation's tree, in one step of the file system.
+/// Exchanges the live data directory with the generation's tree, in one step of the file system; before that each second root with its copy.
 pub fn exchange(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
     let live = fs::canonicalize(&data.path).at("resolve", &data.path)?;
     let tree = paths.done.join("tree");
+    Roots::read(&paths.done, paths.generation)?.put_back(&tree)?;
+    put_in_place(&live, &tree)?;
+    killpoint::hit("exchange:after");
+    Ok(())
+}
+
+/// Exchanges a directory with a copy of what is in it.
+pub(super) fn put_in_place(live: &Path, tree: &Path) -> Result<(), BackupError> {
     // The tree's top has the mode and owner of the live one.
-    let meta = fs::metadata(&live).at("look at", &live)?;
-    fs::set_permissions(&tree, meta.permissions()).at("set the mode of", &tree)?;
-    std::os::unix::fs::chown(&tree, Some(meta.uid()), Some(meta.gid()))
-        .at("set the owner of", &tree)?;
-    if let (Ok(from), Ok(to)) = (File::open(&live), File::open(&tree)) {
+    let meta = fs::metadata(live).at("look at", live)?;
+    fs::set_permissions(tree, meta.permissions()).at("set the mode of", tree)?;
+    std::os::unix::fs::chown(tree, Some(meta.uid()), Some(meta.gid()))
+        .at("set the owner of", tree)?;
+    if let (Ok(from), Ok(to)) = (File::open(live), File::open(tree)) {
         let source = Source {
             file: &from,
-            path: &live,
+            path: live,
         };
         copy_xattrs(&source, &to)?;
     }
-    exchange_names(&live, &tree)?;
-    sync_dir(parent(&live))?;
-    sync_dir(&paths.done)?;
-    killpoint::hit("exchange:after");
-    Ok(())
+    exchange_names(live, tree)?;
+    sync_dir(parent(live))?;
+    Ok(sync_dir(parent(tree))?)
 }
 
 pub(super) fn exchange_names(a: &Path, b: &Path) -> Result<(), BackupError> {
@@ -190,6 +199,7 @@ pub(super) fn exchange_names(a: &Path, b: &Path) -> Result<(), BackupError> {
 
 /// Moves the generation, which now holds the failed data, to `failed/`.
 pub fn set_aside(paths: &GenPaths) -> Result<(), BackupError> {
+    Roots::read(&paths.done, paths.generation)?.follow_aside(&paths.done.join("tree"))?;
     make_private_dir(parent(&paths.aside))?;
     fs::rename(&paths.done, &paths.aside).at("rename", &paths.done)?;
     sync_dir(parent(&paths.aside))?;

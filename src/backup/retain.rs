@@ -4,6 +4,7 @@ use super::GenPaths;
 use super::archive::prune_archives;
 use super::error::BackupError;
 use super::record::{GenState, Generation, generations, is_held};
+use super::roots::Roots;
 use crate::durable::{AtPath as _, make_private_dir};
 use crate::model::{BackupSpec, GenId, UnixMs};
 use crate::store::Layout;
@@ -163,16 +164,29 @@ pub fn discard(layout: &Layout, generation: GenId) -> Result<(), BackupError> {
 pub fn remove(layout: &Layout, dir: &Path) -> Result<(), BackupError> {
     let trash = layout.generations().join("../trash");
     make_private_dir(&trash)?;
+    // What earlier removals left.
+    for left in fs::read_dir(&trash).at("list", &trash)?.flatten() {
+        remove_whole(&left.path())?;
+    }
     if let Some(name) = dir.file_name() {
         let there = trash.join(name);
-        // What an earlier removal left of it.
-        if there.is_dir() {
-            fs::remove_dir_all(&there).at("remove", &there)?;
-        }
         fs::rename(dir, &there).at("rename", dir)?;
-        fs::remove_dir_all(&there).at("remove", &there)?;
+        remove_whole(&there)?;
     }
     // Others may be at it.
     let _ = fs::remove_dir(&trash);
     Ok(())
+}
+
+/// Removes a generation that is out of sight. What lies elsewhere goes first: its own directory knows of that.
+fn remove_whole(there: &Path) -> Result<(), BackupError> {
+    let name = there.file_name().unwrap_or_default().to_string_lossy();
+    if let Ok(id) = name.trim_end_matches(".part").parse::<GenId>() {
+        Roots::read(there, id)?.remove()?;
+    }
+    match fs::remove_dir_all(there) {
+        // Another visor was at it.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => Ok(other.at("remove", there)?),
+    }
 }

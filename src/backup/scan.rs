@@ -52,10 +52,18 @@ pub(super) struct Changed {
 
 impl Changes {
     /// An entry that is known is there, as `stat` says.
-    fn met(&mut self, dir: &Path, name: &OsStr, old: &Entry, stat: &Statx, look: Look) {
+    fn met(
+        &mut self,
+        view: &DataView,
+        dir: &Path,
+        name: &OsStr,
+        old: &Entry,
+        stat: &Statx,
+        look: Look,
+    ) {
         let kind = match old.kind {
             Kind::Kept => Kind::Kept,
-            _ => kind_of(stat),
+            _ => kind_of(view, dir, name, stat),
         };
         let new = Entry {
             kind,
@@ -64,7 +72,7 @@ impl Changes {
             hot: false,
             linked: false,
         };
-        if is_dir(stat) {
+        if is_dir(stat) || kind == Kind::Root {
             self.below.push(dir.join(name));
         }
         // Times of a directory move with every name in it, also with those that are no part of the copy.
@@ -173,12 +181,13 @@ impl Scanner {
         dir: &Path,
         look: Look,
     ) -> Result<Changes, BackupError> {
-        let full = view.dir.join(dir);
+        let full = view.full(dir);
+        let is_top = dir.as_os_str().is_empty() || view.is_root(dir);
         let mut changes = Changes::default();
         let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = match rustix::fs::open(&full, open, Mode::empty()) {
             // Its own directory says that it has gone.
-            Err(Errno::NOENT | Errno::NOTDIR) if !dir.as_os_str().is_empty() => return Ok(changes),
+            Err(Errno::NOENT | Errno::NOTDIR) if !is_top => return Ok(changes),
             other => other.at("open", &full)?,
         };
         let own = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
@@ -196,7 +205,7 @@ impl Scanner {
                     continue;
                 };
                 match look_at(&fd, name, &full)? {
-                    Some(stat) => changes.met(dir, name, &slot.entry, &stat, look),
+                    Some(stat) => changes.met(view, dir, name, &slot.entry, &stat, look),
                     None => changes.gone.push(dir.join(&**name)),
                 }
             }
@@ -211,7 +220,7 @@ impl Scanner {
         while let Some(found) = list.next() {
             let found = match found {
                 // It was removed between its opening and its list.
-                Err(Errno::NOENT) if !dir.as_os_str().is_empty() => return Ok(Changes::default()),
+                Err(Errno::NOENT) if !is_top => return Ok(Changes::default()),
                 other => other.at("list", &full)?,
             };
             let name = found.file_name().to_bytes();
@@ -238,7 +247,7 @@ impl Scanner {
                     met -= 1;
                     continue;
                 };
-                changes.met(dir, name, &old, &stat, look);
+                changes.met(view, dir, name, &old, &stat, look);
                 continue;
             }
             let path = dir.join(name);
@@ -255,8 +264,11 @@ impl Scanner {
             let kind = if view.is_kept(&path) {
                 Kind::Kept
             } else {
-                kind_of(&stat)
+                kind_of(view, dir, name, &stat)
             };
+            if kind == Kind::Root {
+                changes.below.push(path.clone());
+            }
             let new = Entry {
                 kind,
                 class: view.class(&path),
@@ -324,10 +336,11 @@ fn is_dir(stat: &Statx) -> bool {
     FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::Directory
 }
 
-fn kind_of(stat: &Statx) -> Kind {
+fn kind_of(view: &DataView, dir: &Path, name: &OsStr, stat: &Statx) -> Kind {
     match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
         FileType::Directory => Kind::Dir,
         FileType::RegularFile => Kind::File,
+        FileType::Symlink if view.roots.iter().any(|top| top.path == dir.join(name)) => Kind::Root,
         FileType::Symlink => Kind::Link,
         _ => Kind::Special,
     }

@@ -6,6 +6,7 @@ use super::copy::Copier;
 use super::error::BackupError;
 use super::pass::{Change, Watcher, align, last_of_each, pass};
 use super::precopy::Ready;
+use super::roots::Roots;
 use super::scan::{Listing, Look, Scanner, scan};
 use super::tree::Kind;
 use super::view::DataView;
@@ -49,14 +50,17 @@ pub fn seal(
             let mut found = Baseline::read(&paths.part.join("baseline"))?
                 .ok_or(BackupError::NoBaseline(generation))?;
             // The baseline that is written down knows them still.
-            let lost = align(&paths.part.join("tree"), &mut found.entries)?;
+            let roots = Roots::read(&paths.part, generation)?;
+            let lost = align(&roots.of_copy(&paths.part.join("tree")), &mut found.entries)?;
             changes.0.extend(lost.into_iter().map(|path| (path, None)));
-            Ready::new(found, DataView::new(data)?, Scanner::default())
+            let view = roots.of_data(DataView::new(data)?);
+            Ready::new(found, view, roots, Scanner::default())
         }
     };
     let Ready {
         mut baseline,
         view,
+        roots,
         linked,
         mut scanner,
         mut kept,
@@ -68,7 +72,7 @@ pub fn seal(
             now: view.dir,
         });
     }
-    let mut copier = Copier::new(&view.dir, &paths.part, baseline.method, &|_| Ok(()));
+    let mut copier = Copier::new(&view, &roots, &paths.part, baseline.method, &|_| Ok(()));
     copier.known = linked;
     let at = wall_clock();
     let height = look.height;
@@ -99,7 +103,7 @@ pub fn seal(
             Some(entry) if entry.kind == Kind::Kept => {
                 kept.insert(path.clone());
             }
-            Some(entry) if entry.kind == Kind::Dir => {}
+            Some(entry) if matches!(entry.kind, Kind::Dir | Kind::Root) => {}
             _ => forget_below(&mut kept, path),
         }
     }
@@ -191,7 +195,8 @@ fn seal_of(paths: &GenPaths) -> Result<Option<Sealed>, BackupError> {
 /// True when names, inodes and stamps of the live data are those of the seal.
 pub fn seal_holds(paths: &GenPaths, data: &DataSpec) -> Result<bool, BackupError> {
     let (sealed, _) = sealed_state(paths)?;
-    let now = scan(&DataView::new(data)?)?;
+    let roots = Roots::read(&paths.done, paths.generation)?;
+    let now = scan(&roots.of_data(DataView::new(data)?))?;
     let is_same = |path: &Path, entry| {
         let old = sealed.entries.get(path);
         old.is_some_and(|old| old.is_still(entry))

@@ -11,10 +11,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Removes what is excluded, kept or special; directories keep their times. Returns the entries of the copy, as they are in the tree.
-pub(super) fn sift(view: &DataView, tree: &Path) -> Result<Tree, BackupError> {
+pub(super) fn sift(view: &DataView, tree: &DataView) -> Result<Tree, BackupError> {
     let mut entries = Tree::default();
     let mut touched: BTreeSet<PathBuf> = BTreeSet::new();
-    for (path, found) in scan(&DataView::all(tree))?.sorted() {
+    for (path, found) in scan(tree)?.sorted() {
         let is_excluded = view.is_excluded(&path);
         let entry = match view.is_kept(&path) {
             true => Entry::kept(found.ident),
@@ -24,7 +24,7 @@ pub(super) fn sift(view: &DataView, tree: &Path) -> Result<Tree, BackupError> {
             },
         };
         let is_copied = !is_excluded && !matches!(entry.kind, Kind::Kept | Kind::Special);
-        if !is_copied && remove_all(&tree.join(&path))? {
+        if !is_copied && remove_all(&tree.name(&path))? {
             touched.extend(path.parent().map(Path::to_owned));
         }
         if !is_excluded {
@@ -34,7 +34,7 @@ pub(super) fn sift(view: &DataView, tree: &Path) -> Result<Tree, BackupError> {
     // Those below first: a time set above would be moved again.
     for dir in touched.into_iter().rev() {
         if let Some(entry) = entries.get(&dir).filter(|e| e.kind == Kind::Dir) {
-            let full = tree.join(&dir);
+            let full = tree.full(&dir);
             utimensat(CWD, &full, &times(entry.ident.mtime), AtFlags::empty())
                 .at("set the time of", &full)?;
         }

@@ -78,7 +78,7 @@ pub(super) fn snapshot(view: &DataView, tree: &Path) -> Result<Tree, BackupError
     )
     .at("make a snapshot as", tree)?;
     private(tree)?;
-    let found = sift(view, tree)?;
+    let found = sift(view, &DataView::all(tree))?;
     let dev = fs::metadata(&view.dir).at("look at", &view.dir)?.dev();
     let mut entries = Tree::default();
     for (path, entry) in found.iter() {
@@ -90,6 +90,7 @@ pub(super) fn snapshot(view: &DataView, tree: &Path) -> Result<Tree, BackupError
             );
             return Err(BackupError::NoMethod {
                 method: Method::Snapshot,
+                of: view.dir.clone(),
                 why,
             });
         }

@@ -65,10 +65,18 @@ pub enum Kind {
     File,
     Dir,
     Link,
+    /// A link to a second root: what it leads to is part of the data.
+    Root,
     /// Named by `keep`: never copied, carried over at a restore.
     Kept,
     /// A socket, a FIFO or a device: noted, and never opened or copied.
     Special,
+}
+
+impl Kind {
+    fn holds_entries(self) -> bool {
+        matches!(self, Self::Dir | Self::Root)
+    }
 }
 
 /// How a file's contents change, which says how it is copied and looked at.
@@ -120,7 +128,7 @@ impl Entry {
     pub(super) fn is_still(&self, new: &Self) -> bool {
         self.kind == new.kind
             && match new.kind {
-                Kind::File | Kind::Link => !self.hot && self.ident == new.ident,
+                Kind::File | Kind::Link | Kind::Root => !self.hot && self.ident == new.ident,
                 // Times move with every name in it.
                 Kind::Dir => {
                     let of = |e: &Self| (e.ident.mode, e.ident.uid, e.ident.gid);
@@ -187,7 +195,7 @@ impl Tree {
         };
         match names.insert(name.into(), slot) {
             None => self.len += 1,
-            Some(old) if old.entry.kind == Kind::Dir && entry.kind != Kind::Dir => {
+            Some(old) if old.entry.kind.holds_entries() && !entry.kind.holds_entries() => {
                 self.remove_below(path);
             }
             Some(_) => {}
@@ -204,7 +212,7 @@ impl Tree {
         };
         self.len -= 1;
         // Kept files may lie below a directory that is not an entry itself.
-        if matches!(old.entry.kind, Kind::Dir | Kind::Kept) {
+        if old.entry.kind.holds_entries() || old.entry.kind == Kind::Kept {
             self.remove_below(path);
         }
     }

@@ -7,8 +7,10 @@ use super::GenPaths;
 use super::error::BackupError;
 use super::pace::apart;
 use super::record::{MOST_BAD, Verdict, write_verdict};
+use super::roots::Roots;
 use super::seal::sealed_state;
 use super::tree::{Entry, Ident, Kind};
+use super::view::DataView;
 use crate::durable::{AtPath as _, write_atomic};
 use crate::host::wall_clock;
 use crate::model::{Hasher, Rate};
@@ -36,7 +38,9 @@ pub struct Watch<'a> {
 pub fn verify(paths: &GenPaths, live: bool, watch: &Watch<'_>) -> Result<Verdict, BackupError> {
     let (state, _) = sealed_state(paths)?;
     let known = read_sums(&paths.done.join("SHA256SUMS"))?;
-    let tree = paths.done.join("tree");
+    let roots = Roots::read(&paths.done, paths.generation)?;
+    let tree = roots.of_copy(&paths.done.join("tree"));
+    let data = roots.of_data(DataView::all(&state.source));
     let mut verdict = Verdict::new(wall_clock());
     let mut sums = Vec::new();
     let entries = state.entries.sorted();
@@ -47,7 +51,7 @@ pub fn verify(paths: &GenPaths, live: bool, watch: &Watch<'_>) -> Result<Verdict
                 verdict.bad.push(format!("{}: {why}", path.display()));
             }
         };
-        let copy = tree.join(path);
+        let copy = tree.name(path);
         let meta = match fs::symlink_metadata(&copy) {
             Ok(meta) => meta,
             Err(_) if matches!(entry.kind, Kind::Kept | Kind::Special) => continue,
@@ -60,6 +64,7 @@ pub fn verify(paths: &GenPaths, live: bool, watch: &Watch<'_>) -> Result<Verdict
             Kind::File => meta.is_file(),
             Kind::Dir => meta.is_dir(),
             Kind::Link => meta.is_symlink(),
+            Kind::Root => fs::read_link(&copy).is_ok_and(|to| to == tree.full(path)),
             Kind::Kept | Kind::Special => true,
         };
         if !is_kind {
@@ -84,7 +89,8 @@ pub fn verify(paths: &GenPaths, live: bool, watch: &Watch<'_>) -> Result<Verdict
             bad("its contents have changed since it was made");
             continue;
         }
-        let source = state.source.join(path);
+        let source = data.full(path);
+        let live = live && !data.is_unreliable(path);
         let shares = fs::symlink_metadata(&source)
             .is_ok_and(|s| (s.dev(), s.ino()) == (meta.dev(), meta.ino()) && s.is_file());
         if live && !shares && is_unchanged(&source, entry) {

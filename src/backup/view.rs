@@ -1,4 +1,4 @@
-//! A data directory and the globs that part it: what is left out, what is kept as it is, and how files change.
+//! A data directory, with its second roots, and the globs that part it: what is left out, what is kept as it is, and how files change.
 
 use super::error::BackupError;
 use super::tree::Class;
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub struct DataView {
     /// Symbolic links resolved: what is exchanged is the target, not the link.
     pub dir: PathBuf,
+    pub(super) roots: Vec<Top>,
     exclude: GlobSet,
     keep: GlobSet,
     immutable: GlobSet,
@@ -28,6 +29,16 @@ pub struct DataView {
     pub must_keep: Vec<PathBuf>,
 }
 
+/// A directory that lies elsewhere and is what a link below the data stands for.
+#[derive(Debug)]
+pub(super) struct Top {
+    /// The link, relative to the data.
+    pub(super) path: PathBuf,
+    pub(super) dir: PathBuf,
+    /// Stamps prove nothing there.
+    pub(super) unreliable: bool,
+}
+
 const WILDCARDS: [char; 5] = ['*', '?', '[', '{', '\\'];
 
 impl DataView {
@@ -36,6 +47,7 @@ impl DataView {
         let is_literal = |p: &&String| !p.contains(WILDCARDS);
         Ok(Self {
             dir,
+            roots: vec![],
             exclude: globs(&data.exclude)?,
             keep: globs(&data.keep)?,
             immutable: globs(&data.immutable)?,
@@ -56,6 +68,7 @@ impl DataView {
     pub fn all(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
+            roots: vec![],
             exclude: GlobSet::empty(),
             keep: GlobSet::empty(),
             immutable: GlobSet::empty(),
@@ -65,6 +78,54 @@ impl DataView {
             kept_names: None,
             must_keep: vec![],
         }
+    }
+
+    /// The same with these second roots.
+    pub(super) fn with(self, roots: Vec<Top>) -> Self {
+        Self { roots, ..self }
+    }
+
+    /// Where that lies which a path below the data names: through the links to second roots.
+    pub(super) fn full(&self, path: &Path) -> PathBuf {
+        for top in self.roots.iter().rev() {
+            match path.strip_prefix(&top.path) {
+                Ok(rest) if rest.as_os_str().is_empty() => return top.dir.clone(),
+                Ok(rest) => return top.dir.join(rest),
+                Err(_) => {}
+            }
+        }
+        self.dir.join(path)
+    }
+
+    /// Where the name itself lies: of a second root, its link.
+    pub(super) fn name(&self, path: &Path) -> PathBuf {
+        match (path.parent(), path.file_name()) {
+            (Some(dir), Some(name)) if self.is_root(path) => self.full(dir).join(name),
+            _ => self.full(path),
+        }
+    }
+
+    pub(super) fn is_root(&self, path: &Path) -> bool {
+        self.roots.iter().any(|top| top.path == path)
+    }
+
+    /// True below a second root whose stamps prove nothing.
+    pub(super) fn is_unreliable(&self, path: &Path) -> bool {
+        let top = self.roots.iter().rfind(|top| path.starts_with(&top.path));
+        top.is_some_and(|top| top.unreliable)
+    }
+
+    /// The data's directory and those of second roots, each with its path below the data.
+    pub(super) fn tops(&self) -> impl Iterator<Item = (&Path, &Path)> {
+        let roots = self.roots.iter().map(|top| (&*top.path, &*top.dir));
+        std::iter::once((Path::new(""), &*self.dir)).chain(roots)
+    }
+
+    /// Where a link leads, if that is no part of these data. What leads nowhere leads nowhere else.
+    pub(super) fn leads_out(&self, link: &Path) -> Option<PathBuf> {
+        let to = fs::canonicalize(link).ok()?;
+        let is_inside = self.tops().any(|(_, dir)| to.starts_with(dir));
+        (!is_inside).then_some(to)
     }
 
     /// True when a path, or a directory above it, is disposable and not kept.

@@ -182,7 +182,7 @@ impl RealHost {
             return None;
         }
         if self.ambient.surveys {
-            return backup::survey(&generations, &data).ok();
+            return Some(backup::survey(&generations, &data));
         }
         Some(backup::glance(&generations, &data))
     }

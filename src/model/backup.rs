@@ -59,9 +59,28 @@ pub struct CopyFacts {
     pub bytes: Option<u64>,
     /// Those of them that are not immutable.
     pub mutable_bytes: Option<u64>,
+    /// Directories outside the data that links in them lead to, where that was looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<SecondRoot>,
+    /// Why no copy can be made, where that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     /// Archives can be encrypted here.
     #[serde(default = "yes")]
     pub age: bool,
+}
+
+/// A directory outside the data that a link in them leads to, so that it is part of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecondRoot {
+    /// The link, relative to the data.
+    pub link: PathBuf,
+    pub dir: PathBuf,
+    /// The best that can be had there.
+    pub method: Method,
+    /// The final pass compares its contents, for its file system's stamps prove nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compared: bool,
 }
 
 fn yes() -> bool {

@@ -9,7 +9,9 @@ mod process;
 mod spec;
 
 pub use answer::Answer;
-pub use backup::{ArchiveFormat, ArchiveSpec, BackupSpec, CopyFacts, Late, Method, Rate, Rung};
+pub use backup::{
+    ArchiveFormat, ArchiveSpec, BackupSpec, CopyFacts, Late, Method, Rate, Rung, SecondRoot,
+};
 pub use digest::{Digest, DigestError, Hasher, hex, sha256_hex};
 pub use id::{GenId, RunId, StartId};
 pub use name::{Name, NameError};

@@ -2,7 +2,7 @@
 
 use super::hooks::judge;
 use super::runs::{RunError, run_summaries};
-use crate::backup::{is_subvolume, snapshot_refusal};
+use crate::backup::{Mount, is_subvolume, snapshot_refusal};
 use crate::check::{DesiredNode, without_secrets};
 use crate::durable::PathError;
 use crate::host::{Chains as _, HostError, NodeState, Nodes as _, RealHost, Requests as _};
@@ -15,7 +15,6 @@ use crate::plan::{
 use crate::process::Holder;
 use crate::release::{CurrentError, read_current};
 use crate::store::{RecordError, read_deny};
-use rustix::fs::{AtFlags, StatxFlags};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -150,13 +149,9 @@ fn is_empty(dir: &Path) -> bool {
 pub fn data_problem(data: &DataSpec, root: &Path) -> Option<String> {
     let dir = fs::canonicalize(&data.path).ok()?;
     let is_subvolume = is_subvolume(&dir);
-    // Names are exchanged within one mount only, even where two show the same file system.
     let mount = |path: &Path| {
-        let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-        let stat = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), wanted).ok()?;
-        // Subvolumes have numbers of devices of their own.
-        let dev = (!is_subvolume).then_some((stat.stx_dev_major, stat.stx_dev_minor));
-        Some((dev, stat.stx_mnt_id))
+        let found = Mount::of(path)?;
+        Some((found.id, (!is_subvolume).then_some(found.dev)))
     };
     let existing_root = root.ancestors().find(|p| p.exists())?;
     if is_subvolume && let Some(why) = snapshot_refusal(&dir) {

@@ -179,6 +179,18 @@ fn copy(backup: &BackupSpec, facts: &CopyFacts) -> Vec<String> {
         let why = r.refusal.as_deref().unwrap_or("the policy says so");
         format!("not {}: {why}", r.method.as_str())
     }));
+    lines.extend(facts.roots.iter().map(|root| {
+        let compared = match root.compared {
+            true => ", and contents are compared while the node is down",
+            false => "",
+        };
+        format!(
+            "with {}, where {} leads: {}{compared}",
+            root.dir.display(),
+            root.link.display(),
+            root.method.as_str()
+        )
+    }));
     lines.push(match backup.late {
         Late::Wait => "if it is not ready in time, the upgrade waits".to_owned(),
         Late::StopAnyway => {

@@ -475,6 +475,14 @@ fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bo
             "Set the node's `root` to a directory on the data's file system, or say `backup = \"none\"`.",
         );
     }
+    let problem = observed.copy.as_ref().and_then(|c| c.problem.as_ref());
+    if let Some(problem) = problem.filter(|_| upgrade.backup.is_some()) {
+        d.block_upgrade(
+            &upgrade.name,
+            &format!(": no copy of the data can be made: {problem}"),
+            "Change what is in the way, or say `backup = \"none\"`.",
+        );
+    }
     let asked = upgrade.backup.as_ref().and_then(|b| b.method);
     if let Some((method, why)) = asked.and_then(|m| Some((m, observed.copy.as_ref()?.refusal(m)?)))
     {

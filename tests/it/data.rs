@@ -57,7 +57,8 @@ fn a_link_that_leads_away_is_refused_while_the_node_runs() {
     let pid = env.nodes();
     let out = env.visor(&["reconcile"]).expect(3);
     assert!(
-        out.stderr.contains("leads out of the data directory"),
+        out.stderr
+            .contains("leads out of the data directory, to /usr: that is the system's"),
         "{}",
         out.stderr
     );

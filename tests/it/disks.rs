@@ -8,17 +8,33 @@ use std::process::Command;
 pub(crate) struct Disk {
     pub(crate) name: &'static str,
     pub(crate) dir: PathBuf,
+    /// Where data have parts that only a link leads to.
+    elsewhere: Option<Box<Disk>>,
     mounted: bool,
     _place: tempfile::TempDir,
 }
 
 /// A btrfs on which data are subvolumes.
 const SUBVOLUMES: &str = "subvolumes";
+/// An ext4 with a tmpfs beside it, on which half of the data lie.
+const LINKED: &str = "linked";
 
 impl Disk {
     /// Data on it can only be snapshot.
     pub(crate) fn has_subvolumes(&self) -> bool {
         self.name == SUBVOLUMES
+    }
+
+    /// Copies beside what links of data lead to.
+    pub(crate) fn copies_elsewhere(&self) -> Vec<PathBuf> {
+        let list = |dir: &Path| {
+            let all = fs::read_dir(dir).into_iter().flatten();
+            all.map(|e| e.unwrap().path()).collect::<Vec<_>>()
+        };
+        let there = self.elsewhere.as_ref().map_or(vec![], |d| list(&d.dir));
+        let all = there.iter().flat_map(|dir| list(dir));
+        all.filter(|p| p.to_string_lossy().contains("/.visor-"))
+            .collect()
     }
 
     /// Makes a data directory.
@@ -29,6 +45,13 @@ impl Disk {
             assert!(run("btrfs", &["subvolume", "create", dir]), "{dir}");
         } else {
             fs::create_dir_all(dir).unwrap();
+        }
+        if let Some(elsewhere) = &self.elsewhere {
+            let there = tempfile::tempdir_in(&elsewhere.dir).unwrap().keep();
+            for part in ["tables", "churn"] {
+                fs::create_dir(there.join(part)).unwrap();
+                std::os::unix::fs::symlink(there.join(part), dir.join(part)).unwrap();
+            }
         }
     }
 }
@@ -65,11 +88,15 @@ pub(crate) fn disk(name: &'static str, below: &Path, bytes: u64) -> Option<Disk>
             let file = fs::File::create(&image).unwrap();
             file.set_len(bytes).unwrap();
             let quiet: &[&str] = match name {
-                "ext4" => &["-q", "-F"],
+                "ext4" | LINKED => &["-q", "-F"],
                 _ => &["-q"],
             };
             let args: Vec<&str> = quiet.iter().copied().chain([image_text.as_str()]).collect();
-            let kind = if name == SUBVOLUMES { "btrfs" } else { name };
+            let kind = match name {
+                SUBVOLUMES => "btrfs",
+                LINKED => "ext4",
+                name => name,
+            };
             let has = name != SUBVOLUMES || run("btrfs", &["--version"]);
             has && run(&format!("mkfs.{kind}"), &args)
                 && run("mount", &["-o", "loop", &image_text, at])
@@ -79,9 +106,14 @@ pub(crate) fn disk(name: &'static str, below: &Path, bytes: u64) -> Option<Disk>
         println!("skipped: {name} cannot be had here");
         return None;
     }
+    let elsewhere = match name {
+        LINKED => Some(Box::new(disk("tmpfs", below, bytes)?)),
+        _ => None,
+    };
     Some(Disk {
         name,
         dir,
+        elsewhere,
         mounted: name != "own",
         _place: place,
     })
@@ -89,13 +121,14 @@ pub(crate) fn disk(name: &'static str, below: &Path, bytes: u64) -> Option<Disk>
 
 /// The file system of the temporary directory, a tmpfs, and images of others; those that cannot be had here are named.
 pub(crate) fn disks() -> Vec<Disk> {
-    let all = ["own", "tmpfs", "ext4", "xfs", "btrfs", SUBVOLUMES].into_iter();
-    all.filter_map(|name| {
-        // The fastest of them gets most to hold.
-        let bytes = if name == "tmpfs" { 1 << 30 } else { 512 << 20 };
-        disk(name, &std::env::temp_dir(), bytes)
-    })
-    .collect()
+    let all = ["own", "tmpfs", "ext4", "xfs", "btrfs", SUBVOLUMES, LINKED];
+    all.into_iter()
+        .filter_map(|name| {
+            // The fastest of them gets most to hold.
+            let bytes = if name == "tmpfs" { 1 << 30 } else { 512 << 20 };
+            disk(name, &std::env::temp_dir(), bytes)
+        })
+        .collect()
 }
 
 /// A btrfs on which data are subvolumes.

@@ -40,6 +40,7 @@ mod records;
 mod restores;
 mod rounds;
 mod saved;
+mod second_roots;
 mod sets;
 mod shims;
 mod sim;

@@ -148,10 +148,12 @@ pub(crate) fn new_id() -> GenId {
     GenId(ulid::Ulid::generate())
 }
 
-/// All that can be seen of a tree, but for what is not copied.
+/// All that can be seen of a tree, but for what is not copied; through links that lead out of it, whose text is nobody's matter here.
 pub(crate) fn picture(dir: &Path) -> BTreeMap<PathBuf, String> {
     let mut all = BTreeMap::new();
-    let mut names: BTreeMap<u64, BTreeSet<PathBuf>> = BTreeMap::new();
+    let mut names: BTreeMap<(u64, u64), BTreeSet<PathBuf>> = BTreeMap::new();
+    // What links inside lead to is inside too.
+    let mut tops = vec![fs::canonicalize(dir).unwrap()];
     let mut dirs = vec![PathBuf::new()];
     while let Some(rel) = dirs.pop() {
         for found in fs::read_dir(dir.join(&rel)).unwrap().map(Result::unwrap) {
@@ -166,14 +168,23 @@ pub(crate) fn picture(dir: &Path) -> BTreeMap<PathBuf, String> {
             {
                 continue;
             }
-            let what = if kind.is_symlink() {
+            let target = fs::canonicalize(found.path()).unwrap_or_default();
+            let leads_out = target.is_dir() && !tops.iter().any(|top| target.starts_with(top));
+            let what = if kind.is_symlink() && leads_out {
+                dirs.push(path.clone());
+                tops.push(target);
+                "a link to a directory elsewhere".to_owned()
+            } else if kind.is_symlink() {
                 format!("→ {}", fs::read_link(found.path()).unwrap().display())
             } else if kind.is_dir() {
                 dirs.push(path.clone());
                 "directory".to_owned()
             } else {
                 // Links outside the tree are no matter of its own.
-                names.entry(meta.ino()).or_default().insert(path.clone());
+                names
+                    .entry((meta.dev(), meta.ino()))
+                    .or_default()
+                    .insert(path.clone());
                 let bytes = fs::read(found.path()).unwrap();
                 visor::model::sha256_hex(&bytes)
             };

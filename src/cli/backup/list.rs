@@ -7,7 +7,8 @@ use super::super::out;
 use super::id_of;
 use crate::agent::{BackupJobError, find_backup};
 use crate::backup::{
-    Contents, GenState, Generation, Verdict, contents, foreign_backups, generations,
+    Contents, GenState, Generation, Verdict, contents, copies_elsewhere, foreign_backups,
+    generations,
 };
 use crate::host::wall_clock;
 use crate::model::{UnixMs, human_ms, rfc3339};
@@ -46,6 +47,8 @@ pub(crate) struct Backup {
     #[serde(flatten)]
     entry: Entry,
     path: String,
+    /// Copies of directories on other disks that links in the data lead to.
+    elsewhere: Vec<String>,
     contents: Option<Contents>,
     verdict: Option<Verdict>,
 }
@@ -121,6 +124,7 @@ pub(super) fn show(global: &Global, id: &str, format: Format) -> Result<Exit, Cl
     let cx = Context::open_node(global)?;
     let generation = find_backup(&cx.host(), id_of(&cx, id)?)?;
     let is_part = generation.state == GenState::Part;
+    let elsewhere = copies_elsewhere(&generation).map_err(BackupJobError::from)?;
     let shown = Backup {
         version: 1,
         node: cx.node().spec.name.to_string(),
@@ -132,6 +136,7 @@ pub(super) fn show(global: &Global, id: &str, format: Format) -> Result<Exit, Cl
         }
         .display()
         .to_string(),
+        elsewhere: elsewhere.iter().map(|p| p.display().to_string()).collect(),
         contents: if is_part {
             None
         } else {
@@ -191,5 +196,8 @@ fn text(shown: &Backup) -> String {
         }
     }
     row("path", &shown.path);
+    for dir in &shown.elsewhere {
+        row("and", dir);
+    }
     text
 }
