@@ -7,14 +7,14 @@
 use super::contents::copy_contents;
 use super::dress::{Source, copy_xattrs, dress, link_time, time_of, times};
 use super::error::BackupError;
+use super::hot::is_hot;
 use super::linked::Linked;
 use super::roots::Roots;
 use super::scan::{Changed, gone_is_none};
 use super::tree::{Class, Entry, Ident, Kind, Map, Tree};
 use super::view::DataView;
 use crate::durable::{AtPath as _, PathError, create_private, make_private_dir, remove_all};
-use crate::host::wall_clock;
-use crate::model::{Method, UnixMs};
+use crate::model::Method;
 use rustix::fs::{Advice, AtFlags, CWD, fadvise, linkat, utimensat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -62,6 +62,8 @@ pub(super) struct Copier<'a> {
     dirty_dirs: BTreeSet<PathBuf>,
     /// Tops with files that are not synced one by one.
     unsynced: BTreeSet<PathBuf>,
+    /// What `keep` names is carried over: a link that leads out is a link and no more.
+    pub(super) carries: bool,
     pub(super) files: u64,
     pub(super) bytes: u64,
     pub(super) syncs: u64,
@@ -75,10 +77,6 @@ const TAIL_CHECK: u64 = 64 * 1024;
 const SINGLE_SYNCS: u64 = 64;
 /// From this size on a file is synced by itself, and leaves the page cache.
 const LARGE: u64 = 1024 * 1024;
-/// Before 6.13 the kernel stamps files by the tick, 10 ms at the most; with a file system of whole seconds, by the second.
-const HOT_FINE_NS: i64 = 50_000_000;
-const HOT_COARSE_NS: i64 = 2_000_000_000;
-
 impl<'a> Copier<'a> {
     /// `generation`: its directory, under the name that it has by now.
     pub(super) fn new(
@@ -114,6 +112,7 @@ impl<'a> Copier<'a> {
             replaced: BTreeSet::new(),
             dirty_dirs: BTreeSet::new(),
             unsynced: BTreeSet::new(),
+            carries: false,
             files: 0,
             bytes: 0,
             syncs: 0,
@@ -132,6 +131,7 @@ impl<'a> Copier<'a> {
         found: &Changed,
         live: bool,
     ) -> Result<Option<Entry>, BackupError> {
+        self.roots_stay(&found.path, found.new.kind)?;
         let to = self.tree.name(&found.path);
         if matches!(found.new.kind, Kind::Kept | Kind::Special) {
             // What had been copied under that name is no part of the data any more.
@@ -447,7 +447,8 @@ impl<'a> Copier<'a> {
         let Some(target) = gone_is_none(fs::read_link(&from), "read link", &from)? else {
             return Ok(None);
         };
-        if let Some(to) = self.source.leads_out(&from) {
+        let to_elsewhere = self.source.leads_out(&from).filter(|_| !self.carries);
+        if let Some(to) = to_elsewhere {
             return Err(BackupError::NewRoot { link: from, to });
         }
         self.put_link(&target, found, to)?;
@@ -464,6 +465,22 @@ impl<'a> Copier<'a> {
         let meta = fs::metadata(&dir).at("look at", &dir)?;
         self.ready_dir(&found.path, &Ident::of(&meta))?;
         Ok(found.new)
+    }
+
+    /// An error where something comes in the place of a link to a second root, or of a directory above one.
+    fn roots_stay(&self, rel: &Path, kind: Kind) -> Result<(), BackupError> {
+        let is_in_the_way = |place: &&Place| match place.path.strip_prefix(rel) {
+            Ok(below) if below.as_os_str().is_empty() => kind != Kind::Root,
+            Ok(_) => !matches!(kind, Kind::Dir | Kind::Root),
+            Err(_) => false,
+        };
+        match self.places[1..].iter().find(is_in_the_way) {
+            Some(root) => Err(BackupError::OtherRoot {
+                link: self.source.name(&root.path),
+                dir: self.source.full(&root.path),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn put_link(&mut self, target: &Path, found: &Changed, to: &Path) -> Result<(), BackupError> {
@@ -530,12 +547,7 @@ impl<'a> Copier<'a> {
 
     /// Removes from the copy what the source no longer has.
     pub(super) fn remove(&mut self, rel: &Path) -> Result<(), BackupError> {
-        if let Some(root) = self.places[1..].iter().find(|p| p.path.starts_with(rel)) {
-            return Err(BackupError::OtherRoot {
-                link: self.source.name(&root.path),
-                dir: self.source.full(&root.path),
-            });
-        }
+        self.roots_stay(rel, Kind::Link)?;
         let to = self.tree.name(rel);
         if remove_all(&to)? {
             self.note_replaced(rel);
@@ -577,19 +589,4 @@ impl<'a> Copier<'a> {
         }
         Ok(())
     }
-}
-
-/// True when the stamps are so young that another change might carry the same ones.
-pub(super) fn is_hot(ident: &Ident) -> bool {
-    is_hot_at(ident, wall_clock())
-}
-
-/// The same for a change after that time.
-pub(super) fn is_hot_at(ident: &Ident, at: UnixMs) -> bool {
-    let now = i64::try_from(at)
-        .unwrap_or(i64::MAX)
-        .saturating_mul(1_000_000);
-    let coarse = ident.mtime % 1_000_000_000 == 0 && ident.ctime % 1_000_000_000 == 0;
-    let window = if coarse { HOT_COARSE_NS } else { HOT_FINE_NS };
-    now.saturating_sub(ident.mtime.max(ident.ctime)) < window
 }

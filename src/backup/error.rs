@@ -60,8 +60,10 @@ pub enum BackupError {
     /// The copy was begun without it.
     #[error("{} leads out of the data directory, to {}, and did not when the copy was begun; a copy that is begun now holds what it names", .link.display(), .to.display())]
     NewRoot { link: PathBuf, to: PathBuf },
-    #[error("{} does not lead to {} any more, as it did when the copy was begun; begin a new one", .link.display(), .dir.display())]
+    #[error("{} does not lead to {} any more, as it did when the copy was begun: have it lead there again, or begin a new copy", .link.display(), .dir.display())]
     OtherRoot { link: PathBuf, dir: PathBuf },
+    #[error("{} is missing, where the data or their copy have a part; is its disk mounted?", .0.display())]
+    DiskGone(PathBuf),
     #[error("{} is mounted inside the data: it would stay behind when data and copy exchange names; mount it elsewhere and exclude it, or say `backup = \"none\"`", .0.display())]
     MountInside(PathBuf),
     #[error("method {} cannot be had for {}: {why}", .method.as_str(), .of.display())]

@@ -201,7 +201,14 @@ impl Extraction<'_> {
                     let first = first.and_then(|f| self.real_file(&f)).ok_or_else(|| {
                         self.bad(format!("{shown}: a link to what is no file of the archive"))
                     })?;
-                    fs::hard_link(&first, &to).at("link", &to)?;
+                    match fs::hard_link(&first, &to) {
+                        // A second root has come between them.
+                        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
+                            fs::copy(&first, &to).at("copy", &first)?;
+                            wear(&to, &dress)?;
+                        }
+                        other => other.at("link", &to)?,
+                    }
                 }
                 EntryType::GNUSparse => {
                     return Err(self.bad(format!(

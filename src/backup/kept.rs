@@ -24,11 +24,6 @@ pub(super) fn find_kept(
     listing: &Listing,
 ) -> Result<BTreeMap<PathBuf, Entry>, BackupError> {
     refuse_mounts(view)?;
-    let mut of_dir: BTreeMap<&Path, Vec<&PathBuf>> = BTreeMap::new();
-    for path in sealed {
-        let dir = path.parent().unwrap_or(Path::new(""));
-        of_dir.entry(dir).or_default().push(path);
-    }
     let mut finder = Finder {
         view,
         found: BTreeMap::new(),
@@ -36,14 +31,7 @@ pub(super) fn find_kept(
         buffer: vec![MaybeUninit::uninit(); 256 * 1024],
     };
     for from in &view.kept_from {
-        // No look goes through a link.
-        let mut above: Vec<&Path> = from.ancestors().skip(1).collect();
-        above.reverse();
-        let mut is_there = true;
-        for dir in above {
-            is_there = is_there && finder.look(dir)?.is_some_and(|m| m.is_dir());
-        }
-        if !is_there {
+        if !finder.is_reached(from)? {
             continue;
         }
         if view.is_kept(from) {
@@ -53,15 +41,18 @@ pub(super) fn find_kept(
             finder.dirs.push(from.clone());
         }
     }
+    // Whatever is remembered of directories, what was kept is never lost sight of.
+    for path in sealed.iter().filter(|path| view.is_kept(path)) {
+        if finder.is_reached(path)? {
+            finder.take(path)?;
+        }
+    }
     while let Some(dir) = finder.dirs.pop() {
         let Some(now) = finder.look(&dir)? else {
             continue;
         };
         match listing.unchanged(&dir, &Ident::of(&now)) {
             Some(below) => {
-                for path in of_dir.get(&*dir).into_iter().flatten() {
-                    finder.take(path)?;
-                }
                 let below = below.iter().filter(|dir| view.may_hold_kept(dir));
                 finder.dirs.extend(below.cloned());
             }
@@ -88,6 +79,18 @@ impl Finder<'_> {
             Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
             other => Ok(gone_is_none(other, "look at", &full)?),
         }
+    }
+
+    /// True if all above a path are directories: no look goes through a link, but for one to a second root.
+    fn is_reached(&self, path: &Path) -> Result<bool, BackupError> {
+        let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+        above.reverse();
+        for dir in above {
+            if !self.look(dir)?.is_some_and(|m| m.is_dir()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn take(&mut self, path: &Path) -> Result<(), BackupError> {
@@ -119,7 +122,9 @@ impl Finder<'_> {
                 continue;
             }
             let name = OsStr::from_bytes(name);
-            let is_dir = matches!(found.file_type(), FileType::Directory | FileType::Unknown);
+            let kind = found.file_type();
+            let mut is_dir = matches!(kind, FileType::Directory | FileType::Unknown);
+            is_dir |= kind == FileType::Symlink && self.view.is_root(&dir.join(name));
             if !is_dir && !is_kept && !self.view.may_be_kept(name) {
                 continue;
             }

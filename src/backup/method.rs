@@ -5,6 +5,7 @@ use super::roots::Roots;
 use super::subvolume::{is_subvolume, snapshot_refusal};
 use super::tree::{Class, Kind};
 use super::view::DataView;
+use crate::durable::parent;
 use crate::model::{ArchiveSpec, CopyFacts, DataSpec, GenId, Method, Rung, SecondRoot};
 use crate::process::has_program;
 use rustix::fs::{Mode, OFlags};
@@ -59,8 +60,13 @@ pub fn glance(generations: &Path, data: &DataSpec) -> CopyFacts {
 pub fn survey(generations: &Path, data: &DataSpec) -> CopyFacts {
     match look_at_all(generations, data) {
         Ok(facts) => facts,
-        Err(problem) => CopyFacts {
-            problem: Some(problem.to_string()),
+        // Who asks may be somebody who may not look at all that visor may.
+        Err(why) => CopyFacts {
+            problem: matches!(
+                why,
+                BackupError::LinkOutside { .. } | BackupError::MountInside(_)
+            )
+            .then(|| why.to_string()),
             ..glance(generations, data)
         },
     }
@@ -88,7 +94,7 @@ fn look_at_all(generations: &Path, data: &DataSpec) -> Result<CopyFacts, BackupE
             .map(|root| SecondRoot {
                 link: root.path.clone(),
                 dir: root.dir.clone(),
-                method: root.method,
+                ladder: ladder_of_root(&root.dir, data),
                 compared: stamps_unreliable(&root.dir).is_some(),
             })
             .collect(),
@@ -99,6 +105,20 @@ fn look_at_all(generations: &Path, data: &DataSpec) -> Result<CopyFacts, BackupE
 /// What a file takes on the disk: holes stay holes.
 pub(super) fn taken(path: &Path) -> u64 {
     fs::symlink_metadata(path).map_or(0, |m| m.blocks() * 512)
+}
+
+/// How a second root is copied.
+pub(super) fn method_of_root(dir: &Path, data: &DataSpec, asked: Option<Method>) -> Method {
+    SecondRoot::method(&ladder_of_root(dir, data), asked)
+}
+
+/// No second root can be snapshot: it is no subvolume.
+fn ladder_of_root(dir: &Path, data: &DataSpec) -> Vec<Rung> {
+    let of_root = DataSpec {
+        path: dir.to_owned(),
+        ..data.clone()
+    };
+    ladder(parent(dir), &of_root)
 }
 
 /// The method that was asked for, if it can be had, or the best that can.

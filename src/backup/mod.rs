@@ -21,6 +21,7 @@ mod copy;
 mod dress;
 mod error;
 mod extract;
+mod hot;
 mod import;
 mod kept;
 mod linked;
@@ -52,7 +53,9 @@ pub use record::{
     Contents, GenRecord, GenState, Generation, Verdict, contents, generations, hold_part, pin,
     rewrite_record,
 };
-pub use restore::{carry_keep, consume, exchange, inodes, is_aside, restore, set_aside};
+pub use restore::{
+    carry_keep, consume, cut_between_disks, exchange, inodes, is_aside, restore, set_aside,
+};
 pub use retain::{
     discard, foreign_backups, good_generations, prune, remove, sealed_generations, superfluous,
 };

@@ -6,6 +6,7 @@ use super::copy::{Copier, Seed};
 use super::error::BackupError;
 use super::linked::Linked;
 use super::method::{method_of, taken};
+use super::mounts::Mount;
 use super::pace::{Pace, enough_inodes, enough_space};
 use super::pass::{Change, Watcher, align, pass};
 use super::record::{GenRecord, write_record};
@@ -135,7 +136,7 @@ impl Precopier {
             }
             _ => {
                 // What is left of a round that wrote nothing down.
-                known.remove()?;
+                known.forget(&paths.part)?;
                 std::fs::remove_dir_all(&tree).at("remove", &tree)?;
                 make_private_dir(&tree)?;
                 (Baseline::new(generation, &view.dir), None)
@@ -289,9 +290,16 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
                 baseline.entries = snapshot(&view, &paths.part.join("tree"))?;
             }
             let needs = needs(&view, method, &roots, seed.as_ref(), &baseline.entries)?;
-            for (place, need) in places.iter().zip(&needs) {
-                enough_space(place, need.bytes, reserve)?;
-                enough_inodes(place, need.inodes)?;
+            for place in &places {
+                // Several may be on one disk.
+                let disk = Mount::of(place).map(|m| m.dev);
+                let here = places.iter().zip(&needs);
+                let here = here.filter(|(other, _)| Mount::of(other).map(|m| m.dev) == disk);
+                let (bytes, inodes) = here.fold((0, 0), |(bytes, inodes), (_, need)| {
+                    (bytes + need.bytes, inodes + need.inodes)
+                });
+                enough_space(place, bytes, reserve)?;
+                enough_inodes(place, inodes)?;
             }
             let bytes = needs.iter().map(|need| need.bytes).sum();
             let _ = shared.of.set((bytes, Instant::now()));

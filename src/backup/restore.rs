@@ -5,7 +5,7 @@ use super::copy::Copier;
 use super::dress::{Source, copy_xattrs};
 use super::error::BackupError;
 use super::kept::find_kept;
-use super::roots::Roots;
+use super::roots::{ROOTS, Roots};
 use super::scan::{Changed, Listing};
 use super::seal::sealed_kept;
 use super::subvolume;
@@ -15,7 +15,8 @@ use crate::durable::{
     AtPath as _, PathError, make_private_dir, parent, read_record, sync_dir, write_atomic,
 };
 use crate::killpoint;
-use crate::model::{DataSpec, Method};
+use crate::model::{DataSpec, GenId, Method};
+use crate::store::Layout;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -31,10 +32,11 @@ pub fn inodes(paths: &GenPaths, data: &DataSpec) -> (Option<u64>, Option<u64>) {
     (inode(&data.path), tree)
 }
 
-/// Marks the generation as used up: whatever comes, it is no backup any more.
-pub fn consume(paths: &GenPaths) -> Result<(), BackupError> {
+/// Marks the generation as used up: whatever comes, it is no backup any more. What can be refused by then is refused before.
+pub fn consume(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
     let seal = paths.done.join("SEAL");
     if !paths.done.join("CONSUMED").is_file() {
+        Roots::read(&paths.done, paths.generation)?.can_be_put_back(&data.path)?;
         fs::rename(&seal, paths.done.join("CONSUMED")).at("rename", &seal)?;
         sync_dir(&paths.done)?;
     }
@@ -47,7 +49,7 @@ pub fn consume(paths: &GenPaths) -> Result<(), BackupError> {
 /// `listing`: what the final pass remembers of the directories of the live data; it spares a look at most of their names.
 pub fn carry_keep(paths: &GenPaths, data: &DataSpec, listing: &Listing) -> Result<(), BackupError> {
     let roots = Roots::read(&paths.done, paths.generation)?;
-    roots.can_be_put_back()?;
+    roots.can_be_put_back(&data.path)?;
     let view = roots.of_data(DataView::new(data)?);
     let sealed = sealed_kept(paths)?;
     let live = find_kept(&view, &sealed, listing)?;
@@ -64,6 +66,7 @@ pub fn carry_keep(paths: &GenPaths, data: &DataSpec, listing: &Listing) -> Resul
         false => Method::Copy,
     };
     let mut copier = Copier::new(&view, &roots, &paths.done, method, &|_| Ok(()));
+    copier.carries = true;
     for (path, entry) in &live {
         let full = view.name(path);
         let meta = fs::symlink_metadata(&full).at("look at", &full)?;
@@ -143,7 +146,7 @@ pub fn restore(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
         Some(now) if now == intent.live => {
             // What may be refused comes before it is used up.
             carry_keep(paths, data, &Listing::default())?;
-            consume(paths)?;
+            consume(paths, data)?;
             exchange(paths, data)?;
         }
         found => {
@@ -157,6 +160,17 @@ pub fn restore(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
         }
     }
     set_aside(paths)
+}
+
+/// A generation whose restore was cut, perhaps between the disks of its data: until it goes on, the data may be of two moments.
+pub fn cut_between_disks(layout: &Layout) -> Option<GenId> {
+    let all = fs::read_dir(layout.generations()).ok()?.flatten();
+    let is_cut = |dir: &Path| {
+        let names = ["CONSUMED", "restore.json", ROOTS];
+        names.iter().all(|name| dir.join(name).is_file())
+    };
+    all.filter(|e| is_cut(&e.path()))
+        .find_map(|e| e.file_name().to_str()?.parse().ok())
 }
 
 /// Exchanges the live data directory with the generation's tree, in one step of the file system; before that each second root with its copy.

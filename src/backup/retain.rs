@@ -164,9 +164,9 @@ pub fn discard(layout: &Layout, generation: GenId) -> Result<(), BackupError> {
 pub fn remove(layout: &Layout, dir: &Path) -> Result<(), BackupError> {
     let trash = layout.generations().join("../trash");
     make_private_dir(&trash)?;
-    // What earlier removals left.
+    // What earlier removals left, if it can be removed by now.
     for left in fs::read_dir(&trash).at("list", &trash)?.flatten() {
-        remove_whole(&left.path())?;
+        let _ = remove_whole(&left.path());
     }
     if let Some(name) = dir.file_name() {
         let there = trash.join(name);
@@ -181,7 +181,9 @@ pub fn remove(layout: &Layout, dir: &Path) -> Result<(), BackupError> {
 /// Removes a generation that is out of sight. What lies elsewhere goes first: its own directory knows of that.
 fn remove_whole(there: &Path) -> Result<(), BackupError> {
     let name = there.file_name().unwrap_or_default().to_string_lossy();
-    if let Ok(id) = name.trim_end_matches(".part").parse::<GenId>() {
+    // Somebody who has taken the tree has taken what its links lead to.
+    let id = name.trim_end_matches(".part").parse().ok();
+    if let Some(id) = id.filter(|_| there.join("tree").is_dir()) {
         Roots::read(there, id)?.remove()?;
     }
     match fs::remove_dir_all(there) {

@@ -15,7 +15,7 @@
 use super::baseline::escaped;
 use super::dress::{link_time, times};
 use super::error::BackupError;
-use super::method::{method_of, stamps_unreliable};
+use super::method::{method_of_root, stamps_unreliable};
 use super::mounts::Mount;
 use super::record::{GenState, Generation};
 use super::restore::{exchange_names, put_in_place};
@@ -39,7 +39,8 @@ use std::path::{Path, PathBuf};
 
 /// The format of `roots.json`. 1: first.
 const VERSION: u32 = 1;
-const NAME: &str = "roots.json";
+/// The record of a generation's second roots.
+pub(super) const ROOTS: &str = "roots.json";
 const MAX_BYTES: u64 = 1024 * 1024;
 /// More than any node has disks.
 const MOST: usize = 64;
@@ -110,15 +111,9 @@ impl Roots {
             }) {
                 return Err(BackupError::LinkOutside { link, to: dir, why });
             }
-            let of_root = DataSpec {
-                path: dir.clone(),
-                ..data.clone()
-            };
-            // No second root can be snapshot.
-            let asked = asked.filter(|m| *m != Method::Snapshot);
             let root = Root {
                 link: fs::read_link(&link).at("read link", &link)?,
-                method: method_of(parent(&dir), &of_root, asked)?,
+                method: method_of_root(&dir, data, asked),
                 path,
                 dir,
                 inode: 0,
@@ -130,7 +125,7 @@ impl Roots {
 
     /// Those of a generation, by the directory that it has by now.
     pub(super) fn read(dir: &Path, generation: GenId) -> Result<Self, BackupError> {
-        let path = dir.join(NAME);
+        let path = dir.join(ROOTS);
         match read_record::<Self>(&path, MAX_BYTES, VERSION)? {
             Some(found) if found.generation == generation => Ok(found),
             None if !path.exists() => Ok(Self::none(generation)),
@@ -143,7 +138,7 @@ impl Roots {
 
     fn write(&self, dir: &Path) -> Result<(), BackupError> {
         let bytes = serde_json::to_vec(self).expect("plain data");
-        Ok(write_atomic(&dir.join(NAME), &bytes, true)?)
+        Ok(write_atomic(&dir.join(ROOTS), &bytes, true)?)
     }
 
     /// Writes down the second roots of a part, and makes the places of their copies.
@@ -183,14 +178,23 @@ impl Roots {
         part: &Path,
         is_kept: impl Fn(&Root) -> bool,
     ) -> Result<(), BackupError> {
-        let (kept, rest) = self.roots.drain(..).partition(is_kept);
-        let rest = Self {
-            roots: rest,
-            ..Self::none(self.generation)
-        };
-        rest.remove()?;
+        let (kept, rest): (Vec<Root>, Vec<Root>) = self.roots.drain(..).partition(is_kept);
+        self.roots = rest;
+        self.remove()?;
         self.roots = kept;
-        self.write(part)
+        match self.roots.is_empty() {
+            true => self.forget(part),
+            false => self.write(part),
+        }
+    }
+
+    /// Removes the copies of a part, and the word of them.
+    pub(super) fn forget(&self, part: &Path) -> Result<(), BackupError> {
+        self.remove()?;
+        if remove_all(&part.join(ROOTS))? {
+            sync_dir(part)?;
+        }
+        Ok(())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Root> {
@@ -227,10 +231,13 @@ impl Roots {
         of(self) == of(other)
     }
 
-    /// Removes the copies of second roots.
+    /// Removes the copies of second roots. An error where a disk is not there: who forgets of a copy on it never removes it.
     pub(super) fn remove(&self) -> Result<(), BackupError> {
         for root in &self.roots {
             let place = self.place(root);
+            if !place.is_dir() && !root.dir.exists() {
+                return Err(BackupError::DiskGone(place));
+            }
             remove_all(&place)?;
             // Others may be in it.
             let _ = fs::remove_dir(parent(&place));
@@ -238,17 +245,27 @@ impl Roots {
         Ok(())
     }
 
-    /// An error where one of them could not be put back: what may be refused comes before anything is used up.
-    pub(super) fn can_be_put_back(&self) -> Result<(), BackupError> {
+    /// An error where one of them could not be put back: what may be refused comes before anything is used up. `data`: their directory, which
+    /// has links to what `keep` names.
+    pub(super) fn can_be_put_back(&self, data: &Path) -> Result<(), BackupError> {
+        let live = self.of_data(DataView::all(data));
         for root in &self.roots {
+            let link = live.name(&root.path);
             let copy = self.place(root).join("tree");
-            let is_there = root.is_put_back() || inode(&copy) == Some(root.inode);
-            if !is_there || !root.dir.is_dir() {
-                return Err(BackupError::Damaged {
-                    path: if is_there { root.dir.clone() } else { copy },
-                    what: "the data have a part there, and it is missing; is its disk mounted?"
-                        .into(),
+            if !root.dir.is_dir() {
+                return Err(BackupError::DiskGone(root.dir.clone()));
+            }
+            if !fs::canonicalize(&link).is_ok_and(|to| to == root.dir) {
+                return Err(BackupError::OtherRoot {
+                    link,
+                    dir: root.dir.clone(),
                 });
+            }
+            if !root.is_put_back() && inode(&copy) != Some(root.inode) {
+                return Err(BackupError::DiskGone(copy));
+            }
+            if Mount::of(&root.dir) != Mount::of(&copy) {
+                return Err(BackupError::NoExchange(root.dir.clone()));
             }
         }
         Ok(())
@@ -257,18 +274,26 @@ impl Roots {
     /// Puts second roots in their places. `tree` is that of the generation, which comes into its own place after them.
     pub(super) fn put_back(&self, tree: &Path) -> Result<(), BackupError> {
         let copy = self.of_copy(tree);
-        for root in &self.roots {
+        // Those in a second root come before it is exchanged.
+        for root in self.roots.iter().filter(|root| !root.is_put_back()) {
             let link = copy.name(&root.path);
-            let leads_to_copy = copy.full(&root.path);
-            if fs::read_link(&link).is_ok_and(|to| to == leads_to_copy) {
+            let to = fs::read_link(&link).at("read link", &link)?;
+            if to == copy.full(&root.path) {
                 relink(&link, &root.link)?;
+            } else if to != root.link {
+                return Err(BackupError::Damaged {
+                    path: link,
+                    what: format!("it leads to {}", to.display()),
+                });
             }
         }
         killpoint::hit("exchange:links");
-        for root in &self.roots {
-            if !root.is_put_back() {
-                put_in_place(&root.dir, &self.place(root).join("tree"))?;
+        for root in self.roots.iter().filter(|root| !root.is_put_back()) {
+            let copy = self.place(root).join("tree");
+            if inode(&copy) != Some(root.inode) {
+                return Err(BackupError::DiskGone(copy));
             }
+            put_in_place(&root.dir, &copy)?;
             killpoint::hit("exchange:root");
         }
         Ok(())
@@ -352,6 +377,9 @@ fn refusal(view: &DataView, dir: &Path, own: &Path) -> Option<String> {
     let above = parent(dir);
     let own = own.ancestors().find_map(|p| fs::canonicalize(p).ok());
     let owner = |dir: &Path| fs::metadata(dir).ok().map(|m| m.uid());
+    let may_write = |dir: &Path| access(dir, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    // Whoever may not write to visor's own place only asks.
+    let is_visor = own.as_ref().is_some_and(|own| may_write(own));
     if !dir.is_dir() {
         Some("that is no directory".into())
     } else if OF_THE_SYSTEM.iter().any(|top| dir.starts_with(top)) {
@@ -360,13 +388,13 @@ fn refusal(view: &DataView, dir: &Path, own: &Path) -> Option<String> {
         Some("that is another user's than the data".into())
     } else if view.tops().any(|(_, top)| top.starts_with(dir)) {
         Some("the data lie in it".into())
-    } else if own.is_some_and(|own| own.starts_with(dir)) {
+    } else if own.as_ref().is_some_and(|own| own.starts_with(dir)) {
         Some("the copies would lie in it".into())
     } else if is_subvolume(dir) {
         Some("that is a btrfs subvolume, which no directory exchanges names with".into())
     } else if Mount::of(dir) != Mount::of(above) {
         Some("that is a mount point, which cannot be exchanged with a copy (link to a directory in it)".into())
-    } else if access(above, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+    } else if is_visor && !may_write(above) {
         Some(format!(
             "visor may not write to {}, where the copy would lie",
             above.display()

@@ -2,8 +2,8 @@
 //!
 //! Names and inodes come from the directory itself; only where they do not tell enough is a file looked at.
 
-use super::copy::is_hot;
 use super::error::BackupError;
+use super::hot::is_hot;
 use super::mounts::refuse_mounts;
 use super::tree::{Class, Entry, Ident, Kind, Map, Tree};
 use super::view::DataView;
@@ -108,6 +108,11 @@ pub(super) struct Scanner {
 pub struct Listing(Map<PathBuf, Listed>);
 
 impl Listing {
+    pub(super) fn without(mut self, is_unreliable: impl Fn(&Path) -> bool) -> Self {
+        self.0.retain(|dir, _| !is_unreliable(dir));
+        self
+    }
+
     /// The directories in one that is as it was: no name in it has changed.
     pub(super) fn unchanged(&self, dir: &Path, now: &Ident) -> Option<&[PathBuf]> {
         let listed = self.0.get(dir).filter(|l| l.ident == *now)?;

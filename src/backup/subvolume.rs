@@ -3,8 +3,8 @@
 //! A snapshot has the inode numbers and the stamps of its source, so it serves as the first round: what is copied afterwards is what has
 //! changed since.
 
-use super::copy::is_hot_at;
 use super::error::BackupError;
+use super::hot::is_hot_at;
 use super::method::{BTRFS, file_system};
 use super::sift::sift;
 use super::tree::{Entry, Ident, Kind, Tree};

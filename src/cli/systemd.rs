@@ -6,9 +6,12 @@ use super::error::{CliError, Exit};
 use super::out;
 use super::report::Lines;
 use crate::agent::Live;
+use crate::backup::survey;
 use crate::check::DesiredNode;
+use crate::durable::parent;
 use crate::host::Signs;
 use crate::step::{Notice, Report};
+use crate::store::Layout;
 use sd_notify::NotifyState;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -155,7 +158,13 @@ fn unit(node: &DesiredNode, visor: &Path, set: &Path) -> Result<String, CliError
     let (protect_system, writes) = if writes == Path::new("/") {
         ("full", String::new())
     } else {
-        ("strict", format!("ReadWritePaths={}\n", word(&writes)?))
+        let mut lines = format!("ReadWritePaths={}\n", word(&writes)?);
+        // What links in the data lead to is exchanged beside itself.
+        let facts = survey(&Layout::new(&spec.root).generations(), &spec.data);
+        for root in facts.roots.iter().filter(|r| !r.dir.starts_with(&writes)) {
+            lines += &format!("ReadWritePaths={}\n", word(parent(&root.dir))?);
+        }
+        ("strict", lines)
     };
     let is_below_home = |p: &&Path| {
         ["/home", "/root", "/run/user"]

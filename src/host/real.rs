@@ -347,6 +347,11 @@ impl Nodes for RealHost {
     }
 
     fn start(&self, start: StartId, launch: &Launch) -> Result<()> {
+        if let Some(cut) = backup::cut_between_disks(&self.layout) {
+            return Err(HostError::Refused(format!(
+                "a restore of generation {cut} was cut off, and the data may be of two moments: `visor backup restore {cut}` goes on with it"
+            )));
+        }
         node::start(
             &self.layout,
             &self.node.borrow(),
@@ -464,7 +469,7 @@ impl Backups for RealHost {
     }
 
     fn consume(&self, generation: GenId) -> Result<()> {
-        backup::consume(&self.paths(generation)).map_err(failed)
+        backup::consume(&self.paths(generation), &self.data()).map_err(failed)
     }
 
     fn carry_keep(&self, generation: GenId) -> Result<()> {

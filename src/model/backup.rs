@@ -76,8 +76,8 @@ pub struct SecondRoot {
     /// The link, relative to the data.
     pub link: PathBuf,
     pub dir: PathBuf,
-    /// The best that can be had there.
-    pub method: Method,
+    /// All methods, the better first.
+    pub ladder: Vec<Rung>,
     /// The final pass compares its contents, for its file system's stamps prove nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub compared: bool,
@@ -85,6 +85,17 @@ pub struct SecondRoot {
 
 fn yes() -> bool {
     true
+}
+
+impl SecondRoot {
+    /// How it is copied: no better than was asked for.
+    pub fn method(ladder: &[Rung], asked: Option<Method>) -> Method {
+        let is_had = |r: &&Rung| r.refusal.is_none() && asked.is_none_or(|asked| r.method >= asked);
+        ladder
+            .iter()
+            .find(is_had)
+            .map_or(Method::Copy, |r| r.method)
+    }
 }
 
 impl CopyFacts {

@@ -5,7 +5,7 @@ use super::step::{Phase, Plan, StepKind};
 use crate::check::{DesiredNode, DesiredUpgrade};
 use crate::model::{
     BackupSpec, ChainSpec, CopyFacts, HookPhase, HookSpec, Late, Method, Name, OnFailure, Release,
-    rfc3339,
+    SecondRoot, rfc3339,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -188,7 +188,7 @@ fn copy(backup: &BackupSpec, facts: &CopyFacts) -> Vec<String> {
             "with {}, where {} leads: {}{compared}",
             root.dir.display(),
             root.link.display(),
-            root.method.as_str()
+            SecondRoot::method(&root.ladder, backup.method).as_str()
         )
     }));
     lines.push(match backup.late {

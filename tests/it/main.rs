@@ -48,5 +48,6 @@ mod subvolumes;
 mod supervise;
 mod systemd;
 mod systemd_real;
+mod two_disks;
 mod upgrade;
 mod work;

@@ -1,8 +1,6 @@
 //! Directories on another disk that links in the data lead to: copied there, put back there, and what is refused.
 
-use crate::backups::text;
 use crate::disks::{Disk, disk, run, subvolumes};
-use crate::env::{Env, Set};
 use crate::work::{Work, assert_pictures, new_id, picture};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -157,57 +155,6 @@ fn what_links_lead_to_is_copied_on_its_disk_and_put_back() {
     }
 }
 
-/// Each step is found done or not, wherever it was left.
-#[test]
-fn a_way_back_that_was_cut_between_disks_goes_on() {
-    for place in [
-        "exchange:links",
-        "exchange:root",
-        "exchange:after",
-        "set-aside:after",
-    ] {
-        let (env, tables) = node_with_tables_elsewhere();
-        env.write_set(&Set {
-            upgrades: vec![("v2", "{ height = 5 }", "--fault exit", String::new())],
-            ..Set::default()
-        });
-        let at = format!("{place}#1");
-        let killed = Env::output(env.command(&["reconcile"]).env("VISOR_KILL_AT", &at));
-        assert_eq!((killed.code, env.nodes().len()), (None, 0), "{at}");
-        env.visor(&["reconcile", "--wait=20s"]).expect(5);
-        assert_eq!(env.current(), "genesis");
-        assert_eq!(fs::read_link(env.data().join("tables")).unwrap(), tables);
-        let report = env.stop_and_check();
-        assert_eq!((report.schema.as_str(), report.mistakes), ("v1", vec![]));
-        let aside = fs::read_dir(env.root().join("failed")).unwrap();
-        for failed in aside.map(|e| e.unwrap().path()) {
-            let tree = failed.join("tree");
-            assert_ne!(fs::read_link(tree.join("tables")).unwrap(), tables);
-            let report = visor::devnode::check_data(&tree).unwrap();
-            assert_eq!(report.mistakes, Vec::<String>::new());
-        }
-        env.check_signed();
-    }
-}
-
-/// A node whose tables lie elsewhere; the text of the link.
-fn node_with_tables_elsewhere() -> (Env, PathBuf) {
-    let env = Env::new();
-    env.write_set(&Set {
-        upgrades: vec![],
-        ..Set::default()
-    });
-    env.visor(&["reconcile"]).expect(0);
-    env.visor(&["stop"]).expect(0);
-    let tables = env.path("elsewhere/tables");
-    fs::create_dir(env.path("elsewhere")).unwrap();
-    fs::rename(env.data().join("tables"), &tables).unwrap();
-    symlink(&tables, env.data().join("tables")).unwrap();
-    env.visor(&["start"]).expect(0);
-    env.eventually("the height", || env.height().is_some_and(|h| h >= 5));
-    (env, tables)
-}
-
 #[test]
 fn the_same_step_twice_does_nothing_the_second_time() {
     let linked = linked("own").unwrap();
@@ -217,7 +164,7 @@ fn the_same_step_twice_does_nothing_the_second_time() {
     let was = picture(&work.data.path);
     linked.change("later");
     let later = picture(&work.data.path);
-    consume(&paths).unwrap();
+    consume(&paths, &work.data).unwrap();
     let nothing = visor::backup::Listing::default();
     carry_keep(&paths, &work.data, &nothing).unwrap();
     exchange(&paths, &work.data).unwrap();
@@ -380,6 +327,7 @@ fn a_link_that_comes_or_changes_under_way_is_refused() {
     let work = &linked.work;
     let other = linked.deep.with_file_name("other");
     fs::create_dir(&other).unwrap();
+    fs::remove_file(work.at("a link to meta")).unwrap();
     let link = work.at("chain/ancient");
     let at_the_end = |change: &dyn Fn(), why: &str| {
         let mut rounds = work.begin(new_id(), None);
@@ -395,6 +343,27 @@ fn a_link_that_comes_or_changes_under_way_is_refused() {
     point(&linked.ancient);
     at_the_end(&|| fs::remove_file(&link).unwrap(), "does not lead to");
     symlink(&linked.ancient, &link).unwrap();
+    // Not even what is in it may come in its place, or a link in that of the directory above.
+    at_the_end(
+        &|| {
+            fs::remove_file(&link).unwrap();
+            fs::create_dir(&link).unwrap();
+            fs::write(link.join("meta"), "here now").unwrap();
+        },
+        "does not lead to",
+    );
+    fs::remove_dir_all(&link).unwrap();
+    symlink(&linked.ancient, &link).unwrap();
+    let (chain, moved) = (work.at("chain"), work.at("moved"));
+    at_the_end(
+        &|| {
+            fs::rename(&chain, &moved).unwrap();
+            symlink("moved", &chain).unwrap();
+        },
+        "does not lead to",
+    );
+    fs::remove_file(&chain).unwrap();
+    fs::rename(&moved, &chain).unwrap();
     at_the_end(
         &|| symlink(&other, work.at("new")).unwrap(),
         "did not when the copy was begun",
@@ -441,26 +410,105 @@ fn a_part_is_gone_on_with_on_both_disks() {
     assert!(!linked.places()[0].join(part.to_string()).exists());
 }
 
+/// Signer state is carried over as it is now, wherever it lies and whatever is remembered of directories.
 #[test]
-fn a_plan_shows_second_roots_and_what_is_in_the_way() {
-    let (env, tables) = node_with_tables_elsewhere();
-    env.write_set(&Set {
-        upgrades: vec![("v2", "{ height = 5 }", "", String::new())],
-        ..Set::default()
-    });
-    let shown = text(&env.visor(&["plan", "diff"]).expect(2).stdout);
-    let with = format!("with {}, where tables leads: ", tables.display());
-    assert!(shown.contains(&with), "{shown}");
-    symlink("/etc/hostname", env.data().join("away")).unwrap();
-    let out = env.visor(&["plan", "diff"]);
-    let shown = text(&out.stdout) + &text(&out.stderr);
-    assert!(
-        shown.contains("no copy of the data can be made") && shown.contains("no directory"),
-        "{shown}"
-    );
-    fs::remove_file(env.data().join("away")).unwrap();
-    env.visor(&["reconcile"]).expect(0);
-    let report = env.sealed_is_whole();
-    assert!(report.height >= 5);
-    let _ = env.stop_and_check();
+fn what_is_kept_on_another_disk_is_carried_over() {
+    for remembers in [true, false] {
+        let mut linked = linked("own").unwrap();
+        linked.work.data.keep = vec!["**/signer.json".into(), "**/keystore".into()];
+        let work = &linked.work;
+        let secrets = linked.deep.with_file_name("secrets");
+        fs::create_dir(&secrets).unwrap();
+        // What is kept may lead where it likes.
+        symlink(&secrets, work.at("chain/keystore")).unwrap();
+        for path in [
+            "signer.json",
+            "chain/ancient/signer.json",
+            "chain/ancient/deep/signer.json",
+        ] {
+            work.write(path, b"before");
+        }
+        // Old enough for the stamps of their directories to be trusted.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let mut rounds = work.begin(new_id(), None);
+        rounds.end(&|| false).unwrap();
+        let paths = work.paths(rounds.generation);
+        let (_, listing) = work.seal_and_list(rounds.generation, rounds.into_ready());
+        let listing = if remembers {
+            listing
+        } else {
+            Default::default()
+        };
+        for path in [
+            "signer.json",
+            "chain/ancient/signer.json",
+            "chain/ancient/deep/signer.json",
+        ] {
+            work.write(path, b"now");
+        }
+        work.write("chain/ancient/meta", b"now");
+        consume(&paths, &work.data).unwrap();
+        carry_keep(&paths, &work.data, &listing).unwrap();
+        exchange(&paths, &work.data).unwrap();
+        for path in [
+            "signer.json",
+            "chain/ancient/signer.json",
+            "chain/ancient/deep/signer.json",
+        ] {
+            assert_eq!(fs::read_to_string(work.at(path)).unwrap(), "now", "{path}");
+        }
+        assert_ne!(
+            fs::read_to_string(work.at("chain/ancient/meta")).unwrap(),
+            "now"
+        );
+        assert_eq!(fs::read_link(work.at("chain/keystore")).unwrap(), secrets);
+    }
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_by_now_refuses_the_way_back_before_anything_is_used_up() {
+    let linked = linked("own").unwrap();
+    let work = &linked.work;
+    let paths = work.paths(linked.sealed(None));
+    let link = work.at("chain/ancient");
+    let other = linked.deep.with_file_name("other");
+    fs::create_dir(&other).unwrap();
+    fs::remove_file(&link).unwrap();
+    symlink(&other, &link).unwrap();
+    for why in [
+        restore(&paths, &work.data).unwrap_err().to_string(),
+        consume(&paths, &work.data).unwrap_err().to_string(),
+    ] {
+        assert!(why.contains("have it lead there again"), "{why}");
+    }
+    assert!(paths.done.join("SEAL").is_file());
+}
+
+#[test]
+fn what_is_removed_is_removed_on_its_disk_and_nothing_else_is() {
+    let linked = linked("own").unwrap();
+    let work = &linked.work;
+    // On a disk that is not there at the moment.
+    let paths = work.paths(linked.sealed(None));
+    let disk = linked.ancient.parent().unwrap();
+    let away = disk.with_file_name("away");
+    fs::rename(disk, &away).unwrap();
+    let why = remove(&work.layout, &paths.done).unwrap_err().to_string();
+    assert!(why.contains("is its disk mounted?"), "{why}");
+    fs::rename(&away, disk).unwrap();
+    let place = &linked.places()[0];
+    assert!(place.join(paths.generation.to_string()).is_dir());
+    // The next removal of anything looks again.
+    let next = work.paths(linked.sealed(None));
+    remove(&work.layout, &next.done).unwrap();
+    assert!(!place.exists());
+    // Somebody takes data that were set aside, with what their links lead to.
+    let paths = work.paths(linked.sealed(None));
+    linked.change("wanted");
+    restore(&paths, &work.data).unwrap();
+    let taken = work.layout.root.join("taken");
+    fs::rename(paths.aside.join("tree"), &taken).unwrap();
+    remove(&work.layout, &paths.aside).unwrap();
+    let meta = fs::read_to_string(taken.join("chain/ancient/meta")).unwrap();
+    assert_eq!(meta, "wanted");
 }
