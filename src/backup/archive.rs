@@ -1,25 +1,22 @@
 //! A generation as one compressed tar file: the same for the same generation, byte for byte, and any tar reads it. Or encrypted.
 
 use super::GenPaths;
+use super::ahead::{Holds, Item, read_ahead};
 use super::error::BackupError;
 use super::pace::{apart, enough_space};
 use super::record::{GenState, generations};
 use super::roots::Roots;
 use super::seal::sealed_state;
-use super::tree::{Entry, Ident, Kind};
 use crate::durable::{AtPath as _, create_private, make_private_dir, parent, sync_dir};
 use crate::model::{ArchiveFormat, ArchiveSpec, BackupSpec, GenId, UnixMs};
 use crate::process::IntoFile;
 use crate::store::Layout;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rustix::fs::{AtFlags, CWD, lgetxattr, llistxattr};
-use std::collections::{BTreeMap, HashMap};
+use rustix::fs::{AtFlags, CWD};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IntoInnerError, Read, Write};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 
@@ -45,8 +42,6 @@ pub fn is_encrypted(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.ends_with(ENCRYPTED)
 }
-
-const MOST_XATTR: usize = 64 * 1024;
 
 /// Writes a sealed generation to a file that is not there yet; it gets its name once it is whole. The file's name says nothing: it
 /// is encrypted if there are recipients.
@@ -241,141 +236,68 @@ fn append_all(
     let roots = Roots::read(&paths.done, paths.generation)?;
     let tree = roots.of_copy(&paths.done.join("tree"));
     let mut tar = Builder::new(out);
-    let mut attributes = Attributes::new();
-    let mut first_names: HashMap<(u64, u64), PathBuf> = HashMap::new();
-    for (path, entry) in state.entries.sorted() {
-        if matches!(entry.kind, Kind::Kept | Kind::Special) {
-            continue;
-        }
-        // A second root is a directory here, with all that is in it.
-        let full = tree.full(&path);
-        let meta = fs::symlink_metadata(&full).at("look at", &full)?;
-        let ident = match entry.kind {
-            Kind::Root => Ident::of(&meta),
-            // Entries come and go without a new record of their directory.
-            Kind::Dir => Ident {
-                mtime: Ident::of(&meta).mtime,
-                ..entry.ident
-            },
-            _ => entry.ident,
-        };
-        let mut header = Header::new_gnu();
-        header.set_mode(ident.mode & 0o7777);
-        header.set_uid(u64::from(ident.uid));
-        header.set_gid(u64::from(ident.gid));
-        let mtime = ident.mtime;
-        let (seconds, nanos) = (
-            mtime.div_euclid(1_000_000_000),
-            mtime.rem_euclid(1_000_000_000),
-        );
-        header.set_mtime(u64::try_from(seconds).unwrap_or(0));
-        header.set_size(0);
-        extensions(&mut tar, &full, entry, (seconds, nanos), &mut attributes)
-            .at("archive", &full)?;
-        let again = if entry.kind == Kind::File && meta.nlink() > 1 {
-            let id = (meta.dev(), meta.ino());
-            let first = first_names.get(&id).cloned();
-            first_names.entry(id).or_insert_with(|| path.clone());
-            first
-        } else {
-            None
-        };
-        match (entry.kind, again) {
-            (Kind::Dir | Kind::Root, _) => {
-                header.set_entry_type(EntryType::Directory);
-                tar.append_data(&mut header, &path, io::empty())
-                    .at("archive", &full)?;
-            }
-            (Kind::Link, _) => {
-                header.set_entry_type(EntryType::Symlink);
-                let target = fs::read_link(&full).at("read link", &full)?;
-                tar.append_link(&mut header, &path, &target)
-                    .at("archive", &full)?;
-            }
-            (_, Some(first)) => {
-                header.set_entry_type(EntryType::Link);
-                tar.append_link(&mut header, &path, &first)
-                    .at("archive", &full)?;
-            }
-            (_, None) => {
-                header.set_entry_type(EntryType::Regular);
-                header.set_size(meta.len());
-                let file = File::open(&full).at("open", &full)?;
-                let paced = Paced { file, pace };
-                tar.append_data(&mut header, &path, paced.take(meta.len()))
-                    .at("archive", &full)?;
-            }
-        }
-    }
+    read_ahead(&state.entries, &tree, &mut |item| {
+        append(&mut tar, item, pace).at("archive", &tree.full(&item.path))
+    })?;
     Ok(tar.finish().at("archive", &tree.dir)?)
 }
 
-/// What a plain header cannot say, in the form of PAX.
-fn extensions<W: Write>(
+fn append<W: Write>(
     tar: &mut Builder<W>,
-    full: &Path,
-    entry: &Entry,
-    (seconds, nanos): (i64, i64),
-    attributes: &mut Attributes,
+    item: &mut Item,
+    pace: &dyn Fn(u64) -> Result<(), BackupError>,
 ) -> io::Result<()> {
-    let mut all: Vec<(String, Vec<u8>)> = Vec::new();
+    let ident = &item.ident;
+    let (seconds, nanos) = (
+        ident.mtime.div_euclid(1_000_000_000),
+        ident.mtime.rem_euclid(1_000_000_000),
+    );
+    let mut more: Vec<(String, Vec<u8>)> = Vec::new();
     if nanos != 0 {
-        all.push(("mtime".into(), format!("{seconds}.{nanos:09}").into_bytes()));
+        more.push(("mtime".into(), format!("{seconds}.{nanos:09}").into_bytes()));
     }
-    if entry.kind != Kind::Link {
-        all.extend(
-            attributes
-                .of(full)?
-                .into_iter()
-                .filter_map(|(name, value)| {
-                    Some((
-                        format!("SCHILY.xattr.{}", String::from_utf8(name).ok()?),
-                        value,
-                    ))
-                }),
-        );
+    more.append(&mut item.attributes);
+    if !more.is_empty() {
+        tar.append_pax_extensions(more.iter().map(|(k, v)| (k.as_str(), v.as_slice())))?;
     }
-    if all.is_empty() {
-        return Ok(());
-    }
-    tar.append_pax_extensions(all.iter().map(|(k, v)| (k.as_str(), v.as_slice())))
-}
-
-/// Extended attributes of one file after another.
-struct Attributes {
-    names: Vec<u8>,
-    value: Vec<u8>,
-}
-
-impl Attributes {
-    fn new() -> Self {
-        Self {
-            names: vec![0; MOST_XATTR],
-            value: vec![0; MOST_XATTR],
+    let mut header = Header::new_gnu();
+    header.set_mode(ident.mode & 0o7777);
+    header.set_uid(u64::from(ident.uid));
+    header.set_gid(u64::from(ident.gid));
+    header.set_mtime(u64::try_from(seconds).unwrap_or(0));
+    header.set_size(0);
+    let path = &item.path;
+    match &item.holds {
+        Holds::Nothing => {
+            // A second root is a directory here, with all that is in it.
+            header.set_entry_type(EntryType::Directory);
+            tar.append_data(&mut header, path, io::empty())
         }
-    }
-
-    /// By name.
-    fn of(&mut self, path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-        let length = match llistxattr(path, &mut self.names[..]) {
-            Ok(length) => length,
-            Err(rustix::io::Errno::OPNOTSUPP) => return Ok(BTreeMap::new()),
-            Err(other) => return Err(other.into()),
-        };
-        let mut all = BTreeMap::new();
-        for name in self.names[..length].split(|b| *b == 0) {
-            if !name.is_empty() {
-                let length = lgetxattr(path, OsStr::from_bytes(name), &mut self.value[..])?;
-                all.insert(name.to_vec(), self.value[..length].to_vec());
-            }
+        Holds::Target(target) => {
+            header.set_entry_type(EntryType::Symlink);
+            tar.append_link(&mut header, path, target)
         }
-        Ok(all)
+        Holds::SameAs(first) => {
+            header.set_entry_type(EntryType::Link);
+            tar.append_link(&mut header, path, first)
+        }
+        Holds::Bytes(bytes) => {
+            header.set_entry_type(EntryType::Regular);
+            header.set_size(bytes.len() as u64);
+            pace(bytes.len() as u64).map_err(io::Error::other)?;
+            tar.append_data(&mut header, path, &bytes[..])
+        }
+        Holds::File(file) => {
+            header.set_entry_type(EntryType::Regular);
+            header.set_size(ident.size);
+            tar.append_data(&mut header, path, Paced { file, pace }.take(ident.size))
+        }
     }
 }
 
 /// A file that is read no faster than it may be.
 struct Paced<'a> {
-    file: File,
+    file: &'a File,
     pace: &'a dyn Fn(u64) -> Result<(), BackupError>,
 }
 

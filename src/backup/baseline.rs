@@ -154,21 +154,22 @@ impl Baseline {
 
     /// `None` when there is no such file.
     pub fn read(path: &Path) -> Result<Option<Self>, BackupError> {
-        let Some((header, source, entries)) = decode(path)? else {
+        let mut entries = Tree::default();
+        let read = decode(path, &mut |path, entry| {
+            if let Some(entry) = entry {
+                entries.insert(&path, entry);
+            }
+        })?;
+        let Some((header, source)) = read else {
             return Ok(None);
         };
-        let mut baseline = Self {
+        Ok(Some(Self {
             looked: header.at,
             whole: !header.unfinished,
             method: header.method,
+            entries,
             ..Self::new(header.generation, &source)
-        };
-        for (path, entry) in &entries {
-            if let Some(entry) = entry {
-                baseline.entries.insert(path, *entry);
-            }
-        }
-        Ok(Some(baseline))
+        }))
     }
 
     /// The state that a seal on top of this baseline stands for.
@@ -205,7 +206,11 @@ impl Sealed {
 
 /// Reads a SEAL or CONSUMED file; `None` when there is none.
 pub fn read_seal(path: &Path) -> Result<Option<Sealed>, BackupError> {
-    let Some((header, source, changes)) = decode(path)? else {
+    let mut changes = BTreeMap::new();
+    let read = decode(path, &mut |path, entry| {
+        changes.insert(path, entry);
+    })?;
+    let Some((header, source)) = read else {
         return Ok(None);
     };
     let kept = header.kept.map(|kept| {
@@ -224,8 +229,6 @@ pub fn read_seal(path: &Path) -> Result<Option<Sealed>, BackupError> {
         changes,
     }))
 }
-
-type Changes = BTreeMap<PathBuf, Option<Entry>>;
 
 fn encode<'a>(
     header: &Header,
@@ -274,7 +277,11 @@ fn damaged(path: &Path, what: String) -> BackupError {
     }
 }
 
-fn decode(path: &Path) -> Result<Option<(Header, PathBuf, Changes)>, BackupError> {
+/// The header and the source; each entry is told to `each`.
+fn decode(
+    path: &Path,
+    each: &mut dyn FnMut(PathBuf, Option<Entry>),
+) -> Result<Option<(Header, PathBuf)>, BackupError> {
     let Some(bytes) = read_bounded(path, MAX_BYTES)? else {
         return Ok(None);
     };
@@ -300,7 +307,7 @@ fn decode(path: &Path) -> Result<Option<(Header, PathBuf, Changes)>, BackupError
             header.version
         )));
     }
-    let mut changes = Changes::new();
+    let mut entries = 0;
     for line in lines {
         let line: Line = serde_json::from_slice(line).map_err(|e| damaged(e.to_string()))?;
         let entry = match (line.kind, line.ident, line.gone) {
@@ -314,16 +321,18 @@ fn decode(path: &Path) -> Result<Option<(Header, PathBuf, Changes)>, BackupError
             (_, _, true) => None,
             _ => return Err(damaged(format!("the entry of {} is not whole", line.p))),
         };
-        changes.insert(
-            unescape(&line.p).ok_or_else(|| damaged(format!("bad escape in {}", line.p)))?,
+        let path = unescape(&line.p);
+        each(
+            path.ok_or_else(|| damaged(format!("bad escape in {}", line.p)))?,
             entry,
         );
+        entries += 1;
     }
-    if changes.len() as u64 != footer.entries {
+    if entries != footer.entries {
         return Err(damaged("entries are missing".into()));
     }
     let source = unescape(&header.source).ok_or_else(|| damaged("bad escape".into()))?;
-    Ok(Some((header, source, changes)))
+    Ok(Some((header, source)))
 }
 
 /// A path as a string of a record, for serde.

@@ -14,6 +14,7 @@
 //!  failed/<id>/             the failed data      tree/
 //! ```
 
+mod ahead;
 mod archive;
 mod baseline;
 mod contents;

@@ -6,9 +6,11 @@
 use foldhash::fast::RandomState;
 use rustix::fs::{Statx, StatxTimestamp, makedev};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -165,6 +167,21 @@ impl PartialEq for Tree {
 
 impl Eq for Tree {}
 
+/// The order of paths, which is that of their parts; they are as a directory's list makes them, so that bytes tell it.
+fn by_parts(a: &Path, b: &Path) -> Ordering {
+    let (a, b) = (a.as_os_str().as_bytes(), b.as_os_str().as_bytes());
+    // What ends sooner comes first, and so does what ends a part.
+    let rank = |byte: Option<&u8>| match byte {
+        None => 0,
+        Some(b'/') => 1,
+        Some(other) => u16::from(*other) + 2,
+    };
+    match a.iter().zip(b).position(|(a, b)| a != b) {
+        Some(at) => rank(a.get(at)).cmp(&rank(b.get(at))),
+        None => a.len().cmp(&b.len()),
+    }
+}
+
 /// The directory and the name of a path below the top.
 fn parts(path: &Path) -> Option<(&Path, &OsStr)> {
     Some((path.parent()?, path.file_name()?))
@@ -249,7 +266,7 @@ impl Tree {
     /// All entries by path; a directory before what is in it.
     pub fn sorted(&self) -> Vec<(PathBuf, &Entry)> {
         let mut all: Vec<_> = self.iter().collect();
-        all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        all.sort_unstable_by(|(a, _), (b, _)| by_parts(a, b));
         all
     }
 
@@ -293,6 +310,19 @@ mod tests {
             hot: false,
             linked: false,
         }
+    }
+
+    #[test]
+    fn paths_are_ordered_as_their_parts_are() {
+        let mut all: Vec<&Path> = [
+            "a", "a/b", "a/b/c", "a-b", "a.b/c", "ab", "b", "a/\u{1}", "a0",
+        ]
+        .map(Path::new)
+        .into();
+        let mut as_parts = all.clone();
+        as_parts.sort();
+        all.sort_by(|a, b| by_parts(a, b));
+        assert_eq!(all, as_parts);
     }
 
     #[test]

@@ -297,7 +297,8 @@ impl Life<'_> {
         let seed = self.random.below(u64::MAX);
         let dir = self.work.at("churn");
         // And where files share their blocks with a copy, each store may want space.
-        let maps = !matches!(self.disk.name, "xfs" | "btrfs");
+        let shares = matches!(self.disk.name, "xfs" | "btrfs") || self.disk.has_subvolumes();
+        let maps = !shares;
         let rounds = std::thread::scope(|scope| {
             let _ends = Ends(&stop);
             scope.spawn(|| churn(&dir, maps, Random(seed | 1), &stop));
