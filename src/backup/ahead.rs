@@ -4,18 +4,21 @@ use super::error::BackupError;
 use super::tree::{Entry, Ident, Kind, Map, Tree};
 use super::view::DataView;
 use crate::durable::{AtPath as _, PathError};
-use rustix::fs::{OFlags, fgetxattr, flistxattr};
+use rustix::fs::{Mode, OFlags, fgetxattr, flistxattr, openat};
 use rustix::io::Errno;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
 /// Larger files are only opened.
 const SMALL: u64 = 64 * 1024;
-/// So many entries wait at the most: 16 MiB of small files.
-const AHEAD: usize = 256;
+/// They are handed over in batches of so many entries, or bytes; to wake somebody costs as much as to read a small file.
+const BATCH: usize = 128;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// So many batches wait at the most.
+const AHEAD: usize = 8;
 const MOST_XATTR: usize = 64 * 1024;
 
 /// An entry of a copy, with all that an archive says of it.
@@ -53,20 +56,33 @@ pub(super) fn read_ahead(
                 tree,
                 first_names: Map::default(),
                 buffer: vec![0; MOST_XATTR],
+                dir: None,
             };
+            let (mut batch, mut bytes) = (Vec::new(), 0);
             for (path, entry) in sorted {
                 if matches!(entry.kind, Kind::Kept | Kind::Special) {
                     continue;
                 }
                 let item = reader.read(path, entry);
+                bytes += match item.as_ref().map(|item| &item.holds) {
+                    Ok(Holds::Bytes(held)) => held.len(),
+                    // Not many are open at a time.
+                    Ok(Holds::File(_)) => BATCH_BYTES,
+                    _ => 0,
+                };
                 let is_last = item.is_err();
-                // Nobody takes it any more after an error.
-                if send.send(item).is_err() || is_last {
-                    return;
+                batch.push(item);
+                if is_last || batch.len() == BATCH || bytes >= BATCH_BYTES {
+                    bytes = 0;
+                    // Nobody takes it any more after an error of theirs.
+                    if send.send(std::mem::take(&mut batch)).is_err() || is_last {
+                        return;
+                    }
                 }
             }
+            let _ = send.send(batch);
         });
-        for item in receive {
+        for item in receive.into_iter().flatten() {
             take(&mut item?)?;
         }
         Ok(())
@@ -77,6 +93,8 @@ struct Reader<'a> {
     tree: &'a DataView,
     first_names: Map<(u64, u64), PathBuf>,
     buffer: Vec<u8>,
+    /// The directory of the file before, relative to the data.
+    dir: Option<(PathBuf, File)>,
 }
 
 impl Reader<'_> {
@@ -112,7 +130,7 @@ impl Reader<'_> {
     }
 
     fn file(&mut self, path: PathBuf, full: &Path, entry: &Entry) -> Result<Item, PathError> {
-        let mut file = open(full)?;
+        let mut file = self.open_below(&path, full)?;
         let meta = file.metadata().at("look at", full)?;
         let attributes = self.attributes(&file, full)?;
         let ident = Ident {
@@ -134,6 +152,19 @@ impl Reader<'_> {
             attributes,
             holds,
         })
+    }
+
+    /// Files come directory by directory: the way to it is gone once.
+    fn open_below(&mut self, path: &Path, full: &Path) -> Result<File, PathError> {
+        let above = path.parent().unwrap_or(Path::new(""));
+        let dir = match self.dir.take() {
+            Some((of, dir)) if of == above => (of, dir),
+            _ => (above.to_owned(), open(&self.tree.full(above))?),
+        };
+        let name = path.file_name().unwrap_or_default();
+        let file = openat(&dir.1, name, flags(), Mode::empty());
+        self.dir = Some(dir);
+        Ok(file.at("open", full)?.into())
     }
 
     /// The name under which a file of several has come already.
@@ -181,10 +212,10 @@ impl Reader<'_> {
 
 /// Never through a link, and never waiting for the other end of a FIFO.
 fn open(path: &Path) -> Result<File, PathError> {
-    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
-        .open(path)
-        .at("open", path)
+    let file = rustix::fs::open(path, flags(), Mode::empty());
+    Ok(file.at("open", path)?.into())
+}
+
+fn flags() -> OFlags {
+    OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
