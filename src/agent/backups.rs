@@ -271,10 +271,7 @@ pub fn restore(
 
 /// The generation of a restore by hand that was cut off.
 pub fn cut_restore(host: &RealHost) -> Option<GenId> {
-    let all = backup::generations(&host.layout).into_iter();
-    all.filter(|g| g.state == GenState::Consumed && g.paths.done.join("restore.json").is_file())
-        .map(|g| g.id())
-        .next()
+    backup::cut_restore(&host.layout)
 }
 
 /// Generations that runs which are open will need.

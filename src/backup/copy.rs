@@ -62,8 +62,6 @@ pub(super) struct Copier<'a> {
     dirty_dirs: BTreeSet<PathBuf>,
     /// Tops with files that are not synced one by one.
     unsynced: BTreeSet<PathBuf>,
-    /// What `keep` names is carried over: a link that leads out is a link and no more.
-    pub(super) carries: bool,
     pub(super) files: u64,
     pub(super) bytes: u64,
     pub(super) syncs: u64,
@@ -77,6 +75,7 @@ const TAIL_CHECK: u64 = 64 * 1024;
 const SINGLE_SYNCS: u64 = 64;
 /// From this size on a file is synced by itself, and leaves the page cache.
 const LARGE: u64 = 1024 * 1024;
+
 impl<'a> Copier<'a> {
     /// `generation`: its directory, under the name that it has by now.
     pub(super) fn new(
@@ -112,7 +111,6 @@ impl<'a> Copier<'a> {
             replaced: BTreeSet::new(),
             dirty_dirs: BTreeSet::new(),
             unsynced: BTreeSet::new(),
-            carries: false,
             files: 0,
             bytes: 0,
             syncs: 0,
@@ -447,10 +445,6 @@ impl<'a> Copier<'a> {
         let Some(target) = gone_is_none(fs::read_link(&from), "read link", &from)? else {
             return Ok(None);
         };
-        let to_elsewhere = self.source.leads_out(&from).filter(|_| !self.carries);
-        if let Some(to) = to_elsewhere {
-            return Err(BackupError::NewRoot { link: from, to });
-        }
         self.put_link(&target, found, to)?;
         Ok(Some(found.new))
     }

@@ -40,7 +40,8 @@ pub(super) struct Extracted {
     pub roots: BTreeSet<PathBuf>,
 }
 
-/// Extracts an archive into a directory that is empty, in the place of `data`, which links may lead to. `strip`: archives of peers hold the data directory itself; its name at the front
+/// Extracts an archive into a directory that is empty and will be in the place of `data`, which its links may lead to.
+/// `strip`: archives of peers hold the data directory itself; its name at the front
 /// of every path is taken off.
 pub(super) fn extract(
     archive: &Path,

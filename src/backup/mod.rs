@@ -1,7 +1,7 @@
 //! Backup without an outage: copies made while the node runs, sealed after its exit, put back by an exchange of names.
 //!
 //! Never writes into the live data directory, but for the one exchange of a restore. What links in the data lead to on other disks is copied
-//! there ([`roots`]).
+//! there (`roots.rs`).
 //!
 //! ```text
 //!  backups/gen/<id>.part/   being filled         tree/      the copy
@@ -55,7 +55,8 @@ pub use record::{
     rewrite_record,
 };
 pub use restore::{
-    carry_keep, consume, cut_between_disks, exchange, inodes, is_aside, restore, set_aside,
+    carry_keep, consume, cut_between_disks, cut_restore, exchange, inodes, is_aside, restore,
+    set_aside,
 };
 pub use retain::{
     discard, foreign_backups, good_generations, prune, remove, sealed_generations, superfluous,

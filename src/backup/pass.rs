@@ -65,6 +65,13 @@ pub(super) fn pass(
             {
                 continue;
             }
+            // The copy would not hold what it names.
+            if found.new.kind == Kind::Link {
+                let link = view.name(&found.path);
+                if let Some(to) = view.leads_out(&link) {
+                    return Err(BackupError::NewRoot { link, to });
+                }
+            }
             match copier.copy(&found, live)? {
                 Some(entry) => {
                     baseline.entries.insert(&found.path, entry);
@@ -79,7 +86,10 @@ pub(super) fn pass(
             }
             watcher.between(copier, baseline)?;
         }
-        scanner.remember(dir, changes.listed);
+        // Where stamps prove nothing, those of a directory do not either.
+        if look != Look::Compare {
+            scanner.remember(dir, changes.listed);
+        }
         dirs.extend(changes.below);
     }
     if live {

@@ -66,7 +66,6 @@ pub fn carry_keep(paths: &GenPaths, data: &DataSpec, listing: &Listing) -> Resul
         false => Method::Copy,
     };
     let mut copier = Copier::new(&view, &roots, &paths.done, method, &|_| Ok(()));
-    copier.carries = true;
     for (path, entry) in &live {
         let full = view.name(path);
         let meta = fs::symlink_metadata(&full).at("look at", &full)?;
@@ -162,15 +161,21 @@ pub fn restore(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
     set_aside(paths)
 }
 
-/// A generation whose restore was cut, perhaps between the disks of its data: until it goes on, the data may be of two moments.
-pub fn cut_between_disks(layout: &Layout) -> Option<GenId> {
+/// A generation whose restore by hand was cut off.
+pub fn cut_restore(layout: &Layout) -> Option<GenId> {
     let all = fs::read_dir(layout.generations()).ok()?.flatten();
     let is_cut = |dir: &Path| {
-        let names = ["CONSUMED", "restore.json", ROOTS];
+        let names = ["CONSUMED", "restore.json"];
         names.iter().all(|name| dir.join(name).is_file())
     };
     all.filter(|e| is_cut(&e.path()))
         .find_map(|e| e.file_name().to_str()?.parse().ok())
+}
+
+/// One that was cut perhaps between the disks of its data: until it goes on, the data may be of two moments.
+pub fn cut_between_disks(layout: &Layout) -> Option<GenId> {
+    let has_roots = |id: &GenId| GenPaths::new(layout, *id).done.join(ROOTS).is_file();
+    cut_restore(layout).filter(has_roots)
 }
 
 /// Exchanges the live data directory with the generation's tree, in one step of the file system; before that each second root with its copy.

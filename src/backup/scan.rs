@@ -108,11 +108,6 @@ pub(super) struct Scanner {
 pub struct Listing(Map<PathBuf, Listed>);
 
 impl Listing {
-    pub(super) fn without(mut self, is_unreliable: impl Fn(&Path) -> bool) -> Self {
-        self.0.retain(|dir, _| !is_unreliable(dir));
-        self
-    }
-
     /// The directories in one that is as it was: no name in it has changed.
     pub(super) fn unchanged(&self, dir: &Path, now: &Ident) -> Option<&[PathBuf]> {
         let listed = self.0.get(dir).filter(|l| l.ident == *now)?;
@@ -345,7 +340,7 @@ fn kind_of(view: &DataView, dir: &Path, name: &OsStr, stat: &Statx) -> Kind {
     match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
         FileType::Directory => Kind::Dir,
         FileType::RegularFile => Kind::File,
-        FileType::Symlink if view.roots.iter().any(|top| top.path == dir.join(name)) => Kind::Root,
+        FileType::Symlink if view.is_root(&dir.join(name)) => Kind::Root,
         FileType::Symlink => Kind::Link,
         _ => Kind::Special,
     }

@@ -127,7 +127,7 @@ pub fn seal(
     killpoint::hit("seal:named");
     report.syncs += 3;
     let listing = match look {
-        Look::AtRest => std::mem::take(&mut scanner.listing).without(|dir| view.is_unreliable(dir)),
+        Look::AtRest => std::mem::take(&mut scanner.listing),
         Look::Live | Look::Compare => Listing::default(),
     };
     // The node does not wait until all that is freed.

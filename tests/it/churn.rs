@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use visor::backup::{
-    GenState, Precopier, Watch, export, generations, import, remove, restore, seal, verify,
+    GenState, Precopier, Watch, export, generations, remove, restore, seal, verify,
 };
 use visor::devnode::{CheckReport, check_data};
 use visor::model::{ArchiveFormat, ArchiveSpec, DataSpec, GenId, Method, Rate};
@@ -411,24 +411,13 @@ impl Life<'_> {
             .join(format!("copy.{}", format.ending()));
         let paths = self.work.paths(generation);
         let _ = export(&paths, &file, &how, &|_| Ok(())).unwrap();
-        let taken = new_id();
-        let into = self.work.paths(taken);
-        import(
-            &into,
-            &file,
-            &[],
-            &self.work.data,
-            &record(),
-            &self.work.backup,
-            &|| false,
-        )
-        .unwrap();
+        let taken = self.work.import(&file).unwrap();
         assert_same(
             &self.work.sealed(taken),
             &self.work.data.path,
             "from the archive",
         );
-        remove(&self.work.layout, &into.done).unwrap();
+        remove(&self.work.layout, &self.work.paths(taken).done).unwrap();
         fs::remove_file(file).unwrap();
     }
 

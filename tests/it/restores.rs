@@ -8,7 +8,7 @@ use std::time::Duration;
 use visor::backup::{Listing, carry_keep, exchange};
 use visor::model::GenId;
 
-fn sealed(work: &Work) -> (GenId, Listing) {
+pub(crate) fn sealed(work: &Work) -> (GenId, Listing) {
     // Old enough for the stamps of their directories to be trusted.
     std::thread::sleep(Duration::from_millis(100));
     let mut rounds = work.begin(new_id(), None);

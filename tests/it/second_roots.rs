@@ -1,13 +1,13 @@
 //! Directories on another disk that links in the data lead to: copied there, put back there, and what is refused.
 
 use crate::disks::{Disk, disk, run, subvolumes};
+use crate::restores::sealed;
 use crate::work::{Work, assert_pictures, new_id, picture};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use visor::backup::{
-    Watch, carry_keep, consume, exchange, export, import, is_aside, remove, restore, set_aside,
-    verify,
+    Watch, carry_keep, consume, exchange, export, is_aside, remove, restore, set_aside, verify,
 };
 use visor::model::{ArchiveFormat, ArchiveSpec, GenId};
 
@@ -220,20 +220,13 @@ fn an_archive_holds_all_and_goes_back_to_both_disks() {
         let above = plain.join(path).parent().unwrap().to_owned();
         assert!(fs::symlink_metadata(above).unwrap().is_dir());
     }
-    let taken = new_id();
-    let policy = &work.backup;
-    let record = crate::work::record();
-    import(
-        &work.paths(taken),
-        &file,
-        &[],
-        &work.data,
-        &record,
-        policy,
-        &|| false,
-    )
-    .unwrap();
+    let taken = work.import(&file).unwrap();
     assert_pictures(&picture(&work.sealed(taken)), &was, "from the archive");
+    let of_ancient = fs::canonicalize(work.sealed(taken).join("chain/ancient")).unwrap();
+    assert!(
+        of_ancient.starts_with(&linked.places()[0]),
+        "{of_ancient:?}"
+    );
     linked.change("later");
     restore(&work.paths(taken), &work.data).unwrap();
     linked.is_restored(&was);
@@ -243,20 +236,20 @@ fn an_archive_holds_all_and_goes_back_to_both_disks() {
         "tar",
         &["-cf", of_others.to_str().unwrap(), "-C", to, "chain/head"]
     ));
-    let taken = new_id();
-    import(
-        &work.paths(taken),
-        &of_others,
-        &[],
-        &work.data,
-        &record,
-        policy,
-        &|| false,
-    )
-    .unwrap();
+    let taken = work.import(&of_others).unwrap();
     assert!(fs::symlink_metadata(work.sealed(taken).join("chain/ancient")).is_err());
     let place = linked.places()[0].join(taken.to_string());
     assert!(!place.exists());
+    // Names of one file that are on two disks by now.
+    fs::hard_link(plain.join("chain/head"), plain.join("chain/ancient/same")).unwrap();
+    fs::remove_file(&of_others).unwrap();
+    assert!(run(
+        "tar",
+        &["-cf", of_others.to_str().unwrap(), "-C", to, "chain"]
+    ));
+    let tree = work.sealed(work.import(&of_others).unwrap());
+    let read = |path| fs::read(tree.join(path)).unwrap();
+    assert_eq!(read("chain/ancient/same"), read("chain/head"));
     // A file where the data have a directory is refused.
     fs::remove_dir_all(plain.join("chain/ancient")).unwrap();
     fs::write(plain.join("chain/ancient"), "x").unwrap();
@@ -264,10 +257,7 @@ fn an_archive_holds_all_and_goes_back_to_both_disks() {
         "tar",
         &["-cf", of_others.to_str().unwrap(), "-C", to, "chain"]
     ));
-    let into = work.paths(new_id());
-    let why = import(&into, &of_others, &[], &work.data, &record, policy, &|| {
-        false
-    });
+    let why = work.import(&of_others);
     let why = why.unwrap_err().to_string();
     assert!(
         why.contains("chain/ancient: the data have a directory there"),
@@ -401,6 +391,12 @@ fn a_part_is_gone_on_with_on_both_disks() {
         inode(before),
         "a second name of the copy"
     );
+    let live = fs::metadata(work.at(table)).unwrap().ino();
+    assert_ne!(
+        inode(generation),
+        Some(live),
+        "no better way than was asked for"
+    );
     let was = picture(&work.data.path);
     assert_pictures(&picture(&work.sealed(generation)), &was, "gone on with");
     let part = new_id();
@@ -428,12 +424,8 @@ fn what_is_kept_on_another_disk_is_carried_over() {
         ] {
             work.write(path, b"before");
         }
-        // Old enough for the stamps of their directories to be trusted.
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let mut rounds = work.begin(new_id(), None);
-        rounds.end(&|| false).unwrap();
-        let paths = work.paths(rounds.generation);
-        let (_, listing) = work.seal_and_list(rounds.generation, rounds.into_ready());
+        let (generation, listing) = sealed(work);
+        let paths = work.paths(generation);
         let listing = if remembers {
             listing
         } else {
@@ -511,4 +503,23 @@ fn what_is_removed_is_removed_on_its_disk_and_nothing_else_is() {
     remove(&work.layout, &paths.aside).unwrap();
     let meta = fs::read_to_string(taken.join("chain/ancient/meta")).unwrap();
     assert_eq!(meta, "wanted");
+}
+
+#[test]
+fn what_all_second_roots_of_a_disk_need_is_reckoned_together() {
+    let Some(mut linked) = linked("tmpfs") else {
+        return;
+    };
+    for path in ["chain/ancient/large", "chain/ancient/deep/large"] {
+        linked.work.write(path, &vec![1; 3 << 20]);
+    }
+    linked.work.backup.method = Some(visor::model::Method::Copy);
+    let stat = rustix::fs::statvfs(&linked.ancient).unwrap();
+    // Room for each of them, and not for both.
+    linked.work.backup.reserve = stat.f_bavail * stat.f_frsize - (4 << 20);
+    let why = linked.work.refusal();
+    assert!(
+        why.contains("not enough space in") && why.contains("/.visor-"),
+        "{why}"
+    );
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use visor::backup::{Final, GenPaths, GenRecord, Listing, Precopier, seal};
+use visor::backup::{Final, GenPaths, GenRecord, Listing, Precopier, import, seal};
 use visor::host::{Precopy, SealReport};
 use visor::model::{BackupSpec, DataSpec, GenId};
 use visor::store::Layout;
@@ -133,6 +133,22 @@ impl Work {
             compare,
             ..Final::default()
         }
+    }
+
+    /// A new generation out of an archive.
+    pub(crate) fn import(&self, archive: &Path) -> Result<GenId, visor::backup::BackupError> {
+        let taken = new_id();
+        let (into, never) = (self.paths(taken), || false);
+        import(
+            &into,
+            archive,
+            &[],
+            &self.data,
+            &record(),
+            &self.backup,
+            &never,
+        )
+        .map(|()| taken)
     }
 
     pub(crate) fn sealed(&self, generation: GenId) -> PathBuf {
