@@ -56,14 +56,14 @@ pub use record::{
 };
 pub use restore::{
     carry_keep, consume, cut_between_disks, cut_restore, exchange, inodes, is_aside, restore,
-    set_aside,
+    set_aside, sync_aside,
 };
 pub use retain::{
     discard, foreign_backups, good_generations, prune, remove, sealed_generations, superfluous,
 };
 pub use roots::copies_elsewhere;
-pub use scan::{Listing, scan};
-pub use seal::{Final, seal, seal_holds, seal_state, unseal};
+pub use scan::scan;
+pub use seal::{Final, Remembered, seal, seal_holds, seal_state, unseal};
 pub use subvolume::{is_subvolume, snapshot_refusal};
 pub use tree::{Class, Entry, Ident, Kind, Tree};
 pub use verify::{Watch, verify, verify_apart};

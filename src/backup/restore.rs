@@ -7,7 +7,7 @@ use super::error::BackupError;
 use super::kept::find_kept;
 use super::roots::{ROOTS, Roots};
 use super::scan::{Changed, Listing};
-use super::seal::sealed_kept;
+use super::seal::{Remembered, sealed_kept};
 use super::subvolume;
 use super::tree::{Entry, Ident, Kind};
 use super::view::DataView;
@@ -46,13 +46,28 @@ pub fn consume(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
 
 /// Copies what `keep` names from the live data into the generation, and compares. A kept file that the sealed state knew
 /// and the live data lack is an error: signer state must not vanish.
-/// `listing`: what the final pass remembers of the directories of the live data; it spares a look at most of their names.
-pub fn carry_keep(paths: &GenPaths, data: &DataSpec, listing: &Listing) -> Result<(), BackupError> {
+/// `known`: what the final pass remembers, of these data.
+pub fn carry_keep(
+    paths: &GenPaths,
+    data: &DataSpec,
+    known: Option<&Remembered>,
+) -> Result<(), BackupError> {
     let roots = Roots::read(&paths.done, paths.generation)?;
     roots.can_be_put_back(&data.path)?;
-    let view = roots.of_data(DataView::new(data)?);
+    let dir = fs::canonicalize(&data.path).at("resolve", &data.path)?;
+    let anew;
+    let Remembered { view, listing } = match known.filter(|known| known.view.dir == dir) {
+        Some(known) => known,
+        None => {
+            anew = Remembered {
+                view: roots.of_data(DataView::new(data)?),
+                listing: Listing::default(),
+            };
+            &anew
+        }
+    };
     let sealed = sealed_kept(paths)?;
-    let live = find_kept(&view, &sealed, listing)?;
+    let live = find_kept(view, &sealed, listing)?;
     let must = |path: &&PathBuf| view.must_keep.iter().any(|m| path.starts_with(m));
     for path in sealed.iter().filter(must) {
         if !live.contains_key(path) {
@@ -65,7 +80,7 @@ pub fn carry_keep(paths: &GenPaths, data: &DataSpec, listing: &Listing) -> Resul
         true => Method::Snapshot,
         false => Method::Copy,
     };
-    let mut copier = Copier::new(&view, &roots, &paths.done, method, &|_| Ok(()));
+    let mut copier = Copier::new(view, &roots, &paths.done, method, &|_| Ok(()));
     for (path, entry) in &live {
         let full = view.name(path);
         let meta = fs::symlink_metadata(&full).at("look at", &full)?;
@@ -144,7 +159,7 @@ pub fn restore(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
         Some(now) if now == intent.tree => {}
         Some(now) if now == intent.live => {
             // What may be refused comes before it is used up.
-            carry_keep(paths, data, &Listing::default())?;
+            carry_keep(paths, data, None)?;
             consume(paths, data)?;
             exchange(paths, data)?;
         }
@@ -158,7 +173,8 @@ pub fn restore(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
             });
         }
     }
-    set_aside(paths)
+    set_aside(paths)?;
+    sync_aside(paths)
 }
 
 /// A generation whose restore by hand was cut off.
@@ -216,15 +232,19 @@ pub(super) fn exchange_names(a: &Path, b: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Moves the generation, which now holds the failed data, to `failed/`.
+/// Moves the generation, which now holds the failed data, to `failed/`. `sync_aside` has that last.
 pub fn set_aside(paths: &GenPaths) -> Result<(), BackupError> {
     Roots::read(&paths.done, paths.generation)?.follow_aside(&paths.done.join("tree"))?;
     make_private_dir(parent(&paths.aside))?;
     fs::rename(&paths.done, &paths.aside).at("rename", &paths.done)?;
-    sync_dir(parent(&paths.aside))?;
-    sync_dir(parent(&paths.done))?;
     killpoint::hit("set-aside:after");
     Ok(())
+}
+
+/// No node waits for this: what a power loss takes back of it is the name of failed data.
+pub fn sync_aside(paths: &GenPaths) -> Result<(), BackupError> {
+    sync_dir(parent(&paths.aside))?;
+    Ok(sync_dir(parent(&paths.done))?)
 }
 
 pub fn is_aside(paths: &GenPaths) -> bool {

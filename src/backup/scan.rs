@@ -105,7 +105,7 @@ pub(super) struct Scanner {
 
 /// What directories were like when all that is in them was in the copy.
 #[derive(Debug, Default)]
-pub struct Listing(Map<PathBuf, Listed>);
+pub(super) struct Listing(Map<PathBuf, Listed>);
 
 impl Listing {
     /// The directories in one that is as it was: no name in it has changed.

@@ -31,17 +31,25 @@ pub struct Final {
     pub height: Option<u64>,
 }
 
+/// What a way back need not find out while the node is down.
+#[derive(Debug)]
+pub struct Remembered {
+    pub(super) view: DataView,
+    /// The directories of the data as the final pass found them; it spares a look at most of their names.
+    pub(super) listing: Listing,
+}
+
 /// Copies what changed since the baseline, writes the SEAL, gives the generation its name. `baseline` is the one in
-/// memory; a recovering visor reads the synced one. With the report comes what is remembered of the directories of the data.
+/// memory; a recovering visor reads the synced one. With the report comes what is remembered for a way back.
 pub fn seal(
     paths: &GenPaths,
     data: &DataSpec,
     ready: Option<Ready>,
     look: Final,
-) -> Result<(SealReport, Listing), BackupError> {
+) -> Result<(SealReport, Option<Remembered>), BackupError> {
     let generation = paths.generation;
     if paths.done.join("SEAL").is_file() {
-        return Ok(Default::default());
+        return Ok((SealReport::default(), None));
     }
     let mut changes = Told(Vec::new());
     let ready = match ready {
@@ -132,7 +140,7 @@ pub fn seal(
     };
     // The node does not wait until all that is freed.
     let _ = std::thread::Builder::new().spawn(move || drop((baseline, scanner)));
-    Ok((report, listing))
+    Ok((report, Some(Remembered { view, listing })))
 }
 
 /// They are sorted, those below a path behind it.

@@ -308,13 +308,15 @@ impl<'h, H: Host> Run<'h, H> {
         let restore = touched && sealed && self.plan.undo.iter().any(|s| s.kind.restores_data());
         report.notice(Notice::Undo { cause, restore });
         let start = StartId(self.host.new_ulid());
+        // While the node is down, it lasts with the record of what is exchanged, before which nothing is done.
+        let is_down = matches!(self.host.node()?, NodeState::Gone { .. });
         self.record(
             Event::Undo(Undo {
                 cause: cause.to_owned(),
                 restore,
                 start,
             }),
-            true,
+            !(restore && is_down),
         )?;
         self.recovering = false;
         Ok(())

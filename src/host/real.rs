@@ -58,8 +58,12 @@ pub struct RealHost {
     evm: EvmClient,
     precopier: RefCell<Option<Precopier>>,
     /// What the last final pass remembers, until the upgrade is through.
-    listing: RefCell<Option<(GenId, backup::Listing)>>,
+    remembered: RefCell<Option<(GenId, backup::Remembered)>>,
     last_head: Cell<Option<u64>>,
+    /// The last start, once nothing of it was found.
+    gone: Cell<Option<StartId>>,
+    /// Set aside, and not synced yet.
+    aside: Cell<Option<GenId>>,
 }
 
 type Result<T> = std::result::Result<T, HostError>;
@@ -81,8 +85,10 @@ impl RealHost {
             stopper: Stopper::default(),
             evm: EvmClient::default(),
             precopier: RefCell::new(None),
-            listing: RefCell::new(None),
+            remembered: RefCell::new(None),
             last_head: Cell::new(None),
+            gone: Cell::new(None),
+            aside: Cell::new(None),
         }
     }
 
@@ -270,7 +276,7 @@ impl Requests for RealHost {
     }
 
     fn settle(&self, run: RunId, upgrade: Option<&str>) -> Result<()> {
-        self.listing.take();
+        self.remembered.take();
         let overrides = self.overrides()?;
         let approved = |name: &str| {
             overrides
@@ -339,7 +345,11 @@ impl Nodes for RealHost {
     }
 
     fn node(&self) -> Result<NodeState> {
-        node::node_state(&self.layout).map_err(failed)
+        let state = node::node_state(&self.layout, self.gone.get()).map_err(failed)?;
+        if let NodeState::Gone { last, .. } = &state {
+            self.gone.set(*last);
+        }
+        Ok(state)
     }
 
     fn start_evidence(&self, start: StartId) -> Result<StartEvidence> {
@@ -352,17 +362,23 @@ impl Nodes for RealHost {
                 "a restore of generation {cut} was cut off, and the data may be of two moments: `visor backup restore {cut}` goes on with it"
             )));
         }
-        node::start(
-            &self.layout,
-            &self.node.borrow(),
-            launch,
-            start,
-            &self.ambient.env,
-        )
-        .map_err(|error| match failed(error) {
-            HostError::Failed(text) => HostError::Refused(text),
-            other => other,
-        })
+        let (node, env) = (self.node.borrow(), &self.ambient.env);
+        node::start(&self.layout, &node, launch, start, env).map_err(|error| {
+            match failed(error) {
+                HostError::Failed(text) => HostError::Refused(text),
+                other => other,
+            }
+        })?;
+        // Now no node waits for these. Without the mark those who come later look for what is gone.
+        if let Some(gone) = self.gone.get() {
+            let _ = node::mark_gone(&self.layout, gone);
+        }
+        if let Some(generation) = self.aside.take()
+            && let Err(error) = backup::sync_aside(&self.paths(generation))
+        {
+            (self.ambient.say.0)(&failed(error).to_string());
+        }
+        Ok(())
     }
 
     fn stop(&self, policy: &StopPolicy) -> Result<Option<StopReport>> {
@@ -447,8 +463,8 @@ impl Backups for RealHost {
         };
         let paths = self.paths(generation);
         let sealed = backup::seal(&paths, &self.data(), ready, look);
-        let (report, listing) = sealed.map_err(failed)?;
-        *self.listing.borrow_mut() = Some((generation, listing));
+        let (report, remembered) = sealed.map_err(failed)?;
+        *self.remembered.borrow_mut() = remembered.map(|all| (generation, all));
         Ok(report)
     }
 
@@ -473,10 +489,9 @@ impl Backups for RealHost {
     }
 
     fn carry_keep(&self, generation: GenId) -> Result<()> {
-        let known = self.listing.take().filter(|(of, _)| *of == generation);
-        let listing = known.map(|(_, listing)| listing).unwrap_or_default();
-        let paths = self.paths(generation);
-        backup::carry_keep(&paths, &self.data(), &listing).map_err(failed)
+        let known = self.remembered.take().filter(|(of, _)| *of == generation);
+        let known = known.as_ref().map(|(_, all)| all);
+        backup::carry_keep(&self.paths(generation), &self.data(), known).map_err(failed)
     }
 
     fn exchange(&self, generation: GenId) -> Result<()> {
@@ -484,7 +499,9 @@ impl Backups for RealHost {
     }
 
     fn set_aside(&self, generation: GenId) -> Result<()> {
-        backup::set_aside(&self.paths(generation)).map_err(failed)
+        backup::set_aside(&self.paths(generation)).map_err(failed)?;
+        self.aside.set(Some(generation));
+        Ok(())
     }
 
     fn is_aside(&self, generation: GenId) -> Result<bool> {

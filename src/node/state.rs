@@ -11,10 +11,15 @@ use std::io;
 use std::time::{Duration, Instant};
 
 /// Running, gone, or unclear. Looks at records first: a node that closed the inherited lock is still found by its record.
-pub fn node_state(layout: &Layout) -> Result<NodeState, PathError> {
+/// `gone`: a start that the caller has seen gone before. Neither it nor one that is marked is looked for among all processes again.
+pub fn node_state(layout: &Layout, gone: Option<StartId>) -> Result<NodeState, PathError> {
     let all = starts(layout);
     let mut last = None;
     for &start in all.iter().rev() {
+        if gone == Some(start) || is_marked_gone(layout, start) {
+            last = last.or(Some((start, None)));
+            continue;
+        }
         let Some(record) = read_start(layout, start)? else {
             continue;
         };
@@ -25,10 +30,10 @@ pub fn node_state(layout: &Layout) -> Result<NodeState, PathError> {
                 since: record.at,
             });
         }
-        last = last.or(Some((start, record.identity)));
+        last = last.or(Some((start, Some(record.identity))));
     }
     let is_free = lock_is_free(layout)?;
-    if let Some((start, identity)) = &last {
+    if let Some((start, Some(identity))) = &last {
         let left = left(layout, *start, identity, is_free)?;
         if !left.is_empty() {
             let names: Vec<String> = left.iter().map(describe).collect();
@@ -68,7 +73,7 @@ pub(super) fn left(
     leader: &Identity,
     lock_is_free: bool,
 ) -> Result<Vec<Left>, PathError> {
-    if dir(layout, start).join("gone").exists() {
+    if is_marked_gone(layout, start) {
         return Ok(vec![]);
     }
     let lock = layout.node_lock();
@@ -109,11 +114,14 @@ pub fn start_evidence(layout: &Layout, start: StartId) -> Result<StartEvidence, 
 
 /// Notes that nothing is left of a start.
 pub fn mark_gone(layout: &Layout, start: StartId) -> Result<(), PathError> {
-    let path = dir(layout, start).join("gone");
-    if path.exists() {
+    if is_marked_gone(layout, start) {
         return Ok(());
     }
-    write_atomic(&path, b"", false)
+    write_atomic(&dir(layout, start).join("gone"), b"", false)
+}
+
+fn is_marked_gone(layout: &Layout, start: StartId) -> bool {
+    dir(layout, start).join("gone").exists()
 }
 
 /// True when no process holds the node's lock. Held shared for an instant; the shim waits that out.

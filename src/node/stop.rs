@@ -2,7 +2,7 @@
 
 use super::read_log::last_lines;
 use super::records::{read_exit, read_start, starts};
-use super::state::{left, lock_is_free, node_state};
+use super::state::{left, lock_is_free, mark_gone, node_state};
 use crate::durable::PathError;
 use crate::host::{NodeState, StopReport, wall_clock};
 use crate::killpoint;
@@ -50,7 +50,7 @@ impl Stopper {
         interrupted: &dyn Fn() -> bool,
         say: &dyn Fn(&str),
     ) -> Result<Option<StopReport>, StopError> {
-        let (start, pid) = match node_state(layout)? {
+        let (start, pid) = match node_state(layout, None)? {
             NodeState::Running { start, pid, .. } => (start, pid),
             NodeState::Gone { .. } => {
                 return Ok(Some(StopReport {
@@ -252,6 +252,8 @@ fn see_gone(
         }
         std::thread::sleep(Duration::from_micros(500));
     }
+    // Nobody has to look through all processes again. Without the mark it is only looked for again.
+    let _ = mark_gone(layout, start);
     let exit = read_exit(layout, start)?.map(|e| e.describe());
     Ok(Some(StopReport {
         term_at,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::sync::OnceLock;
 
 /// Identity of a process on this machine for all time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,18 +14,21 @@ pub struct Identity {
     pub start_time: u64,
 }
 
-/// The kernel's id of this boot.
-pub fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim()
-        .to_owned())
+/// The kernel's id of this boot, which no process outlives.
+pub fn boot_id() -> io::Result<&'static str> {
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known);
+    }
+    let read = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(KNOWN.get_or_init(|| read.trim().to_owned()))
 }
 
 impl Identity {
     pub fn of(pid: i32) -> io::Result<Self> {
         let start_time = stat(pid)?.start_time;
         Ok(Self {
-            boot: boot_id()?,
+            boot: boot_id()?.to_owned(),
             pid,
             start_time,
         })

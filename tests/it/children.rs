@@ -2,6 +2,13 @@
 
 use crate::env::{Env, Set, kill};
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use visor::host::NodeState;
+use visor::model::StartId;
+use visor::node::{mark_gone, node_state, starts};
+use visor::process::Identity;
+use visor::store::Layout;
 
 fn node(script: &'static str) -> Set {
     Set {
@@ -46,9 +53,57 @@ fn a_child_ends_with_the_node_at_a_stop_and_in_an_upgrade() {
     let second = child(&env).expect("the second node's child");
     assert_ne!(first, second);
     assert!(!lives(first), "{}", env.logs());
+    let layout = Layout::new(&env.path("home/visor"));
+    let is_marked = |start: &StartId| layout.starts().join(format!("{start}/gone")).exists();
+    let marks: Vec<bool> = starts(&layout).iter().map(is_marked).collect();
+    assert_eq!(marks, [true, false]);
     assert_eq!(run.term(), Some(0));
     assert_eq!(child(&env), None);
     env.check_signed();
+}
+
+/// In a session of its own, it leaves a child there.
+const LEADER: &str = "/bin/sleep 1000 & echo $!; read line";
+
+#[test]
+fn a_start_that_was_seen_gone_is_not_looked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    let mut leader = Command::new("setsid")
+        .args(["sh", "-c", LEADER])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(leader.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let left: i32 = line.trim().parse().unwrap();
+    let start: StartId = "01M8BMRFJZ1B8KBBMPDDNC4MV7".parse().unwrap();
+    let identity = Identity::of(i32::try_from(leader.id()).unwrap()).unwrap();
+    let at = layout.starts().join(start.to_string());
+    fs::create_dir_all(&at).unwrap();
+    let record = serde_json::json!({ "version": 1, "identity": identity, "at": 0 });
+    fs::write(at.join("start"), record.to_string()).unwrap();
+    let is_gone = |seen: Option<StartId>| match node_state(&layout, seen).unwrap() {
+        NodeState::Gone { last, .. } => {
+            assert_eq!(last, Some(start));
+            true
+        }
+        NodeState::Unclear { why } => {
+            assert!(why.contains(&format!("pid {left} (")), "{why}");
+            false
+        }
+        NodeState::Running { .. } => panic!("it has ended"),
+    };
+    drop(leader.stdin.take());
+    leader.wait().unwrap();
+    assert!(!is_gone(None));
+    assert!(is_gone(Some(start)));
+    mark_gone(&layout, start).unwrap();
+    assert!(is_gone(None));
+    kill(left, "KILL");
 }
 
 #[test]

@@ -5,17 +5,17 @@ use crate::work::{Work, new_id};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
-use visor::backup::{Listing, carry_keep, exchange};
+use visor::backup::{Remembered, carry_keep, exchange};
 use visor::model::GenId;
 
-pub(crate) fn sealed(work: &Work) -> (GenId, Listing) {
+pub(crate) fn sealed(work: &Work) -> (GenId, Option<Remembered>) {
     // Old enough for the stamps of their directories to be trusted.
     std::thread::sleep(Duration::from_millis(100));
     let mut rounds = work.begin(new_id(), None);
     rounds.end(&|| false).unwrap();
     let generation = rounds.generation;
-    let (_, listing) = work.seal_and_list(generation, rounds.into_ready());
-    (generation, listing)
+    let (_, remembered) = work.seal_and_remember(generation, rounds.into_ready());
+    (generation, remembered)
 }
 
 /// Takes out of a seal what visors of before did not write.
@@ -63,12 +63,8 @@ fn what_is_kept_is_carried_over_as_it_is_now() {
         ] {
             work.write(path, b"before");
         }
-        let (generation, listing) = sealed(&work);
-        let listing = if remembers {
-            listing
-        } else {
-            Listing::default()
-        };
+        let (generation, remembered) = sealed(&work);
+        let remembered = remembered.filter(|_| remembers);
         for path in [
             "keys/b",
             "state/signer.json",
@@ -83,7 +79,7 @@ fn what_is_kept_is_carried_over_as_it_is_now() {
         }
         fs::remove_file(work.at("v/1/blocks")).unwrap();
         let paths = work.paths(generation);
-        carry_keep(&paths, &work.data, &listing).unwrap();
+        carry_keep(&paths, &work.data, remembered.as_ref()).unwrap();
         exchange(&paths, &work.data).unwrap();
         let holds = |path: &str| fs::read_to_string(work.at(path)).ok();
         for (path, what) in [
@@ -118,15 +114,15 @@ fn a_kept_file_that_has_vanished_stops_the_way_back() {
         rounds.end(&|| false).unwrap();
         work.write("keys/later.json", b"{}");
         let generation = rounds.generation;
-        let (_, listing) = work.seal_and_list(generation, rounds.into_ready());
+        let (_, remembered) = work.seal_and_remember(generation, rounds.into_ready());
         let paths = work.paths(generation);
         if older {
             as_an_older_visor(&paths.done.join("SEAL"));
         }
-        carry_keep(&paths, &work.data, &listing).unwrap();
+        carry_keep(&paths, &work.data, remembered.as_ref()).unwrap();
         for vanishes in ["keys/later.json", "keys/signer.json"] {
             fs::remove_file(work.at(vanishes)).unwrap();
-            let why = carry_keep(&paths, &work.data, &listing)
+            let why = carry_keep(&paths, &work.data, remembered.as_ref())
                 .unwrap_err()
                 .to_string();
             assert!(why.contains(&format!("{vanishes} is missing")), "{why}");
@@ -135,7 +131,7 @@ fn a_kept_file_that_has_vanished_stops_the_way_back() {
         fs::rename(work.at("keys"), work.at("keys.real")).unwrap();
         // Nothing is taken from where a link leads to.
         std::os::unix::fs::symlink("keys.real", work.at("keys")).unwrap();
-        let why = carry_keep(&paths, &work.data, &listing)
+        let why = carry_keep(&paths, &work.data, remembered.as_ref())
             .unwrap_err()
             .to_string();
         assert!(why.contains("is missing"), "{why}");
@@ -157,10 +153,10 @@ fn what_was_mounted_inside_since_stops_the_way_back() {
         println!("skipped: nothing can be mounted here");
         return;
     }
-    let (generation, listing) = sealed(&work);
+    let (generation, remembered) = sealed(&work);
     let inside = work.at("a chain");
     let at = inside.to_str().unwrap();
-    let carry = || carry_keep(&work.paths(generation), &work.data, &listing);
+    let carry = || carry_keep(&work.paths(generation), &work.data, remembered.as_ref());
     let passed = carry();
     assert!(run("mount", &["-t", "tmpfs", "none", at]));
     let refused = carry();

@@ -188,8 +188,7 @@ fn changes_in_directories_that_look_as_they_did_are_met() {
     assert_eq!(verified(&work, generation).bad, Vec::<String>::new());
     fs::remove_dir_all(work.at("cache")).unwrap();
     assert_same(&work.sealed(generation), &work.data.path, "");
-    let none = visor::backup::Listing::default();
-    let why = visor::backup::carry_keep(&work.paths(generation), &work.data, &none).unwrap_err();
+    let why = visor::backup::carry_keep(&work.paths(generation), &work.data, None).unwrap_err();
     assert!(
         why.to_string().contains("cache/deep/keys is missing"),
         "{why}"

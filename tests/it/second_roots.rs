@@ -165,12 +165,11 @@ fn the_same_step_twice_does_nothing_the_second_time() {
     linked.change("later");
     let later = picture(&work.data.path);
     consume(&paths, &work.data).unwrap();
-    let nothing = visor::backup::Listing::default();
-    carry_keep(&paths, &work.data, &nothing).unwrap();
+    carry_keep(&paths, &work.data, None).unwrap();
     exchange(&paths, &work.data).unwrap();
     linked.is_restored(&was);
     // The engine finds by the data's own inode that the exchange is done; what comes before it may come again.
-    carry_keep(&paths, &work.data, &nothing).unwrap();
+    carry_keep(&paths, &work.data, None).unwrap();
     set_aside(&paths).unwrap();
     assert!(is_aside(&paths));
     linked.is_restored(&was);
@@ -424,13 +423,9 @@ fn what_is_kept_on_another_disk_is_carried_over() {
         ] {
             work.write(path, b"before");
         }
-        let (generation, listing) = sealed(work);
+        let (generation, remembered) = sealed(work);
         let paths = work.paths(generation);
-        let listing = if remembers {
-            listing
-        } else {
-            Default::default()
-        };
+        let remembered = remembered.filter(|_| remembers);
         for path in [
             "signer.json",
             "chain/ancient/signer.json",
@@ -440,7 +435,7 @@ fn what_is_kept_on_another_disk_is_carried_over() {
         }
         work.write("chain/ancient/meta", b"now");
         consume(&paths, &work.data).unwrap();
-        carry_keep(&paths, &work.data, &listing).unwrap();
+        carry_keep(&paths, &work.data, remembered.as_ref()).unwrap();
         exchange(&paths, &work.data).unwrap();
         for path in [
             "signer.json",

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use visor::backup::{Final, GenPaths, GenRecord, Listing, Precopier, import, seal};
+use visor::backup::{Final, GenPaths, GenRecord, Precopier, Remembered, import, seal};
 use visor::host::{Precopy, SealReport};
 use visor::model::{BackupSpec, DataSpec, GenId};
 use visor::store::Layout;
@@ -114,14 +114,14 @@ impl Work {
         generation: GenId,
         ready: Option<visor::backup::Ready>,
     ) -> SealReport {
-        self.seal_and_list(generation, ready).0
+        self.seal_and_remember(generation, ready).0
     }
 
-    pub(crate) fn seal_and_list(
+    pub(crate) fn seal_and_remember(
         &self,
         generation: GenId,
         ready: Option<visor::backup::Ready>,
-    ) -> (SealReport, Listing) {
+    ) -> (SealReport, Option<Remembered>) {
         let paths = self.paths(generation);
         seal(&paths, &self.data, ready, self.at_rest()).unwrap()
     }
