@@ -4,13 +4,14 @@
 use super::archive::{format_of, is_encrypted};
 use super::dress::{link_time, times};
 use super::error::BackupError;
-use super::pace::enough_space;
+use super::pace::{enough_space, total_space};
 use super::view::DataView;
-use crate::durable::{AtPath as _, create_private, make_private_dir, sync_dir};
+use crate::durable::{AtPath as _, create_private, make_private_dir, parent, sync_dir};
 use crate::model::{ArchiveFormat, ArchiveSpec};
 use crate::process::OutOfFile;
 use flate2::read::MultiGzDecoder;
 use rustix::fs::{AtFlags, CWD};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -18,14 +19,15 @@ use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
-use tar::{Archive, EntryType, Header};
+use std::rc::Rc;
+use tar::{Archive, EntryType};
 
 /// More entries than any node has files.
 const MOST_ENTRIES: u64 = 50_000_000;
 /// Space is looked at again after so many bytes.
 const WATCH_EVERY: u64 = 64 * 1024 * 1024;
-/// More than any long name, or all attributes of a file.
-const MOST_EXTENSION: u64 = 1024 * 1024;
+/// More than a long name, all attributes and the map of the holes of any file.
+const MOST_HEADERS: u64 = 1024 * 1024;
 /// More than any tar pads its end with.
 const MOST_BEHIND: u64 = 64 * 1024 * 1024;
 
@@ -90,6 +92,37 @@ fn reader(archive: &Path, identities: &[PathBuf]) -> Result<Box<dyn Read>, Backu
     })
 }
 
+/// An archive's bytes, and how many more of them may be read: the library reads what stands before an entry whole, whatever its size.
+struct Bounded {
+    inner: Box<dyn Read>,
+    left: Rc<Cell<u64>>,
+}
+
+impl Bounded {
+    fn new(inner: Box<dyn Read>) -> (Self, Rc<Cell<u64>>) {
+        let left = Rc::new(Cell::new(MOST_HEADERS));
+        let own = Rc::clone(&left);
+        (Self { inner, left: own }, left)
+    }
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.left.get()).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Err(io::Error::other(format!(
+                "headers of more than {MOST_HEADERS} bytes before an entry"
+            )));
+        }
+        let most = left.min(buffer.len());
+        let n = self.inner.read(&mut buffer[..most])?;
+        self.left.set(self.left.get() - n as u64);
+        Ok(n)
+    }
+}
+
+type Entry<'a> = tar::Entry<'a, Bounded>;
+
 struct Extraction<'a> {
     archive: &'a Path,
     into: &'a DataView,
@@ -121,104 +154,18 @@ impl Extraction<'_> {
     }
 
     fn run(mut self, reader: Box<dyn Read>) -> Result<Extracted, BackupError> {
-        let mut tar = Archive::new(reader);
-        // Raw, so that what an extension holds is bounded here: the library reads it whole, whatever its size.
-        let entries = tar.entries().at("read", self.archive)?.raw(true);
-        let mut more = Extension::default();
-        for entry in entries {
+        let (bounded, left) = Bounded::new(reader);
+        let mut tar = Archive::new(bounded);
+        let mut entries = tar.entries().at("read", self.archive)?;
+        loop {
+            left.set(MOST_HEADERS);
+            let Some(entry) = entries.next() else { break };
             let mut entry = entry.at("read", self.archive)?;
-            let kind = entry.header().entry_type();
-            if is_extension(kind) {
-                more.read(&mut entry, kind)
-                    .map_err(|e| self.bad(e.to_string()))?;
-                continue;
-            }
-            let more = std::mem::take(&mut more);
-            self.done.entries += 1;
-            if self.done.entries > MOST_ENTRIES {
-                return Err(self.bad(format!("it has more than {MOST_ENTRIES} entries")));
-            }
-            let path = more
-                .path
-                .clone()
-                .unwrap_or_else(|| entry.path_bytes().into_owned());
-            let shown = String::from_utf8_lossy(&path).into_owned();
-            let Some(path) = self.inside(Path::new(OsStr::from_bytes(&path)), &shown)? else {
-                continue;
-            };
-            for top in self.into.roots.iter().filter(|t| path.starts_with(&t.path)) {
-                if !self.done.roots.contains(&top.path) {
-                    self.done.roots.insert(top.path.clone());
-                }
-                if path == top.path && kind != EntryType::Directory {
-                    return Err(self.bad(format!("{shown}: the data have a directory there")));
-                }
-            }
-            let target = match &more.link {
-                Some(link) => Some(link.clone()),
-                None => entry.link_name_bytes().map(|l| l.into_owned()),
-            };
-            let target = target.map(|t| PathBuf::from(OsStr::from_bytes(&t)));
-            let no_target = || self.bad(format!("{shown}: a link to nothing"));
-            let dress = dress(entry.header(), &more).at("read", self.archive)?;
-            let to = self.into.full(&path);
-            self.ready_parent(&path, &shown)?;
-            match kind {
-                EntryType::Directory => {
-                    if !is_real_dir(&to) {
-                        self.refuse_existing(&to, &shown)?;
-                        make_private_dir(&to)?;
-                    }
-                    // Its time once all is in it.
-                    wear(&to, &dress)?;
-                    self.dirs.push((to, dress.mtime()));
-                }
-                EntryType::Regular | EntryType::Continuous => {
-                    self.refuse_existing(&to, &shown)?;
-                    let mut file = create_private(&to)?;
-                    self.contents(&mut entry, &mut file, &to)?;
-                    wear(&to, &dress)?;
-                    file.sync_data().at("sync", &to)?;
-                }
-                EntryType::Symlink => {
-                    let target = target.ok_or_else(no_target)?;
-                    if !stays_inside(&path, &target) && !names_data(self.data, &target) {
-                        let target = target.display();
-                        return Err(
-                            self.bad(format!("{shown}: a link that leads out of it, to {target}"))
-                        );
-                    }
-                    self.refuse_existing(&to, &shown)?;
-                    std::os::unix::fs::symlink(&target, &to).at("link", &to)?;
-                    if rustix::process::geteuid().is_root() {
-                        std::os::unix::fs::lchown(&to, Some(dress.uid), Some(dress.gid))
-                            .at("set the owner of", &to)?;
-                    }
-                    link_time(&to, dress.mtime());
-                }
-                EntryType::Link => {
-                    self.refuse_existing(&to, &shown)?;
-                    let first = self.inside(&target.ok_or_else(no_target)?, &shown)?;
-                    let first = first.and_then(|f| self.real_file(&f)).ok_or_else(|| {
-                        self.bad(format!("{shown}: a link to what is no file of the archive"))
-                    })?;
-                    match fs::hard_link(&first, &to) {
-                        // A second root has come between them.
-                        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
-                            fs::copy(&first, &to).at("copy", &first)?;
-                            wear(&to, &dress)?;
-                        }
-                        other => other.at("link", &to)?,
-                    }
-                }
-                EntryType::GNUSparse => {
-                    return Err(self.bad(format!(
-                        "{shown}: GNU's form of sparse files is not read; pack it without --sparse"
-                    )));
-                }
-                _ => self.done.skipped += 1,
-            }
+            left.set(u64::MAX);
+            self.take(&mut entry)?;
+            io::copy(&mut entry, &mut io::sink()).at("read", self.archive)?;
         }
+        left.set(u64::MAX);
         // Those below first: a time set above would be moved again.
         for (dir, mtime) in self.dirs.iter().rev() {
             rustix::fs::utimensat(CWD, dir, &times(*mtime), AtFlags::empty())
@@ -240,6 +187,96 @@ impl Extraction<'_> {
             }
         }
         Ok(self.done)
+    }
+
+    fn take(&mut self, entry: &mut Entry<'_>) -> Result<(), BackupError> {
+        let kind = entry.header().entry_type();
+        // What holds for all entries is comments.
+        if kind == EntryType::XGlobalHeader {
+            return Ok(());
+        }
+        self.done.entries += 1;
+        if self.done.entries > MOST_ENTRIES {
+            return Err(self.bad(format!("it has more than {MOST_ENTRIES} entries")));
+        }
+        let path = entry.path_bytes().into_owned();
+        let shown = String::from_utf8_lossy(&path).into_owned();
+        let Some(path) = self.inside(Path::new(OsStr::from_bytes(&path)), &shown)? else {
+            return Ok(());
+        };
+        for top in self.into.roots.iter().filter(|t| path.starts_with(&t.path)) {
+            if !self.done.roots.contains(&top.path) {
+                self.done.roots.insert(top.path.clone());
+            }
+            if path == top.path && kind != EntryType::Directory {
+                return Err(self.bad(format!("{shown}: the data have a directory there")));
+            }
+        }
+        let target = entry.link_name_bytes();
+        let target = target.map(|t| PathBuf::from(OsStr::from_bytes(&t)));
+        let no_target = || self.bad(format!("{shown}: a link to nothing"));
+        let dress = dress(entry).map_err(|e| self.bad(format!("{shown}: {e}")))?;
+        let to = self.into.full(&path);
+        self.ready_parent(&path, &shown)?;
+        match kind {
+            EntryType::Directory => {
+                if !is_real_dir(&to) {
+                    self.refuse_existing(&to, &shown)?;
+                    make_private_dir(&to)?;
+                }
+                // Its time once all is in it.
+                wear(&to, &dress)?;
+                self.dirs.push((to, dress.mtime()));
+            }
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                self.refuse_existing(&to, &shown)?;
+                // Holes take no space, and would be read without end.
+                let disk = total_space(parent(&to))?;
+                if entry.size() > disk {
+                    let size = bytesize::ByteSize(entry.size());
+                    return Err(self.bad(format!(
+                        "{shown}: {size} with its holes, more than its disk could hold"
+                    )));
+                }
+                let mut file = create_private(&to)?;
+                self.contents(entry, &mut file, &to)?;
+                wear(&to, &dress)?;
+                file.sync_data().at("sync", &to)?;
+            }
+            EntryType::Symlink => {
+                let target = target.ok_or_else(no_target)?;
+                if !stays_inside(&path, &target) && !names_data(self.data, &target) {
+                    let target = target.display();
+                    return Err(
+                        self.bad(format!("{shown}: a link that leads out of it, to {target}"))
+                    );
+                }
+                self.refuse_existing(&to, &shown)?;
+                std::os::unix::fs::symlink(&target, &to).at("link", &to)?;
+                if rustix::process::geteuid().is_root() {
+                    std::os::unix::fs::lchown(&to, Some(dress.uid), Some(dress.gid))
+                        .at("set the owner of", &to)?;
+                }
+                link_time(&to, dress.mtime());
+            }
+            EntryType::Link => {
+                self.refuse_existing(&to, &shown)?;
+                let first = self.inside(&target.ok_or_else(no_target)?, &shown)?;
+                let first = first.and_then(|f| self.real_file(&f)).ok_or_else(|| {
+                    self.bad(format!("{shown}: a link to what is no file of the archive"))
+                })?;
+                match fs::hard_link(&first, &to) {
+                    // A second root has come between them.
+                    Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
+                        fs::copy(&first, &to).at("copy", &first)?;
+                        wear(&to, &dress)?;
+                    }
+                    other => other.at("link", &to)?,
+                }
+            }
+            _ => self.done.skipped += 1,
+        }
+        Ok(())
     }
 
     /// A file that was extracted, by real directories alone.
@@ -339,101 +376,36 @@ fn is_real_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
 }
 
-/// What headers before an entry say of it.
-#[derive(Default)]
-struct Extension {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    mtime: Option<(i64, i64)>,
-    attributes: Vec<(String, Vec<u8>)>,
-}
-
-impl Extension {
-    fn read<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, kind: EntryType) -> io::Result<()> {
-        bounded(entry, kind)?;
-        let mut bytes = Vec::new();
-        entry.take(MOST_EXTENSION).read_to_end(&mut bytes)?;
-        match kind {
-            EntryType::GNULongName => self.path = Some(without_end(bytes)),
-            EntryType::GNULongLink => self.link = Some(without_end(bytes)),
-            EntryType::XHeader => {
-                for record in tar::PaxExtensions::new(&bytes) {
-                    let record = record?;
-                    let Ok(key) = record.key() else { continue };
-                    self.record(key, record.value_bytes())?;
-                }
-            }
-            // What holds for all entries is comments.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn record(&mut self, key: &str, value: &[u8]) -> io::Result<()> {
-        match key {
-            "path" => self.path = Some(value.to_vec()),
-            "linkpath" => self.link = Some(value.to_vec()),
-            "mtime" => self.mtime = std::str::from_utf8(value).ok().and_then(time),
-            "size" => {
-                return Err(io::Error::other(
-                    "a size in an extension, as pax writes it beyond 8 GiB; pack it with --format=gnu",
-                ));
-            }
-            _ if key.starts_with("GNU.sparse") => {
-                return Err(io::Error::other(
-                    "a sparse file in pax's form; pack it without --sparse",
-                ));
-            }
-            _ => {
-                if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
-                    self.attributes.push((name.to_owned(), value.to_vec()));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_extension(kind: EntryType) -> bool {
-    matches!(
-        kind,
-        EntryType::XHeader
-            | EntryType::XGlobalHeader
-            | EntryType::GNULongName
-            | EntryType::GNULongLink
-    )
-}
-
-/// An error for an extension that is larger than any that is meant well.
-fn bounded<R: Read>(entry: &tar::Entry<'_, R>, kind: EntryType) -> io::Result<()> {
-    let size = entry.header().entry_size()?;
-    if is_extension(kind) && size > MOST_EXTENSION {
-        return Err(io::Error::other(format!("an extension of {size} bytes")));
-    }
-    Ok(())
-}
-
-fn without_end(mut bytes: Vec<u8>) -> Vec<u8> {
-    if let Some(end) = bytes.iter().position(|b| *b == 0) {
-        bytes.truncate(end);
-    }
-    bytes
-}
-
-fn dress(header: &Header, more: &Extension) -> io::Result<Dress> {
+/// What the headers of an entry say of it.
+fn dress(entry: &mut Entry<'_>) -> io::Result<Dress> {
+    let header = entry.header();
     let id = |id: io::Result<u64>| Ok::<_, io::Error>(u32::try_from(id?).unwrap_or(u32::MAX));
-    let (seconds, nanos) = match more.mtime {
-        Some(time) => time,
-        None => (i64::try_from(header.mtime()?).unwrap_or(0), 0),
-    };
-    Ok(Dress {
+    let mut dress = Dress {
         mode: header.mode()? & 0o7777,
         uid: id(header.uid())?,
         gid: id(header.gid())?,
-        seconds,
-        nanos,
-        attributes: more.attributes.clone(),
-    })
+        seconds: i64::try_from(header.mtime()?).unwrap_or(0),
+        nanos: 0,
+        attributes: vec![],
+    };
+    for record in entry.pax_extensions()?.into_iter().flatten() {
+        let record = record?;
+        let Ok(key) = record.key() else { continue };
+        if key == "mtime" {
+            let exact = std::str::from_utf8(record.value_bytes())
+                .ok()
+                .and_then(time);
+            (dress.seconds, dress.nanos) = exact.unwrap_or((dress.seconds, 0));
+        } else if key.starts_with("GNU.sparse") {
+            return Err(io::Error::other(
+                "a sparse file in pax's form; pack it with --format=gnu, or without --sparse",
+            ));
+        } else if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+            let value = record.value_bytes().to_vec();
+            dress.attributes.push((name.to_owned(), value));
+        }
+    }
+    Ok(dress)
 }
 
 /// True for a relative link from a path that ends at or below the top.
@@ -501,14 +473,12 @@ pub(super) fn only_top(
     data: &OsStr,
     identities: &[PathBuf],
 ) -> Result<bool, BackupError> {
-    let reader = reader(archive, identities)?;
-    let mut tar = Archive::new(reader);
-    for entry in tar.entries().at("read", archive)?.raw(true) {
+    let (bounded, left) = Bounded::new(reader(archive, identities)?);
+    let mut tar = Archive::new(bounded);
+    for entry in tar.entries().at("read", archive)? {
         let entry = entry.at("read", archive)?;
-        let kind = entry.header().entry_type();
-        bounded(&entry, kind).at("read", archive)?;
-        // A name that is too long for a header is that of a file below.
-        if matches!(kind, EntryType::XHeader | EntryType::XGlobalHeader) {
+        left.set(MOST_HEADERS);
+        if entry.header().entry_type() == EntryType::XGlobalHeader {
             continue;
         }
         let path = entry.path_bytes().into_owned();

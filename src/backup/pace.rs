@@ -125,6 +125,12 @@ pub(super) fn enough_space(dir: &Path, need: u64, reserve: u64) -> Result<(), Ba
     Ok(())
 }
 
+/// What the file system of a directory could hold if nothing else were on it, in bytes.
+pub(super) fn total_space(dir: &Path) -> Result<u64, BackupError> {
+    let stat = rustix::fs::statvfs(dir).at("look at the space of", dir)?;
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+}
+
 /// An error when so many files cannot be made. Some file systems make inodes as they are asked for and count none.
 pub(super) fn enough_inodes(dir: &Path, need: u64) -> Result<(), BackupError> {
     let stat = rustix::fs::statvfs(dir).at("look at the space of", dir)?;

@@ -1,8 +1,12 @@
-//! Archives that are encrypted, and packing that is interrupted.
+//! Archives that are encrypted, those that other programs write, and packing that is interrupted.
 
 use crate::backups::{due, id, stopped, text};
 use crate::disks::run;
 use crate::env::{Env, Running, kill};
+use crate::work::Work;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::time::Duration;
 
 /// A key pair of age in a file, and its public key; none where there is no age.
@@ -136,4 +140,81 @@ fn packing_that_is_interrupted_says_so_and_leaves_nothing() {
         assert!(!part.exists() && !env.path(name).exists(), "{name} is left");
     }
     let _ = env.stop_and_check();
+}
+
+/// Names beyond what a header holds, a link with such a target, a file with holes, in the forms of GNU and of POSIX.
+#[test]
+fn what_tar_packs_in_each_of_its_forms_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = Work::new(dir.path());
+    let long = format!("{}/{}", "d".repeat(120), "f".repeat(140));
+    work.write(&long, b"far below");
+    std::os::unix::fs::symlink(&long, work.at("link")).unwrap();
+    let holes = fs::File::create(work.at("holes")).unwrap();
+    holes.set_len(64 << 20).unwrap();
+    for n in 0..100 {
+        holes.write_all_at(b"not nothing", n * 400_000).unwrap();
+    }
+    // GNU's form knows whole seconds.
+    let touch = "find \"$1\" -exec touch -h -d @1700000000 {} +";
+    let at = work.data.path.to_str().unwrap();
+    assert!(run("sh", &["-c", touch, "sh", at]));
+    for form in [
+        &["--format=gnu", "--sparse"][..],
+        &["--format=gnu"],
+        &["--format=pax"],
+    ] {
+        let file = dir.path().join("copy.tar");
+        let args = ["-cf", file.to_str().unwrap(), "-C", at, "."];
+        assert!(run("tar", &[form, &args].concat()));
+        let taken = work.sealed(work.import(&file).unwrap());
+        crate::work::assert_same(&taken, &work.data.path, &form.join(" "));
+        let made = fs::metadata(taken.join("holes")).unwrap();
+        assert!(
+            made.blocks() * 512 < 32 << 20,
+            "{form:?}: {}",
+            made.blocks()
+        );
+    }
+    let file = dir.path().join("copy.tar");
+    let args = [
+        "--format=pax",
+        "--sparse",
+        "-cf",
+        file.to_str().unwrap(),
+        "-C",
+    ];
+    assert!(run("tar", &[&args[..], &[at, "."]].concat()));
+    let why = work.import(&file).unwrap_err().to_string();
+    assert!(why.contains("pack it with --format=gnu"), "{why}");
+}
+
+/// As it is written for a file of more than 8 GiB: its size is in an extension, and its header says nothing of it.
+#[test]
+fn a_size_in_an_extension_is_that_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = Work::new(dir.path());
+    let file = dir.path().join("copy.tar");
+    let mut tar = tar::Builder::new(fs::File::create(&file).unwrap());
+    let head = |path: &str, size| {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(path).unwrap();
+        header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(size);
+        header.set_cksum();
+        header
+    };
+    let big = [7; 5000];
+    tar.append_pax_extensions([("size", &b"5000"[..])]).unwrap();
+    tar.get_mut().write_all(head("big", 0).as_bytes()).unwrap();
+    tar.get_mut().write_all(&big).unwrap();
+    tar.get_mut().write_all(&[0; 5120 - 5000]).unwrap();
+    tar.append(&head("behind", 1), &b"x"[..]).unwrap();
+    tar.finish().unwrap();
+    let taken = work.sealed(work.import(&file).unwrap());
+    assert_eq!(fs::read(taken.join("big")).unwrap(), big);
+    assert_eq!(fs::read(taken.join("behind")).unwrap(), b"x");
 }

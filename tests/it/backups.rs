@@ -481,7 +481,28 @@ fn an_archive_that_is_hostile_is_refused_and_leaves_nothing() {
         ("away.tar", "a link that leads out of it", &|t: &mut _| {
             entry(t, "s", Symlink, &outside);
         }),
-        ("bomb.tar", "an extension of", &|t: &mut _| {
+        (
+            "holes.tar",
+            "more than its disk could hold",
+            &|t: &mut _| {
+                let mut header = tar::Header::new_gnu();
+                header.set_entry_type(tar::EntryType::GNUSparse);
+                header.set_path("x").unwrap();
+                header.set_mode(0o644);
+                header.set_uid(0);
+                header.set_gid(0);
+                header.set_mtime(0);
+                header.set_size(0);
+                let gnu = header.as_gnu_mut().unwrap();
+                let exabyte = b"\x80\0\0\0\x10\0\0\0\0\0\0\0";
+                gnu.realsize = *exabyte;
+                gnu.sparse[0].offset = *exabyte;
+                gnu.sparse[0].numbytes = *b"00000000000\0";
+                header.set_cksum();
+                t.append(&header, std::io::empty()).unwrap();
+            },
+        ),
+        ("bomb.tar", "headers of more than", &|t: &mut _| {
             let mut header = tar::Header::new_ustar();
             header.set_entry_type(tar::EntryType::XHeader);
             header.set_path("x").unwrap();
