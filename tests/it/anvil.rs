@@ -2,30 +2,17 @@
 //!
 //! The ELF is in the npm package `@foundry-rs/anvil-linux-amd64`; `.ci/run` installs it, or `VISOR_ANVIL` names it.
 
-use crate::env::Env;
+use crate::env::{Env, node_of_others};
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use visor::model::sha256_hex;
 
 pub(crate) fn anvil() -> Option<PathBuf> {
-    let named = std::env::var_os("VISOR_ANVIL").map(PathBuf::from);
-    let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("target/test-nodes/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
-    let found = named.or(Some(installed)).filter(|p| p.is_file());
-    if found.is_none() {
-        let how = "npm install --prefix target/test-nodes --ignore-scripts @foundry-rs/anvil-linux-amd64@1.7.1";
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "anvil is missing, and in CI nothing is skipped: {how}"
-        );
-        // Past the test harness, which would hide it.
-        let text = format!(
-            "\nSKIPPED: no node that is not ours was upgraded, for anvil is missing. To have it:\n  {how}\n\n"
-        );
-        let _ = std::io::stderr().write_all(text.as_bytes());
-    }
-    found
+    node_of_others(
+        "VISOR_ANVIL",
+        "node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil",
+        "npm install --prefix target/test-nodes --ignore-scripts @foundry-rs/anvil-linux-amd64@1.7.1",
+    )
 }
 
 /// A set with an upgrade at a height, from anvil to anvil.

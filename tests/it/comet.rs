@@ -2,25 +2,18 @@
 //!
 //! `.ci/run` builds cometbft with Go, or `VISOR_COMETBFT` names it.
 
-use crate::env::Env;
+use crate::env::{Env, node_of_others};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use visor::model::sha256_hex;
 
 fn cometbft() -> Option<PathBuf> {
-    let named = std::env::var_os("VISOR_COMETBFT").map(PathBuf::from);
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-nodes/bin/cometbft");
-    let found = named.or(Some(installed)).filter(|p| p.is_file());
-    if found.is_none() {
-        let how = "GOBIN=$PWD/target/test-nodes/bin go install github.com/cometbft/cometbft/cmd/cometbft@v0.38.26";
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "cometbft is missing, and in CI nothing is skipped: {how}"
-        );
-        println!("SKIPPED: cometbft is missing. To have it:\n  {how}");
-    }
-    found
+    node_of_others(
+        "VISOR_COMETBFT",
+        "bin/cometbft",
+        "GOBIN=$PWD/target/test-nodes/bin go install github.com/cometbft/cometbft/cmd/cometbft@v0.38.26",
+    )
 }
 
 fn height(port: u16) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! A node of a test's own: a set, a home, a port, and the real program. What it started is ended with it.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -462,4 +463,23 @@ pub(crate) fn kill(pid: i32, signal: &str) {
         other => panic!("no signal {other}"),
     };
     let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+}
+
+/// A node that is not ours, as `variable` names it or as it is installed below `target/test-nodes`; `how` it gets there.
+pub(crate) fn node_of_others(variable: &str, installed: &str, how: &str) -> Option<PathBuf> {
+    let below = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-nodes");
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let program = named.unwrap_or_else(|| below.join(installed));
+    if program.is_file() {
+        return Some(program);
+    }
+    let name = program.file_name().unwrap().display();
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{name} is missing, and in CI nothing is skipped: {how}"
+    );
+    // Past the test harness, which would hide it.
+    let text = format!("\nSKIPPED: {name} is missing. To have it:\n  {how}\n\n");
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    None
 }
