@@ -4,6 +4,7 @@
 use super::archive::{format_of, is_encrypted};
 use super::dress::{link_time, times};
 use super::error::BackupError;
+use super::members::{Map, Member, Members};
 use super::pace::{enough_space, total_space};
 use super::view::DataView;
 use crate::durable::{AtPath as _, create_private, make_private_dir, parent, sync_dir};
@@ -11,7 +12,6 @@ use crate::model::{ArchiveFormat, ArchiveSpec};
 use crate::process::OutOfFile;
 use flate2::read::MultiGzDecoder;
 use rustix::fs::{AtFlags, CWD};
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -19,15 +19,12 @@ use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::rc::Rc;
-use tar::{Archive, EntryType};
+use tar::EntryType;
 
 /// More entries than any node has files.
 const MOST_ENTRIES: u64 = 50_000_000;
 /// Space is looked at again after so many bytes.
 const WATCH_EVERY: u64 = 64 * 1024 * 1024;
-/// More than a long name, all attributes and the map of the holes of any file.
-const MOST_HEADERS: u64 = 1024 * 1024;
 /// More than any tar pads its end with.
 const MOST_BEHIND: u64 = 64 * 1024 * 1024;
 
@@ -92,37 +89,6 @@ fn reader(archive: &Path, identities: &[PathBuf]) -> Result<Box<dyn Read>, Backu
     })
 }
 
-/// An archive's bytes, and how many more of them may be read: the library reads what stands before an entry whole, whatever its size.
-struct Bounded {
-    inner: Box<dyn Read>,
-    left: Rc<Cell<u64>>,
-}
-
-impl Bounded {
-    fn new(inner: Box<dyn Read>) -> (Self, Rc<Cell<u64>>) {
-        let left = Rc::new(Cell::new(MOST_HEADERS));
-        let own = Rc::clone(&left);
-        (Self { inner, left: own }, left)
-    }
-}
-
-impl Read for Bounded {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.left.get()).unwrap_or(usize::MAX);
-        if left == 0 {
-            return Err(io::Error::other(format!(
-                "headers of more than {MOST_HEADERS} bytes before an entry"
-            )));
-        }
-        let most = left.min(buffer.len());
-        let n = self.inner.read(&mut buffer[..most])?;
-        self.left.set(self.left.get() - n as u64);
-        Ok(n)
-    }
-}
-
-type Entry<'a> = tar::Entry<'a, Bounded>;
-
 struct Extraction<'a> {
     archive: &'a Path,
     into: &'a DataView,
@@ -154,18 +120,11 @@ impl Extraction<'_> {
     }
 
     fn run(mut self, reader: Box<dyn Read>) -> Result<Extracted, BackupError> {
-        let (bounded, left) = Bounded::new(reader);
-        let mut tar = Archive::new(bounded);
-        let mut entries = tar.entries().at("read", self.archive)?;
-        loop {
-            left.set(MOST_HEADERS);
-            let Some(entry) = entries.next() else { break };
-            let mut entry = entry.at("read", self.archive)?;
-            left.set(u64::MAX);
-            self.take(&mut entry)?;
-            io::copy(&mut entry, &mut io::sink()).at("read", self.archive)?;
+        let mut members = Members::new(reader);
+        while let Some(member) = members.next().map_err(|e| self.bad(e.to_string()))? {
+            self.take(&member, &mut members)?;
+            self.pass_over(&mut members)?;
         }
-        left.set(u64::MAX);
         // Those below first: a time set above would be moved again.
         for (dir, mtime) in self.dirs.iter().rev() {
             rustix::fs::utimensat(CWD, dir, &times(*mtime), AtFlags::empty())
@@ -177,7 +136,7 @@ impl Extraction<'_> {
         }
         if is_encrypted(self.archive) {
             // What was encrypted is whole only when its end has been seen.
-            let rest = &mut tar.into_inner().take(MOST_BEHIND);
+            let rest = &mut members.into_inner().take(MOST_BEHIND);
             let behind = io::copy(rest, &mut io::sink()).at("read", self.archive)?;
             if behind == MOST_BEHIND {
                 return Err(BackupError::Archive {
@@ -189,20 +148,21 @@ impl Extraction<'_> {
         Ok(self.done)
     }
 
-    fn take(&mut self, entry: &mut Entry<'_>) -> Result<(), BackupError> {
-        let kind = entry.header().entry_type();
-        // What holds for all entries is comments.
-        if kind == EntryType::XGlobalHeader {
-            return Ok(());
-        }
+    fn take(&mut self, member: &Member, members: &mut Members) -> Result<(), BackupError> {
+        let kind = member.header.entry_type();
         self.done.entries += 1;
         if self.done.entries > MOST_ENTRIES {
             return Err(self.bad(format!("it has more than {MOST_ENTRIES} entries")));
         }
-        let path = entry.path_bytes().into_owned();
+        let path = member.path();
         let shown = String::from_utf8_lossy(&path).into_owned();
         let Some(path) = self.inside(Path::new(OsStr::from_bytes(&path)), &shown)? else {
-            return Ok(());
+            return match kind {
+                EntryType::Directory => Ok(()),
+                _ => Err(self.bad(format!(
+                    "{shown}: a file in the place of the data directory"
+                ))),
+            };
         };
         for top in self.into.roots.iter().filter(|t| path.starts_with(&t.path)) {
             if !self.done.roots.contains(&top.path) {
@@ -212,10 +172,10 @@ impl Extraction<'_> {
                 return Err(self.bad(format!("{shown}: the data have a directory there")));
             }
         }
-        let target = entry.link_name_bytes();
+        let target = member.link();
         let target = target.map(|t| PathBuf::from(OsStr::from_bytes(&t)));
         let no_target = || self.bad(format!("{shown}: a link to nothing"));
-        let dress = dress(entry).map_err(|e| self.bad(format!("{shown}: {e}")))?;
+        let dress = dress(member).map_err(|e| self.bad(format!("{shown}: {e}")))?;
         let to = self.into.full(&path);
         self.ready_parent(&path, &shown)?;
         match kind {
@@ -230,16 +190,14 @@ impl Extraction<'_> {
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 self.refuse_existing(&to, &shown)?;
-                // Holes take no space, and would be read without end.
-                let disk = total_space(parent(&to))?;
-                if entry.size() > disk {
-                    let size = bytesize::ByteSize(entry.size());
-                    return Err(self.bad(format!(
-                        "{shown}: {size} with its holes, more than its disk could hold"
-                    )));
-                }
                 let mut file = create_private(&to)?;
-                self.contents(entry, &mut file, &to)?;
+                match &member.map {
+                    Some(map) => self.parts(map, members, &mut file, &to, &shown)?,
+                    None => {
+                        let length = self.contents(members, &mut file, &to)?;
+                        file.set_len(length).at("set the length of", &to)?;
+                    }
+                }
                 wear(&to, &dress)?;
                 file.sync_data().at("sync", &to)?;
             }
@@ -339,24 +297,48 @@ impl Extraction<'_> {
         Ok(())
     }
 
+    /// A file with holes.
+    fn parts(
+        &mut self,
+        map: &Map,
+        members: &mut Members,
+        file: &mut File,
+        to: &Path,
+        shown: &str,
+    ) -> Result<(), BackupError> {
+        // Holes take no space, and whoever reads them reads without end.
+        if map.size > total_space(parent(to))? {
+            let size = bytesize::ByteSize(map.size);
+            return Err(self.bad(format!(
+                "{shown}: {size} with its holes, more than its disk could hold"
+            )));
+        }
+        for (offset, length) in &map.parts {
+            file.seek(SeekFrom::Start(*offset)).at("seek in", to)?;
+            self.contents(&mut members.take(*length), file, to)?;
+        }
+        Ok(file.set_len(map.size).at("set the length of", to)?)
+    }
+
+    /// Writes on from where the file stands; how many bytes it was.
     fn contents(
         &mut self,
         from: &mut impl Read,
         file: &mut File,
         to: &Path,
-    ) -> Result<(), BackupError> {
+    ) -> Result<u64, BackupError> {
         let mut buffer = vec![0; 256 * 1024];
         let mut length = 0_u64;
         loop {
             let n = from.read(&mut buffer).at("read", self.archive)?;
             if n == 0 {
-                file.set_len(length).at("set the length of", to)?;
-                return Ok(());
+                return Ok(length);
             }
             length += n as u64;
             // What holds nothing stays a hole.
             if buffer[..n].iter().all(|b| *b == 0) {
-                file.seek(SeekFrom::Start(length)).at("seek in", to)?;
+                let over = i64::try_from(n).unwrap_or(i64::MAX);
+                file.seek(SeekFrom::Current(over)).at("seek in", to)?;
             } else {
                 file.write_all(&buffer[..n]).at("write", to)?;
             }
@@ -370,42 +352,39 @@ impl Extraction<'_> {
             (self.pace)(n as u64)?;
         }
     }
+
+    /// What is no data, to its end.
+    fn pass_over(&self, members: &mut Members) -> Result<(), BackupError> {
+        let mut buffer = [0; 64 * 1024];
+        loop {
+            let n = members.read(&mut buffer).at("read", self.archive)?;
+            if n == 0 {
+                return Ok(());
+            }
+            (self.pace)(n as u64)?;
+        }
+    }
 }
 
 fn is_real_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
 }
 
-/// What the headers of an entry say of it.
-fn dress(entry: &mut Entry<'_>) -> io::Result<Dress> {
-    let header = entry.header();
+fn dress(member: &Member) -> io::Result<Dress> {
+    let (header, more) = (&member.header, &member.more);
     let id = |id: io::Result<u64>| Ok::<_, io::Error>(u32::try_from(id?).unwrap_or(u32::MAX));
-    let mut dress = Dress {
-        mode: header.mode()? & 0o7777,
-        uid: id(header.uid())?,
-        gid: id(header.gid())?,
-        seconds: i64::try_from(header.mtime()?).unwrap_or(0),
-        nanos: 0,
-        attributes: vec![],
+    let (seconds, nanos) = match more.mtime {
+        Some(time) => time,
+        None => (i64::try_from(header.mtime()?).unwrap_or(0), 0),
     };
-    for record in entry.pax_extensions()?.into_iter().flatten() {
-        let record = record?;
-        let Ok(key) = record.key() else { continue };
-        if key == "mtime" {
-            let exact = std::str::from_utf8(record.value_bytes())
-                .ok()
-                .and_then(time);
-            (dress.seconds, dress.nanos) = exact.unwrap_or((dress.seconds, 0));
-        } else if key.starts_with("GNU.sparse") {
-            return Err(io::Error::other(
-                "a sparse file in pax's form; pack it with --format=gnu, or without --sparse",
-            ));
-        } else if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
-            let value = record.value_bytes().to_vec();
-            dress.attributes.push((name.to_owned(), value));
-        }
-    }
-    Ok(dress)
+    Ok(Dress {
+        mode: header.mode()? & 0o7777,
+        uid: more.uid.map_or_else(|| id(header.uid()), Ok)?,
+        gid: more.gid.map_or_else(|| id(header.gid()), Ok)?,
+        seconds,
+        nanos,
+        attributes: more.attributes.clone(),
+    })
 }
 
 /// True for a relative link from a path that ends at or below the top.
@@ -426,13 +405,6 @@ fn stays_inside(from: &Path, target: &Path) -> bool {
 fn names_data(data: &DataView, target: &Path) -> bool {
     let goes_up = target.components().any(|c| c == Component::ParentDir);
     !goes_up && data.tops().any(|(_, dir)| target.starts_with(dir))
-}
-
-/// Seconds and nanoseconds of `1500000000.123456789`.
-fn time(text: &str) -> Option<(i64, i64)> {
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let nanos = format!("{fraction:0<9}");
-    Some((seconds.parse().ok()?, nanos.get(..9)?.parse().ok()?))
 }
 
 impl Dress {
@@ -473,15 +445,9 @@ pub(super) fn only_top(
     data: &OsStr,
     identities: &[PathBuf],
 ) -> Result<bool, BackupError> {
-    let (bounded, left) = Bounded::new(reader(archive, identities)?);
-    let mut tar = Archive::new(bounded);
-    for entry in tar.entries().at("read", archive)? {
-        let entry = entry.at("read", archive)?;
-        left.set(MOST_HEADERS);
-        if entry.header().entry_type() == EntryType::XGlobalHeader {
-            continue;
-        }
-        let path = entry.path_bytes().into_owned();
+    let mut members = Members::new(reader(archive, identities)?);
+    while let Some(member) = members.next().at("read", archive)? {
+        let path = member.path();
         let path = Path::new(OsStr::from_bytes(&path));
         let top = path.components().find(|c| *c != Component::CurDir);
         match top {

@@ -26,6 +26,7 @@ mod hot;
 mod import;
 mod kept;
 mod linked;
+mod members;
 mod method;
 mod mounts;
 mod pace;
@@ -56,7 +57,7 @@ pub use record::{
 };
 pub use restore::{
     carry_keep, consume, cut_between_disks, cut_restore, exchange, inodes, is_aside, restore,
-    set_aside, sync_aside,
+    set_aside, settle_aside,
 };
 pub use retain::{
     discard, foreign_backups, good_generations, prune, remove, sealed_generations, superfluous,

@@ -174,7 +174,7 @@ pub fn restore(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
         }
     }
     set_aside(paths)?;
-    sync_aside(paths)
+    settle_aside(paths)
 }
 
 /// A generation whose restore by hand was cut off.
@@ -232,7 +232,7 @@ pub(super) fn exchange_names(a: &Path, b: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Moves the generation, which now holds the failed data, to `failed/`. `sync_aside` has that last.
+/// Moves the generation, which now holds the failed data, to `failed/`. No node waits until that lasts: see `settle_aside`.
 pub fn set_aside(paths: &GenPaths) -> Result<(), BackupError> {
     Roots::read(&paths.done, paths.generation)?.follow_aside(&paths.done.join("tree"))?;
     make_private_dir(parent(&paths.aside))?;
@@ -241,10 +241,18 @@ pub fn set_aside(paths: &GenPaths) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// No node waits for this: what a power loss takes back of it is the name of failed data.
-pub fn sync_aside(paths: &GenPaths) -> Result<(), BackupError> {
-    sync_dir(parent(&paths.aside))?;
-    Ok(sync_dir(parent(&paths.done))?)
+/// Has the failed data stay in `failed/`. Where a power loss took them back they are moved again: below their old name they would pass for a
+/// generation of the data.
+pub fn settle_aside(paths: &GenPaths) -> Result<(), BackupError> {
+    if !is_aside(paths) && paths.done.is_dir() {
+        set_aside(paths)?;
+    }
+    if is_aside(paths) {
+        sync_dir(parent(&paths.aside))?;
+        sync_dir(parent(&paths.done))?;
+    }
+    killpoint::hit("set-aside:settled");
+    Ok(())
 }
 
 pub fn is_aside(paths: &GenPaths) -> bool {

@@ -88,6 +88,10 @@ impl<'h, H: Host> Run<'h, H> {
         if whole < journal.len() {
             host.truncate(id, whole as u64)?;
         }
+        // What is read may not have reached the disk: a visor that was killed before its sync has written it.
+        if status.n_records > 0 {
+            host.append(id, b"", true)?;
+        }
         let mut run = Self {
             host,
             id,
@@ -308,15 +312,15 @@ impl<'h, H: Host> Run<'h, H> {
         let restore = touched && sealed && self.plan.undo.iter().any(|s| s.kind.restores_data());
         report.notice(Notice::Undo { cause, restore });
         let start = StartId(self.host.new_ulid());
-        // While the node is down, it lasts with the record of what is exchanged, before which nothing is done.
-        let is_down = matches!(self.host.node()?, NodeState::Gone { .. });
+        // While the node is down it lasts with the record of what is exchanged, before which nothing is done. One that runs is stopped before that.
+        let lasts_later = restore && matches!(self.host.node()?, NodeState::Gone { .. });
         self.record(
             Event::Undo(Undo {
                 cause: cause.to_owned(),
                 restore,
                 start,
             }),
-            !(restore && is_down),
+            !lasts_later,
         )?;
         self.recovering = false;
         Ok(())

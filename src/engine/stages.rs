@@ -492,6 +492,9 @@ impl<H: Host> Run<'_, H> {
                 }
             }
         }
+        if undo.restore {
+            self.host.settle_aside(self.generation())?;
+        }
         let data = if undo.restore {
             "data as they were at the seal"
         } else {

@@ -62,8 +62,6 @@ pub struct RealHost {
     last_head: Cell<Option<u64>>,
     /// The last start, once nothing of it was found.
     gone: Cell<Option<StartId>>,
-    /// Set aside, and not synced yet.
-    aside: Cell<Option<GenId>>,
 }
 
 type Result<T> = std::result::Result<T, HostError>;
@@ -88,7 +86,6 @@ impl RealHost {
             remembered: RefCell::new(None),
             last_head: Cell::new(None),
             gone: Cell::new(None),
-            aside: Cell::new(None),
         }
     }
 
@@ -369,14 +366,9 @@ impl Nodes for RealHost {
                 other => other,
             }
         })?;
-        // Now no node waits for these. Without the mark those who come later look for what is gone.
+        // Now no node waits for it. Without the mark those who come later look for what is gone.
         if let Some(gone) = self.gone.get() {
             let _ = node::mark_gone(&self.layout, gone);
-        }
-        if let Some(generation) = self.aside.take()
-            && let Err(error) = backup::sync_aside(&self.paths(generation))
-        {
-            (self.ambient.say.0)(&failed(error).to_string());
         }
         Ok(())
     }
@@ -499,9 +491,11 @@ impl Backups for RealHost {
     }
 
     fn set_aside(&self, generation: GenId) -> Result<()> {
-        backup::set_aside(&self.paths(generation)).map_err(failed)?;
-        self.aside.set(Some(generation));
-        Ok(())
+        backup::set_aside(&self.paths(generation)).map_err(failed)
+    }
+
+    fn settle_aside(&self, generation: GenId) -> Result<()> {
+        backup::settle_aside(&self.paths(generation)).map_err(failed)
     }
 
     fn is_aside(&self, generation: GenId) -> Result<bool> {

@@ -82,6 +82,8 @@ struct Generation {
     baseline: bool,
     state: Option<SealState>,
     aside: bool,
+    /// It stays aside whatever happens.
+    settled: bool,
     looks: u32,
 }
 
@@ -183,6 +185,9 @@ impl Sim {
             // Process records need no sync: a power loss takes the process too.
             for (_, journal, synced) in w.journals.values_mut() {
                 journal.truncate(*synced);
+            }
+            for generation in w.generations.values_mut().filter(|g| !g.settled) {
+                generation.aside = false;
             }
         }
     }

@@ -217,7 +217,9 @@ pub trait Backups {
     fn consume(&self, generation: GenId) -> Result<()>;
     fn carry_keep(&self, generation: GenId) -> Result<()>;
     fn exchange(&self, generation: GenId) -> Result<()>;
+    /// Moves the generation to `failed/`. Until `settle_aside` a power loss may take that back.
     fn set_aside(&self, generation: GenId) -> Result<()>;
+    fn settle_aside(&self, generation: GenId) -> Result<()>;
     /// True when the generation is in `failed/`.
     fn is_aside(&self, generation: GenId) -> Result<bool>;
     /// Reads all of a sealed generation, and compares it with what is unchanged in the data.

@@ -104,7 +104,7 @@ pub fn start(
 ) -> Result<(), StartError> {
     let dir = dir(layout, start);
     make_private_dir(&dir)?;
-    for mark in ["cancelled", "refused", "not-executed"] {
+    for mark in ["cancelled", "refused", "not-executed", "gone"] {
         let path = dir.join(mark);
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -11,15 +11,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 /// Running, gone, or unclear. Looks at records first: a node that closed the inherited lock is still found by its record.
-/// `gone`: a start that the caller has seen gone before. Neither it nor one that is marked is looked for among all processes again.
+/// `gone`: a start that the caller has seen gone before. What it left is not looked for among all processes again, nor what one left that is marked.
 pub fn node_state(layout: &Layout, gone: Option<StartId>) -> Result<NodeState, PathError> {
     let all = starts(layout);
     let mut last = None;
     for &start in all.iter().rev() {
-        if gone == Some(start) || is_marked_gone(layout, start) {
-            last = last.or(Some((start, None)));
-            continue;
-        }
         let Some(record) = read_start(layout, start)? else {
             continue;
         };
@@ -30,10 +26,10 @@ pub fn node_state(layout: &Layout, gone: Option<StartId>) -> Result<NodeState, P
                 since: record.at,
             });
         }
-        last = last.or(Some((start, Some(record.identity))));
+        last = last.or(Some((start, record.identity)));
     }
     let is_free = lock_is_free(layout)?;
-    if let Some((start, Some(identity))) = &last {
+    if let Some((start, identity)) = last.as_ref().filter(|(start, _)| gone != Some(*start)) {
         let left = left(layout, *start, identity, is_free)?;
         if !left.is_empty() {
             let names: Vec<String> = left.iter().map(describe).collect();
@@ -73,7 +69,7 @@ pub(super) fn left(
     leader: &Identity,
     lock_is_free: bool,
 ) -> Result<Vec<Left>, PathError> {
-    if is_marked_gone(layout, start) {
+    if dir(layout, start).join("gone").exists() {
         return Ok(vec![]);
     }
     let lock = layout.node_lock();
@@ -114,14 +110,11 @@ pub fn start_evidence(layout: &Layout, start: StartId) -> Result<StartEvidence, 
 
 /// Notes that nothing is left of a start.
 pub fn mark_gone(layout: &Layout, start: StartId) -> Result<(), PathError> {
-    if is_marked_gone(layout, start) {
+    let path = dir(layout, start).join("gone");
+    if path.exists() {
         return Ok(());
     }
-    write_atomic(&dir(layout, start).join("gone"), b"", false)
-}
-
-fn is_marked_gone(layout: &Layout, start: StartId) -> bool {
-    dir(layout, start).join("gone").exists()
+    write_atomic(&path, b"", false)
 }
 
 /// True when no process holds the node's lock. Held shared for an instant; the shim waits that out.

@@ -218,3 +218,30 @@ fn a_size_in_an_extension_is_that_of_the_file() {
     assert_eq!(fs::read(taken.join("big")).unwrap(), big);
     assert_eq!(fs::read(taken.join("behind")).unwrap(), b"x");
 }
+
+/// Its records are told apart by their lengths, so that what the node's user writes into an attribute stays one.
+#[test]
+fn an_attribute_may_hold_what_looks_like_a_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = Work::new(dir.path());
+    work.write("file", b"x");
+    let value = b"a\n14 path=evil\nb=\0";
+    let flags = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(work.at("file"), "user.odd", value, flags).is_err() {
+        println!("skipped: no attributes here");
+        return;
+    }
+    let generation = crate::restores::sealed(&work).0;
+    let file = dir.path().join("copy.tar");
+    let how = visor::model::ArchiveSpec {
+        format: visor::model::ArchiveFormat::Tar,
+        level: 1,
+        to: None,
+        recipients: vec![],
+    };
+    visor::backup::export(&work.paths(generation), &file, &how, &|_| Ok(())).unwrap();
+    let taken = work.sealed(work.import(&file).unwrap());
+    let mut found = [0; 64];
+    let n = rustix::fs::getxattr(taken.join("file"), "user.odd", &mut found).unwrap();
+    assert_eq!(&found[..n], value);
+}

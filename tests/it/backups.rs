@@ -418,6 +418,35 @@ fn an_archive_of_another_tool_is_taken_without_its_keys() {
     assert!(theirs.is_file(), "what is theirs is left");
 }
 
+/// A file that is a hole of an exabyte.
+fn sparse(tar: &mut tar::Builder<std::fs::File>, path: &str) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(0);
+    let gnu = header.as_gnu_mut().unwrap();
+    let exabyte = b"\x80\0\0\0\x10\0\0\0\0\0\0\0";
+    gnu.realsize = *exabyte;
+    gnu.sparse[0].offset = *exabyte;
+    gnu.sparse[0].numbytes = *b"00000000000\0";
+    header.set_cksum();
+    tar.append(&header, std::io::empty()).unwrap();
+}
+
+/// One that says that it is larger than any.
+fn extension(tar: &mut tar::Builder<std::fs::File>, mut header: tar::Header) {
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_path("x").unwrap();
+    header.set_size(1 << 30);
+    header.set_cksum();
+    tar.append(&header, std::io::repeat(0).take(1 << 21))
+        .unwrap();
+}
+
 /// Archives that want out, or that would never end.
 #[test]
 fn an_archive_that_is_hostile_is_refused_and_leaves_nothing() {
@@ -485,30 +514,17 @@ fn an_archive_that_is_hostile_is_refused_and_leaves_nothing() {
             "holes.tar",
             "more than its disk could hold",
             &|t: &mut _| {
-                let mut header = tar::Header::new_gnu();
-                header.set_entry_type(tar::EntryType::GNUSparse);
-                header.set_path("x").unwrap();
-                header.set_mode(0o644);
-                header.set_uid(0);
-                header.set_gid(0);
-                header.set_mtime(0);
-                header.set_size(0);
-                let gnu = header.as_gnu_mut().unwrap();
-                let exabyte = b"\x80\0\0\0\x10\0\0\0\0\0\0\0";
-                gnu.realsize = *exabyte;
-                gnu.sparse[0].offset = *exabyte;
-                gnu.sparse[0].numbytes = *b"00000000000\0";
-                header.set_cksum();
-                t.append(&header, std::io::empty()).unwrap();
+                sparse(t, "x");
             },
         ),
-        ("bomb.tar", "headers of more than", &|t: &mut _| {
-            let mut header = tar::Header::new_ustar();
-            header.set_entry_type(tar::EntryType::XHeader);
-            header.set_path("x").unwrap();
-            header.set_size(1 << 30);
-            header.set_cksum();
-            t.append(&header, std::io::repeat(0).take(1 << 21)).unwrap();
+        ("top.tar", "in the place of the data", &|t: &mut _| {
+            sparse(t, "./");
+        }),
+        ("old.tar", "an extension of", &|t: &mut _| {
+            extension(t, tar::Header::new_old());
+        }),
+        ("bomb.tar", "an extension of", &|t: &mut _| {
+            extension(t, tar::Header::new_ustar());
         }),
         ("twice.tar", "in the archive twice", &|t: &mut _| {
             entry(t, "a", Symlink, "b");

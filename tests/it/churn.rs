@@ -43,6 +43,7 @@ fn seeds(count: u64) -> Vec<u64> {
 
 /// Runs something with each seed on each disk, the disks beside each other.
 fn on_all_disks<T: Send>(
+    what: &str,
     count: u64,
     run: impl Fn(&Disk, u64) -> T + Sync,
 ) -> Vec<(&'static str, Vec<T>)> {
@@ -56,10 +57,10 @@ fn on_all_disks<T: Send>(
                 let seeds = &seeds;
                 let all = scope.spawn(move || {
                     let one = |seed: &u64| {
-                        let _said = Said(disk.name, *seed);
+                        let _said = Said(what, disk.name, *seed);
                         let end = run(disk, *seed);
                         if seed.is_multiple_of(10) {
-                            println!("{}: seeds to {seed} are through", disk.name);
+                            println!("{what} on {}: seeds to {seed} are through", disk.name);
                         }
                         end
                     };
@@ -76,12 +77,12 @@ fn on_all_disks<T: Send>(
 }
 
 /// Names the run that failed.
-struct Said(&'static str, u64);
+struct Said<'a>(&'a str, &'static str, u64);
 
-impl Drop for Said {
+impl Drop for Said<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("failed on {}: VISOR_SEED={}", self.0, self.1);
+            println!("{} failed on {}: VISOR_SEED={}", self.0, self.1, self.2);
         }
     }
 }
@@ -217,7 +218,10 @@ impl Drop for Ends<'_> {
 }
 
 /// A file that takes what a disk has left, but for so many bytes.
-struct Ballast(PathBuf);
+struct Ballast {
+    path: PathBuf,
+    bytes: u64,
+}
 
 impl Ballast {
     fn new(disk: &Path, but: u64) -> Self {
@@ -226,13 +230,23 @@ impl Ballast {
         let stat = rustix::fs::statvfs(disk).unwrap();
         let free = (stat.f_bavail * stat.f_frsize).saturating_sub(but);
         let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, free.max(1));
-        Self(path)
+        let bytes = file.metadata().unwrap().len();
+        Self { path, bytes }
     }
 }
 
 impl Drop for Ballast {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.path);
+        // A node of another thread that is just about to be executed has all files of this process open for so long.
+        let began = Instant::now();
+        let is_free = || {
+            let stat = rustix::fs::statvfs(self.path.parent().unwrap());
+            stat.is_ok_and(|s| s.f_bavail * s.f_frsize >= self.bytes / 2)
+        };
+        while !is_free() && began.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -468,7 +482,7 @@ fn live(disk: &Disk, seed: u64) -> Counts {
 #[test]
 fn what_is_sealed_is_what_was_there_whatever_happened_meanwhile() {
     let lives = if is_full() { 100 } else { 2 };
-    for (disk, counts) in on_all_disks(lives, live) {
+    for (disk, counts) in on_all_disks("lives", lives, live) {
         let lives = counts.len();
         let sum = |of: fn(&Counts) -> usize| counts.iter().map(of).sum::<usize>();
         println!(
@@ -575,7 +589,7 @@ fn killed(disk: &Disk, seed: u64) -> usize {
 #[test]
 fn copies_and_restores_that_are_killed_end_whole() {
     let count = if is_full() { 40 } else { 1 };
-    for (disk, kills) in on_all_disks(count, killed) {
+    for (disk, kills) in on_all_disks("kills", count, killed) {
         println!(
             "{disk}: {} nodes copied and put back, {} kills (VISOR_IT_FULL=1: 40 nodes)",
             kills.len(),

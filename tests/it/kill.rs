@@ -198,6 +198,7 @@ fn killed_on_the_way_back() {
         "carry-keep:after",
         "exchange:after",
         "set-aside:after",
+        "set-aside:settled",
         "switch:after",
         "stop:exited",
         "start:spawned",

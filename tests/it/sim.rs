@@ -158,16 +158,25 @@ fn every_prefix_and_every_byte_of_a_good_upgrade() {
     let (records, whole) = decode(&bytes).unwrap();
     assert_eq!((records.len(), whole), (n_records(&plan), bytes.len()));
     assert_eq!(ops.len(), n_ops(&plan));
-    // Torn appends (one a byte but the last), intermediate states of stop, seal, start and each hook, before and after.
+    // Appends that are torn (one a byte, of which the last leaves a whole line that is not synced), intermediate states of stop, seal, start and each hook, before and after.
     let n_hooks = plan
         .steps
         .iter()
         .filter(|s| s.kind.word() == "hook")
         .count();
-    let torn = bytes.len() - n_records(&plan);
+    let torn = bytes.len();
     let follows = 2 * (torn + (1 + 2 + 4) + 2 * n_hooks + 2 * n_ops(&plan));
     println!("good upgrade: {n} states visited; the plan's size gives {follows}");
     assert_eq!(n, follows);
+}
+
+/// The record that turns a run back is synced with that of what is exchanged, where the node is down.
+#[test]
+fn nothing_but_a_stop_comes_before_the_record_of_what_is_exchanged() {
+    let plan = plan(true, true, false, OnFailure::RollBack);
+    let before = plan.undo.iter().take_while(|s| !s.kind.restores_data());
+    let words: Vec<&str> = before.map(|s| s.kind.word()).collect();
+    assert_eq!(words, ["stop-new"]);
 }
 
 #[test]

@@ -67,18 +67,19 @@ impl Journals for Sim {
     }
 
     fn append(&self, run: RunId, line: &[u8], sync: bool) -> Result<()> {
-        let mids = line.len().saturating_sub(1);
-        self.op("append", mids, |w, mid| {
+        self.op("append", line.len(), |w, mid| {
             let j = w
                 .journals
                 .get_mut(&run)
                 .ok_or_else(|| HostError::Failed("no such run".into()))?;
             match mid {
                 // What a torn write leaves may have reached the disk or not; here it has.
-                Some(n) => {
-                    j.1.extend_from_slice(&line[..=n.min(line.len() - 2)]);
+                Some(n) if n + 1 < line.len() => {
+                    j.1.extend_from_slice(&line[..=n]);
                     j.2 = j.1.len();
                 }
+                // Whole, and not synced yet.
+                Some(_) => j.1.extend_from_slice(line),
                 None => {
                     j.1.extend_from_slice(line);
                     if sync {
@@ -427,6 +428,14 @@ impl Backups for Sim {
     fn set_aside(&self, generation: GenId) -> Result<()> {
         self.op("set-aside", 0, |w, _| {
             w.generation(generation).aside = true;
+            Ok(())
+        })
+    }
+
+    fn settle_aside(&self, generation: GenId) -> Result<()> {
+        self.op("settle-aside", 0, |w, _| {
+            let generation = w.generation(generation);
+            (generation.aside, generation.settled) = (true, true);
             Ok(())
         })
     }
