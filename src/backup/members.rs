@@ -291,3 +291,82 @@ fn time(text: &str) -> Option<(i64, i64)> {
     let nanos = format!("{fraction:0<9}");
     Some((seconds.parse().ok()?, nanos.get(..9)?.parse().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Cursor;
+
+    /// A header whose sum is right, whatever is in it.
+    fn summed(mut block: [u8; 512]) -> [u8; 512] {
+        let mut header = Header::new_old();
+        header.as_mut_bytes().copy_from_slice(&block);
+        header.set_cksum();
+        block.copy_from_slice(header.as_bytes());
+        block
+    }
+
+    fn header(kind: u8, size: &[u8; 12], rest: &[u8], magic: &[u8; 8]) -> [u8; 512] {
+        let mut block = [0; 512];
+        block[0] = b'n';
+        block[124..136].copy_from_slice(size);
+        block[156] = kind;
+        block[257..265].copy_from_slice(magic);
+        block[345..345 + rest.len()].copy_from_slice(rest);
+        summed(block)
+    }
+
+    fn block() -> impl Strategy<Value = [u8; 512]> {
+        let octal = (0_u64..3000).prop_map(|n| {
+            let mut size = [0; 12];
+            size[..11].copy_from_slice(format!("{n:011o}").as_bytes());
+            size
+        });
+        let size = prop_oneof![3 => octal, 1 => any::<[u8; 12]>()];
+        let kind = prop::sample::select(b"0125xgLKS\0".to_vec());
+        let magic = prop::sample::select(vec![*b"ustar\x0000", *b"ustar  \0", [0; 8]]);
+        let rest = prop::collection::vec(prop::sample::select(b"01 \0\x80".to_vec()), 150);
+        prop_oneof![
+            4 => (kind, size, rest, magic).prop_map(|(k, s, r, m)| header(k, &s, &r, &m)),
+            1 => prop::sample::select(b"9x =\n\0".to_vec()).prop_map(|byte| [byte; 512]),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is in an archive, it is read to its end or refused; no more comes out of it than was in it.
+        #[test]
+        fn any_bytes_are_read_or_refused(blocks in prop::collection::vec(block(), 0..24), cut in 0_usize..512) {
+            let mut bytes = blocks.concat();
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            let length = bytes.len() as u64;
+            let mut members = Members::new(Box::new(Cursor::new(bytes)));
+            let mut read = 0;
+            while let Ok(Some(member)) = members.next() {
+                if let Some(map) = &member.map {
+                    let ends: Vec<u64> = map.parts.iter().map(|(at, length)| at + length).collect();
+                    prop_assert!(map.parts.iter().skip(1).zip(&ends).all(|((at, _), end)| at >= end));
+                    prop_assert!(ends.last().is_none_or(|end| *end <= map.size));
+                }
+                match io::copy(&mut members, &mut io::sink()) {
+                    Ok(n) => read += n,
+                    Err(_) => break,
+                }
+            }
+            prop_assert!(read <= length);
+        }
+    }
+
+    #[test]
+    fn a_record_is_as_long_as_it_says() {
+        let two = b"9 a=b\nc=\n12 path=x=y\n";
+        let (key, value, behind) = record(two).expect("one");
+        assert_eq!((key, value), (&b"a"[..], &b"b\nc="[..]));
+        assert_eq!(record(behind), Some((&b"path"[..], &b"x=y"[..], &b""[..])));
+        for odd in [
+            "", "6 a=b", "99 a=b\n", "3 \n", "6 ab\n", "x a=b\n", "0 a=b\n",
+        ] {
+            assert_eq!(record(odd.as_bytes()), None, "{odd}");
+        }
+    }
+}
