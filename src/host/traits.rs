@@ -219,6 +219,7 @@ pub trait Backups {
     fn exchange(&self, generation: GenId) -> Result<()>;
     /// Moves the generation to `failed/`. Until `settle_aside` a power loss may take that back.
     fn set_aside(&self, generation: GenId) -> Result<()>;
+    /// Has the generation stay in `failed/`; moves it again where that was taken back.
     fn settle_aside(&self, generation: GenId) -> Result<()>;
     /// True when the generation is in `failed/`.
     fn is_aside(&self, generation: GenId) -> Result<bool>;

@@ -225,7 +225,7 @@ fn an_attribute_may_hold_what_looks_like_a_record() {
     let dir = tempfile::tempdir().unwrap();
     let work = Work::new(dir.path());
     work.write("file", b"x");
-    let value = b"a\n14 path=evil\nb=\0";
+    let value = b"a\n13 path=evil\nb=\0";
     let flags = rustix::fs::XattrFlags::empty();
     if rustix::fs::setxattr(work.at("file"), "user.odd", value, flags).is_err() {
         println!("skipped: no attributes here");

@@ -170,6 +170,30 @@ fn every_prefix_and_every_byte_of_a_good_upgrade() {
     assert_eq!(n, follows);
 }
 
+/// A line that was written and not synced is there for the next visor, and a power loss would take it back with what is done on its word.
+#[test]
+fn what_a_recovering_visor_believes_has_reached_the_disk() {
+    let plan = plan(true, true, false, OnFailure::RollBack);
+    let uncut = machine(Conduct::ExitsAtOnce);
+    visor(&uncut, &plan);
+    let ops = uncut.0.borrow().ops.clone();
+    let appends = ops.iter().enumerate().filter(|(_, op)| op.name == "append");
+    let mut n = 0;
+    for (at, op) in appends {
+        let sim = machine(Conduct::ExitsAtOnce);
+        sim.0.borrow_mut().cut = Some((at, Cut::Mid(op.mids - 1)));
+        assert_eq!(visor(&sim, &plan), End::Cut);
+        sim.reboot(Loss::Visor);
+        let id = sim.runs()[0];
+        Run::recover(&sim, id).unwrap();
+        let believed = sim.journal_bytes(id);
+        sim.reboot(Loss::Power);
+        assert_eq!(sim.journal_bytes(id), believed, "call {at}");
+        n += 1;
+    }
+    assert!(n > 20, "{n} records");
+}
+
 /// The record that turns a run back is synced with that of what is exchanged, where the node is down.
 #[test]
 fn nothing_but_a_stop_comes_before_the_record_of_what_is_exchanged() {
