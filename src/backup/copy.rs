@@ -13,6 +13,7 @@ use super::roots::Roots;
 use super::scan::{Changed, gone_is_none};
 use super::tree::{Class, Entry, Ident, Kind, Map, Tree};
 use super::view::DataView;
+use super::whole::Whole;
 use crate::durable::{AtPath as _, PathError, create_private, make_private_dir, remove_all};
 use crate::model::Method;
 use rustix::fs::{Advice, AtFlags, CWD, fadvise, linkat, utimensat};
@@ -39,6 +40,8 @@ struct Place {
     path: PathBuf,
     /// Where they are until they are whole.
     tmp: PathBuf,
+    /// That is in the tree.
+    tmp_inside: bool,
     method: Method,
 }
 
@@ -67,7 +70,7 @@ pub(super) struct Copier<'a> {
     pub(super) syncs: u64,
 }
 
-/// Where files under way are in a tree that is a subvolume. It goes with the end of the pass.
+/// Where files under way are in a tree that is a subvolume or a dataset. It goes with the end of the pass.
 const TMP_INSIDE: &str = ".visor-files-under-way";
 /// Before a tail is added, so much before it must be what was copied.
 const TAIL_CHECK: u64 = 64 * 1024;
@@ -86,18 +89,25 @@ impl<'a> Copier<'a> {
         pace: &'a dyn Fn(u64) -> Result<(), BackupError>,
     ) -> Self {
         let tree = generation.join("tree");
+        // Nothing is renamed from one subvolume into another.
+        let tmp_inside = method == Method::Snapshot;
         let own = Place {
             path: PathBuf::new(),
-            tmp: match method {
-                // Nothing is renamed from one subvolume into another.
-                Method::Snapshot => tree.join(TMP_INSIDE),
-                _ => generation.join("tmp"),
+            tmp: match tmp_inside {
+                true => tree.join(TMP_INSIDE),
+                false => generation.join("tmp"),
             },
-            method,
+            tmp_inside,
+            // What changes after the snapshot of a dataset shares nothing with the copy.
+            method: match Whole::at(&tree) {
+                Some(Whole::Dataset) => Method::Copy,
+                _ => method,
+            },
         };
         let of_roots = roots.iter().map(|root| Place {
             path: root.path.clone(),
             tmp: roots.place(root).join("tmp"),
+            tmp_inside: false,
             method: root.method,
         });
         Self {
@@ -138,7 +148,7 @@ impl<'a> Copier<'a> {
         }
         self.ready_parent(&found.path)?;
         let place = self.place(&found.path);
-        if place.method == Method::Snapshot && !place.tmp.is_dir() {
+        if place.tmp_inside && !place.tmp.is_dir() {
             make_private_dir(&place.tmp)?;
         }
         match found.new.kind {
@@ -558,7 +568,7 @@ impl<'a> Copier<'a> {
 
     /// Makes all that was done last: directories get their times and are synced, and files that were not synced by themselves.
     pub(super) fn finish(&mut self) -> Result<(), BackupError> {
-        if self.places[0].method == Method::Snapshot {
+        if self.places[0].tmp_inside {
             remove_all(&self.places[0].tmp)?;
         }
         for top in std::mem::take(&mut self.unsynced) {

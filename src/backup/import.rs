@@ -8,8 +8,8 @@ use super::extract::{extract, only_top};
 use super::record::{GenRecord, write_record};
 use super::roots::{Root, Roots};
 use super::sift::sift;
-use super::subvolume::{create, is_subvolume};
 use super::view::DataView;
+use super::whole;
 use crate::durable::{AtPath as _, create_private, make_private_dir, parent, sync_dir};
 use crate::host::wall_clock;
 use crate::model::{BackupSpec, DataSpec};
@@ -40,10 +40,7 @@ pub fn import(
     let (mut roots, _) = Roots::find(&mut view, data, paths.generation, own, backup.method)?;
     let tree = paths.part.join("tree");
     make_private_dir(&paths.part)?;
-    match is_subvolume(&view.dir) {
-        true => create(&tree)?,
-        false => make_private_dir(&tree)?,
-    }
+    whole::create(data, &tree, paths.generation)?;
     write_record(paths, record)?;
     roots.make(&paths.part)?;
     let name = data.path.file_name().unwrap_or_default();

@@ -2,9 +2,9 @@
 
 use super::error::BackupError;
 use super::roots::Roots;
-use super::subvolume::{is_subvolume, snapshot_refusal};
 use super::tree::{Class, Kind};
 use super::view::DataView;
+use super::whole::{Whole, snapshot_refusal};
 use crate::durable::parent;
 use crate::model::{ArchiveSpec, CopyFacts, DataSpec, GenId, Method, Rung, SecondRoot};
 use crate::process::has_program;
@@ -19,7 +19,7 @@ const XFS: i64 = 0x5846_5342;
 pub(super) const BTRFS: i64 = 0x9123_683e;
 const OVERLAY: i64 = 0x794c_7630;
 /// It clones blocks that it may not share, and has lost some.
-const ZFS: i64 = 0x2fc1_2fc1;
+pub(super) const ZFS: i64 = 0x2fc1_2fc1;
 /// So many entries are looked at for a file to try a clone on.
 const TRIES: usize = 1_000;
 /// A clone writes back what of a file is not written yet, so it is tried on a small one.
@@ -38,7 +38,7 @@ pub(super) fn file_system(path: &Path) -> rustix::io::Result<i64> {
 /// Why stamps prove nothing on the data's file system, so that contents must be compared.
 pub fn stamps_unreliable(data: &Path) -> Option<String> {
     let kind = file_system(data).ok()?;
-    let known = [EXT, XFS, BTRFS, OVERLAY].contains(&kind);
+    let known = [EXT, XFS, BTRFS, ZFS, OVERLAY].contains(&kind);
     (!known).then(|| {
         format!("the data's file system (type {kind:#x}) does not show every write through a mapping: the final pass compares all contents")
     })
@@ -112,7 +112,7 @@ pub(super) fn method_of_root(dir: &Path, data: &DataSpec, asked: Option<Method>)
     SecondRoot::method(&ladder_of_root(dir, data), asked)
 }
 
-/// No second root can be snapshot: it is no subvolume.
+/// No second root can be snapshot: it is no subvolume, and no dataset.
 fn ladder_of_root(dir: &Path, data: &DataSpec) -> Vec<Rung> {
     let of_root = DataSpec {
         path: dir.to_owned(),
@@ -146,8 +146,11 @@ pub(super) fn method_of(
 /// The methods, the better first, each with why it cannot be had here.
 fn ladder(generations: &Path, data: &DataSpec) -> Vec<Rung> {
     // What may be refused though all else would do.
-    let of_directories = is_subvolume(&data.path).then(|| {
-        "the data are a btrfs subvolume, which exchanges names with a snapshot only".to_owned()
+    let of_directories = Whole::at(&data.path).map(|whole| {
+        format!(
+            "the data are a {}, which exchanges names with a snapshot only",
+            whole.name()
+        )
     });
     Method::ALL
         .iter()

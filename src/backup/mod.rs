@@ -19,6 +19,7 @@ mod archive;
 mod baseline;
 mod contents;
 mod copy;
+mod dataset;
 mod dress;
 mod error;
 mod extract;
@@ -43,9 +44,11 @@ mod subvolume;
 mod tree;
 mod verify;
 mod view;
+mod whole;
 
 pub use archive::{archive, export, format_of, is_encrypted};
 pub use baseline::{Baseline, Sealed, read_seal};
+pub use dataset::dataset_at;
 pub use error::BackupError;
 pub use import::import;
 pub use method::{glance, stamps_unreliable, survey};
@@ -65,10 +68,10 @@ pub use retain::{
 pub use roots::copies_elsewhere;
 pub use scan::scan;
 pub use seal::{Final, Remembered, seal, seal_holds, seal_state, unseal};
-pub use subvolume::{is_subvolume, snapshot_refusal};
 pub use tree::{Class, Entry, Ident, Kind, Tree};
 pub use verify::{Watch, verify, verify_apart};
 pub use view::DataView;
+pub use whole::{Whole, snapshot_refusal};
 
 use crate::model::GenId;
 use crate::store::Layout;

@@ -12,11 +12,15 @@ use std::path::{Path, PathBuf};
 /// What is mounted inside the data would stay with the old directory when names are exchanged. Below what is excluded, and holds nothing that
 /// is kept, it is nobody's matter.
 pub(super) fn refuse_mounts(view: &DataView) -> Result<(), BackupError> {
-    for point in mounts()? {
+    for Mounted { point, .. } in mounts()? {
         for (path, dir) in view.tops() {
             let Ok(rel) = point.strip_prefix(dir) else {
                 continue;
             };
+            // Somebody looks into a dataset's snapshots, each of which is mounted for some minutes then.
+            if rel.starts_with(".zfs/snapshot") {
+                continue;
+            }
             let below = path.join(rel);
             let mut above = below.ancestors().skip(1);
             let is_looked_at = |dir: &Path| !view.is_excluded(dir) || view.may_hold_kept(dir);
@@ -48,17 +52,43 @@ impl Mount {
     }
 }
 
-/// Where something is mounted, as this process sees it.
-fn mounts() -> Result<Vec<PathBuf>, PathError> {
+/// Something that is mounted, as this process sees it.
+pub(super) struct Mounted {
+    /// Of its file system, what can be seen here.
+    root: PathBuf,
+    point: PathBuf,
+    /// The file system's name, such as `zfs`.
+    pub(super) kind: String,
+    /// A device, or what else it is of: the name of a dataset.
+    pub(super) source: String,
+}
+
+/// What is mounted at a path, if its top is there.
+pub(super) fn mounted_whole(at: &Path) -> Result<Option<Mounted>, PathError> {
+    // A later one hides those before it.
+    let found = mounts()?.into_iter().rfind(|m| m.point == at);
+    Ok(found.filter(|m| m.root == Path::new("/")))
+}
+
+fn mounts() -> Result<Vec<Mounted>, PathError> {
     let path = Path::new("/proc/self/mountinfo");
     let text = fs::read(path).at("read", path)?;
-    // id parent device root POINT …
-    let points = text
-        .split(|b| *b == b'\n')
-        .filter_map(|line| line.split(|b| *b == b' ').nth(4));
-    Ok(points
-        .map(|point| PathBuf::from(OsString::from_vec(plain(point))))
-        .collect())
+    Ok(text.split(|b| *b == b'\n').filter_map(mounted).collect())
+}
+
+/// A line of `proc_pid_mountinfo(5)`: id parent device ROOT POINT options … - KIND SOURCE options
+fn mounted(line: &[u8]) -> Option<Mounted> {
+    let mut words = line.split(|b| *b == b' ');
+    let mut path = |n| Some(PathBuf::from(OsString::from_vec(plain(words.nth(n)?))));
+    let (root, point) = (path(3)?, path(0)?);
+    let mut words = words.skip_while(|w| *w != b"-").skip(1);
+    let mut text = || String::from_utf8(plain(words.next()?)).ok();
+    Some(Mounted {
+        root,
+        point,
+        kind: text()?,
+        source: text()?,
+    })
 }
 
 /// A name as it is: the kernel writes blanks, line breaks and backslashes in octal.
@@ -82,5 +112,16 @@ mod tests {
     fn odd_names_of_mounts_are_read() {
         assert_eq!(plain(br"/a\040b\134c\012"), b"/a b\\c\n");
         assert_eq!(plain(br"/plain\04"), br"/plain\04");
+        let line =
+            br"90 24 0:52 / /srv/a\040b rw,relatime shared:9 - zfs tank/a\040b rw,xattr,posixacl";
+        let found = mounted(line).expect("a line");
+        assert_eq!(found.point, Path::new("/srv/a b"));
+        assert_eq!(
+            (found.root.as_path(), &*found.kind, &*found.source),
+            (Path::new("/"), "zfs", "tank/a b")
+        );
+        let no_source = br"90 24 0:52 / /srv rw - tmpfs  rw";
+        assert_eq!(mounted(no_source).expect("a line").source, "");
+        assert!(mounted(b"").is_none());
     }
 }

@@ -12,10 +12,10 @@ use super::pass::{Change, Watcher, align, pass};
 use super::record::{GenRecord, write_record};
 use super::roots::{Root, Roots, try_exchange};
 use super::scan::{Look, Scanner, scan};
-use super::subvolume::{is_subvolume, snapshot};
 use super::tree::{Class, Kind, Tree};
 use super::view::DataView;
-use crate::durable::{AtPath as _, make_private_dir, parent, sync_dir};
+use super::whole::{self, Whole};
+use crate::durable::{make_private_dir, parent, sync_dir};
 use crate::host::{HostError, Precopy, wall_clock};
 use crate::model::{BackupSpec, DataSpec, GenId, Method};
 use crate::process::give_way;
@@ -113,6 +113,10 @@ impl Precopier {
     ) -> Result<Self, BackupError> {
         let generation = paths.generation;
         let mut view = DataView::new(data)?;
+        let tree = paths.part.join("tree");
+        if whole::is_there(&tree).is_err() {
+            whole::remove(&tree)?;
+        }
         for dir in ["tree", "tmp"] {
             make_private_dir(&paths.part.join(dir))?;
         }
@@ -120,12 +124,11 @@ impl Precopier {
         try_exchange(&paths.part.join("tmp"))?;
         let method = method_of(parent(&paths.part), data, backup.method)?;
         let known = Roots::read(&paths.part, generation)?;
-        let tree = paths.part.join("tree");
         let (baseline, roots) = match Baseline::read(&paths.part.join("baseline")) {
             Ok(Some(mut found))
                 if found.source == view.dir
                     && found.generation == generation
-                    && is_subvolume(&tree) == (method == Method::Snapshot) =>
+                    && Whole::at(&tree).is_some() == (method == Method::Snapshot) =>
             {
                 let lost = align(&known.of_copy(&tree), &mut found.entries)?;
                 if !lost.is_empty() {
@@ -137,7 +140,7 @@ impl Precopier {
             _ => {
                 // What is left of a round that wrote nothing down.
                 known.forget(&paths.part)?;
-                std::fs::remove_dir_all(&tree).at("remove", &tree)?;
+                whole::remove(&tree)?;
                 make_private_dir(&tree)?;
                 (Baseline::new(generation, &view.dir), None)
             }
@@ -262,7 +265,11 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
             roots
         }
     };
-    let mut places = vec![paths.part.clone()];
+    let mut places = vec![match Whole::at(&data.path) {
+        // Clones have their pool and its limits in common with the data.
+        Some(Whole::Dataset) if method == Method::Snapshot => view.dir.clone(),
+        _ => paths.part.clone(),
+    }];
     places.extend(roots.iter().map(|root| roots.place(root)));
     let has_copies = method == Method::Copy || roots.iter().any(|r| r.method == Method::Copy);
     let mut seed = before
@@ -287,7 +294,8 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
         let first = !baseline.whole;
         if first {
             if method == Method::Snapshot && baseline.entries.is_empty() {
-                baseline.entries = snapshot(&view, &paths.part.join("tree"))?;
+                let tree = paths.part.join("tree");
+                baseline.entries = whole::snapshot(&view, &data, &tree, paths.generation)?;
             }
             let needs = needs(&view, method, &roots, seed.as_ref(), &baseline.entries)?;
             for place in &places {

@@ -5,12 +5,13 @@ use super::copy::Copier;
 use super::dress::{Source, copy_xattrs};
 use super::error::BackupError;
 use super::kept::find_kept;
+use super::mounts::Mount;
 use super::roots::{ROOTS, Roots};
 use super::scan::{Changed, Listing};
 use super::seal::{Remembered, sealed_kept};
-use super::subvolume;
 use super::tree::{Entry, Ident, Kind};
 use super::view::DataView;
+use super::whole::{self, Whole};
 use crate::durable::{
     AtPath as _, PathError, make_private_dir, parent, read_record, sync_dir, write_atomic,
 };
@@ -24,10 +25,10 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Inodes of the live data directory and of the generation's tree, whichever are there; of subvolumes, their numbers.
+/// Inodes of the live data directory and of the generation's tree, whichever are there; of subvolumes and datasets, their numbers.
 pub fn inodes(paths: &GenPaths, data: &DataSpec) -> (Option<u64>, Option<u64>) {
     let own = |path: &Path| fs::metadata(path).ok().map(|m| m.ino());
-    let inode = |path: &Path| subvolume::number(path).or_else(|| own(path));
+    let inode = |path: &Path| whole::number(path).or_else(|| own(path));
     let tree = inode(&paths.done.join("tree")).or_else(|| inode(&paths.aside.join("tree")));
     (inode(&data.path), tree)
 }
@@ -37,6 +38,10 @@ pub fn consume(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
     let seal = paths.done.join("SEAL");
     if !paths.done.join("CONSUMED").is_file() {
         Roots::read(&paths.done, paths.generation)?.can_be_put_back(&data.path)?;
+        let live = in_place(data)?;
+        if Mount::of(parent(&live)) != Mount::of(&paths.done) {
+            return Err(BackupError::NoExchange(live));
+        }
         fs::rename(&seal, paths.done.join("CONSUMED")).at("rename", &seal)?;
         sync_dir(&paths.done)?;
     }
@@ -76,9 +81,9 @@ pub fn carry_keep(
     }
     let tmp = paths.done.join("tmp");
     make_private_dir(&tmp)?;
-    let method = match subvolume::is_subvolume(&paths.done.join("tree")) {
-        true => Method::Snapshot,
-        false => Method::Copy,
+    let method = match Whole::at(&paths.done.join("tree")) {
+        Some(_) => Method::Snapshot,
+        None => Method::Copy,
     };
     let mut copier = Copier::new(view, &roots, &paths.done, method, &|_| Ok(()));
     for (path, entry) in &live {
@@ -196,12 +201,19 @@ pub fn cut_between_disks(layout: &Layout) -> Option<GenId> {
 
 /// Exchanges the live data directory with the generation's tree, in one step of the file system; before that each second root with its copy.
 pub fn exchange(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
-    let live = fs::canonicalize(&data.path).at("resolve", &data.path)?;
-    let tree = paths.done.join("tree");
+    let (live, tree) = (in_place(data)?, paths.done.join("tree"));
     Roots::read(&paths.done, paths.generation)?.put_back(&tree)?;
     put_in_place(&live, &tree)?;
     killpoint::hit("exchange:after");
     Ok(())
+}
+
+/// What is exchanged: the data's directory, or the link to their dataset.
+fn in_place(data: &DataSpec) -> Result<PathBuf, BackupError> {
+    match Whole::at(&data.path) {
+        Some(Whole::Dataset) => Ok(data.path.clone()),
+        _ => Ok(fs::canonicalize(&data.path).at("resolve", &data.path)?),
+    }
 }
 
 /// Exchanges a directory with a copy of what is in it.

@@ -5,6 +5,7 @@ use super::archive::prune_archives;
 use super::error::BackupError;
 use super::record::{GenState, Generation, generations, is_held};
 use super::roots::Roots;
+use super::whole;
 use crate::durable::{AtPath as _, make_private_dir};
 use crate::model::{BackupSpec, GenId, UnixMs};
 use crate::store::Layout;
@@ -162,6 +163,7 @@ pub fn discard(layout: &Layout, generation: GenId) -> Result<(), BackupError> {
 
 /// First out of sight, then away: a half-removed generation is never taken for a whole one.
 pub fn remove(layout: &Layout, dir: &Path) -> Result<(), BackupError> {
+    whole::may_be_removed(&dir.join("tree"))?;
     let trash = layout.generations().join("../trash");
     make_private_dir(&trash)?;
     // What earlier removals left, if it can be removed by now.
@@ -184,8 +186,9 @@ fn remove_whole(there: &Path) -> Result<(), BackupError> {
     // Somebody who has taken the tree has taken what its links lead to.
     let id = name.trim_end_matches(".part").parse().ok();
     if let Some(id) = id.filter(|_| there.join("tree").is_dir()) {
-        Roots::read(there, id)?.remove()?;
+        Roots::recorded(there, id)?.remove()?;
     }
+    whole::remove(&there.join("tree"))?;
     match fs::remove_dir_all(there) {
         // Another visor was at it.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -23,6 +23,7 @@ use super::scan::scan;
 use super::subvolume::is_subvolume;
 use super::tree::{Ident, Kind, Tree};
 use super::view::{DataView, Top};
+use super::whole;
 use crate::durable::{
     AtPath as _, make_private_dir, parent, read_record, remove_all, replace_link, sync_dir,
     write_atomic,
@@ -123,8 +124,14 @@ impl Roots {
         }
     }
 
-    /// Those of a generation, by the directory that it has by now.
+    /// Those of a generation, by the directory that it has by now. An error where its own tree is not there.
     pub(super) fn read(dir: &Path, generation: GenId) -> Result<Self, BackupError> {
+        whole::is_there(&dir.join("tree"))?;
+        Self::recorded(dir, generation)
+    }
+
+    /// The same of one that need not be there.
+    pub(super) fn recorded(dir: &Path, generation: GenId) -> Result<Self, BackupError> {
         let path = dir.join(ROOTS);
         match read_record::<Self>(&path, MAX_BYTES, VERSION)? {
             Some(found) if found.generation == generation => Ok(found),
@@ -218,6 +225,9 @@ impl Roots {
 
     /// All of a copy, whose top is this.
     pub(super) fn of_copy(&self, tree: &Path) -> DataView {
+        // It may be a link.
+        let resolved = fs::canonicalize(tree);
+        let tree = resolved.as_deref().unwrap_or(tree);
         let tops = self.roots.iter().map(|r| r.top(self.place(r).join("tree")));
         DataView::all(tree).with(tops.collect())
     }

@@ -6,7 +6,7 @@ use super::error::{CliError, Exit};
 use super::out;
 use super::report::Lines;
 use crate::agent::Live;
-use crate::backup::survey;
+use crate::backup::{Whole, survey};
 use crate::check::DesiredNode;
 use crate::durable::parent;
 use crate::host::Signs;
@@ -145,6 +145,10 @@ pub(super) fn init_unit(global: &Global, dir: &Path) -> Result<Exit, CliError> {
 /// Longer than the node may take to end, and than visor needs beside.
 const STOP_MARGIN: Duration = Duration::from_secs(90);
 
+/// In the place of what parts a service from the rest of the system.
+const OF_A_DATASET: &str = "# The data are a ZFS dataset: visor mounts clones of it, which the whole system has to see. So there is no ProtectSystem=, PrivateTmp= or any other
+# line that gives a service mounts of its own.";
+
 fn unit(node: &DesiredNode, visor: &Path, set: &Path) -> Result<String, CliError> {
     let spec = &node.spec;
     // What is named beside each other becomes mounts of their own, and nothing is exchanged between two mounts: data and the copies
@@ -186,6 +190,25 @@ fn unit(node: &DesiredNode, visor: &Path, set: &Path) -> Result<String, CliError
         "yes"
     };
     let stop = spec.stop.grace + spec.stop.dump + STOP_MARGIN;
+    let (protection, mounts) = if Whole::at(&spec.data.path) == Some(Whole::Dataset) {
+        (OF_A_DATASET.to_owned(), " CAP_SYS_ADMIN")
+    } else {
+        (
+            format!(
+                r#"ProtectSystem={protect_system}
+{writes}ProtectHome={protect_home}
+PrivateTmp={private_tmp}
+PrivateDevices=yes
+ProtectClock=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+SystemCallFilter=@system-service @chown @setuid
+SystemCallErrorNumber=EPERM"#
+            ),
+            "",
+        )
+    };
     Ok(format!(
         r#"# Written by `visor init --systemd` for node {name}. Edit it as you like: nothing writes it again.
 [Unit]
@@ -226,24 +249,15 @@ LimitNOFILE=1048576
 # What neither visor nor a node needs. Take a line out if yours does.
 UMask=0077
 NoNewPrivileges=yes
-ProtectSystem={protect_system}
-{writes}ProtectHome={protect_home}
-PrivateTmp={private_tmp}
-PrivateDevices=yes
-ProtectClock=yes
+{protection}
 ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 RestrictNamespaces=yes
 LockPersonality=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service @chown @setuid
-SystemCallErrorNumber=EPERM
 # For `process` in the manifest (another user, priorities, limits), to back up what belongs to that user with all its modes, and to see
 # who else works on the data (SYS_PTRACE).
-CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_NICE CAP_SYS_PTRACE CAP_SYS_RESOURCE
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_NICE CAP_SYS_PTRACE CAP_SYS_RESOURCE{mounts}
 
 [Install]
 WantedBy=multi-user.target

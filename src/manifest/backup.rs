@@ -71,7 +71,7 @@ pub enum Method {
     /// `"auto"`: the first of the others that can be had, found by trying.
     #[default]
     Auto,
-    /// `"snapshot"`: of data that are a btrfs subvolume, by the program `btrfs`.
+    /// `"snapshot"`: of data that are a btrfs subvolume or a link to a ZFS dataset, by the program `btrfs` or `zfs`.
     Snapshot,
     /// `"reflink"`: each file shares its blocks with the copy, as XFS and btrfs can do.
     Reflink,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// The data, a subvolume, are snapshot; what changes afterwards shares its blocks.
+    /// The data, a subvolume or a dataset, are snapshot; of a subvolume what changes afterwards shares its blocks too.
     Snapshot,
     /// Each file shares its blocks with the copy until one of them is written.
     Reflink,

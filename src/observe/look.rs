@@ -2,9 +2,9 @@
 
 use super::hooks::judge;
 use super::runs::{RunError, run_summaries};
-use crate::backup::{Mount, is_subvolume, snapshot_refusal};
+use crate::backup::{Mount, Whole, dataset_at, snapshot_refusal};
 use crate::check::{DesiredNode, without_secrets};
-use crate::durable::PathError;
+use crate::durable::{PathError, parent};
 use crate::host::{Chains as _, HostError, NodeState, Nodes as _, RealHost, Requests as _};
 use crate::journal::{Outcome, Stage};
 use crate::model::DataSpec;
@@ -148,22 +148,38 @@ fn is_empty(dir: &Path) -> bool {
 /// Why the data directory cannot be exchanged with a generation below the root, if it cannot.
 pub fn data_problem(data: &DataSpec, root: &Path) -> Option<String> {
     let dir = fs::canonicalize(&data.path).ok()?;
-    let is_subvolume = is_subvolume(&dir);
+    let whole = Whole::at(&data.path);
     let mount = |path: &Path| {
         let found = Mount::of(path)?;
-        Some((found.id, (!is_subvolume).then_some(found.dev)))
+        Some((found.id, whole.is_none().then_some(found.dev)))
     };
     let existing_root = root.ancestors().find(|p| p.exists())?;
-    if is_subvolume && let Some(why) = snapshot_refusal(&dir) {
+    if let Some(whole) = whole
+        && let Some(why) = snapshot_refusal(&data.path)
+    {
         return Some(format!(
-            "{} is a btrfs subvolume, which exchanges names with a snapshot only: {why}",
-            dir.display()
+            "{} is a {}, which exchanges names with a snapshot only: {why}",
+            dir.display(),
+            whole.name()
         ));
     }
-    let own = mount(&dir)?;
-    if mount(crate::durable::parent(&dir)).is_some_and(|above| above != own) {
+    let own = match whole {
+        // Of a dataset the link is exchanged.
+        Some(Whole::Dataset) => mount(parent(&data.path))?,
+        _ => mount(&dir)?,
+    };
+    if whole != Some(Whole::Dataset) && mount(parent(&dir)).is_some_and(|above| above != own) {
+        let cure = dataset_at(&dir).map_or_else(
+            || "keep the data in a directory in it (or, where a unit mounts it by ReadWritePaths=, name the directory above it there)".to_owned(),
+            |name| {
+                format!(
+                    "with the node stopped, mount the dataset elsewhere and leave a link: `zfs set mountpoint=ELSEWHERE {name}`, `rmdir {0}`, `ln -s ELSEWHERE {0}`",
+                    data.path.display()
+                )
+            },
+        );
         return Some(format!(
-            "{} is a mount point, and a mount point cannot be exchanged",
+            "{} is a mount point, and a mount point cannot be exchanged: {cure}",
             dir.display()
         ));
     }

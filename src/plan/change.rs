@@ -161,7 +161,7 @@ fn copy(backup: &BackupSpec, facts: &CopyFacts) -> Vec<String> {
         .need(method)
         .map_or_else(|| "all others".to_owned(), |n| size(n).to_string());
     let how = match method {
-        Method::Snapshot => "a snapshot of the data's subvolume".to_owned(),
+        Method::Snapshot => "a snapshot of the data".to_owned(),
         Method::Reflink => "each file shares its blocks with the copy".to_owned(),
         Method::LinkCopy => format!("files that never change are linked, {need} are copied"),
         Method::Copy => match facts.need(method) {

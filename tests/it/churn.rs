@@ -304,14 +304,13 @@ impl Life<'_> {
             1 => Rate::Unlimited,
             _ => Rate::Fixed(1 << (20 + self.random.below(6))),
         };
-        // A subvolume can only be snapshot.
-        let plain = self.chance(3) && !self.disk.has_subvolumes();
+        let plain = self.chance(3) && !self.disk.only_snapshots();
         self.work.backup.method = plain.then_some(Method::Copy);
         let stop = AtomicBool::new(false);
         let seed = self.random.below(u64::MAX);
         let dir = self.work.at("churn");
         // And where files share their blocks with a copy, each store may want space.
-        let shares = matches!(self.disk.name, "xfs" | "btrfs") || self.disk.has_subvolumes();
+        let shares = matches!(self.disk.name, "xfs" | "btrfs") || self.disk.only_snapshots();
         let maps = !shares;
         let rounds = std::thread::scope(|scope| {
             let _ends = Ends(&stop);

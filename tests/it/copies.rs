@@ -63,7 +63,7 @@ pub(crate) fn oddities(work: &Work) {
 fn all_that_is_odd_about_files_is_kept() {
     for disk in disks() {
         for method in [None, Some(Method::Copy)] {
-            if method.is_some() && disk.has_subvolumes() {
+            if method.is_some() && disk.only_snapshots() {
                 continue;
             }
             let place = disk.dir.join(format!("{method:?}"));
@@ -81,7 +81,7 @@ fn all_that_is_odd_about_files_is_kept() {
             if method.is_none() {
                 println!("{}: {}", disk.name, facts.best().as_str());
                 let want = match disk.name {
-                    "subvolumes" => Some(Method::Snapshot),
+                    "subvolumes" | "datasets" => Some(Method::Snapshot),
                     "xfs" | "btrfs" => Some(Method::Reflink),
                     "ext4" | "tmpfs" => Some(Method::LinkCopy),
                     _ => None,

@@ -1,5 +1,6 @@
 //! File systems to work on: that of the temporary directory, and images of others where they can be mounted.
 
+use crate::work::new_id;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,13 +17,20 @@ pub(crate) struct Disk {
 
 /// A btrfs on which data are subvolumes.
 const SUBVOLUMES: &str = "subvolumes";
+/// A ZFS on which data are datasets, each with a link to it.
+const DATASETS: &str = "datasets";
 /// An ext4 with a tmpfs beside it, on which half of the data lie.
 const LINKED: &str = "linked";
 
 impl Disk {
     /// Data on it can only be snapshot.
-    pub(crate) fn has_subvolumes(&self) -> bool {
-        self.name == SUBVOLUMES
+    pub(crate) fn only_snapshots(&self) -> bool {
+        [SUBVOLUMES, DATASETS].contains(&self.name)
+    }
+
+    /// The pool's name.
+    fn pool(&self) -> String {
+        pool(&self.dir)
     }
 
     /// Copies beside what links of data lead to.
@@ -39,12 +47,21 @@ impl Disk {
 
     /// Makes a data directory.
     pub(crate) fn make_data(&self, dir: &Path) {
-        if self.has_subvolumes() {
+        if self.only_snapshots() {
             fs::create_dir_all(dir.parent().unwrap()).unwrap();
-            let dir = dir.to_str().unwrap();
-            assert!(run("btrfs", &["subvolume", "create", dir]), "{dir}");
-        } else {
-            fs::create_dir_all(dir).unwrap();
+        }
+        match self.name {
+            SUBVOLUMES => {
+                let dir = dir.to_str().unwrap();
+                assert!(run("btrfs", &["subvolume", "create", dir]), "{dir}");
+            }
+            DATASETS => {
+                let leaf = format!("of-{}", new_id());
+                let name = format!("{}/{leaf}", self.pool());
+                assert!(run("zfs", &["create", &name]), "{name}");
+                std::os::unix::fs::symlink(self.dir.join(leaf), dir).unwrap();
+            }
+            _ => fs::create_dir_all(dir).unwrap(),
         }
         if let Some(elsewhere) = &self.elsewhere {
             let there = tempfile::tempdir_in(&elsewhere.dir).unwrap().keep();
@@ -58,7 +75,9 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if self.mounted {
+        if self.name == DATASETS {
+            run("zpool", &["destroy", "-f", &self.pool()]);
+        } else if self.mounted {
             let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
         }
     }
@@ -69,6 +88,12 @@ pub(crate) fn run(program: &str, args: &[&str]) -> bool {
         .args(args)
         .output()
         .is_ok_and(|o| o.status.success())
+}
+
+/// A name for the pool that is mounted there.
+fn pool(dir: &Path) -> String {
+    let place = dir.parent().unwrap().file_name().unwrap();
+    format!("visor-it{}", place.to_string_lossy().replace('.', "-"))
 }
 
 /// A disk of its own of that kind below a directory, with so many bytes; `None`, and a word, where it cannot be had.
@@ -83,6 +108,13 @@ pub(crate) fn disk(name: &'static str, below: &Path, bytes: u64) -> Option<Disk>
         "tmpfs" => {
             let size = format!("size={bytes}");
             run("mount", &["-t", "tmpfs", "-o", &size, "none", at])
+        }
+        DATASETS => {
+            let file = fs::File::create(&image).unwrap();
+            // A pool keeps 128 MiB for itself.
+            file.set_len(bytes + (128 << 20)).unwrap();
+            let is_there = run("zfs", &["version"]) && run("zpool", &["list"]);
+            is_there && run("zpool", &["create", "-m", at, &pool(&dir), &image_text])
         }
         _ => {
             let file = fs::File::create(&image).unwrap();
@@ -120,9 +152,18 @@ pub(crate) fn disk(name: &'static str, below: &Path, bytes: u64) -> Option<Disk>
 }
 
 /// The file system of the temporary directory, a tmpfs, and images of others; those that cannot be had here are named.
+/// `VISOR_DISKS=xfs,btrfs` takes these only.
 pub(crate) fn disks() -> Vec<Disk> {
-    let all = ["own", "tmpfs", "ext4", "xfs", "btrfs", SUBVOLUMES, LINKED];
+    let all = [
+        "own", "tmpfs", "ext4", "xfs", "btrfs", SUBVOLUMES, DATASETS, LINKED,
+    ];
+    let asked = std::env::var("VISOR_DISKS");
+    let is_asked = |name: &&str| {
+        let asked = asked.as_deref();
+        asked.map_or(true, |asked| asked.split(',').any(|a| a == *name))
+    };
     all.into_iter()
+        .filter(is_asked)
         .filter_map(|name| {
             // The fastest of them gets most to hold.
             let bytes = if name == "tmpfs" { 1 << 30 } else { 512 << 20 };
@@ -134,4 +175,9 @@ pub(crate) fn disks() -> Vec<Disk> {
 /// A btrfs on which data are subvolumes.
 pub(crate) fn subvolumes() -> Option<Disk> {
     disk(SUBVOLUMES, &std::env::temp_dir(), 512 << 20)
+}
+
+/// A ZFS on which data are datasets.
+pub(crate) fn datasets() -> Option<Disk> {
+    disk(DATASETS, &std::env::temp_dir(), 512 << 20)
 }

@@ -44,7 +44,7 @@ mod second_roots;
 mod sets;
 mod shims;
 mod sim;
-mod subvolumes;
+mod snapshots;
 mod supervise;
 mod systemd;
 mod systemd_real;
