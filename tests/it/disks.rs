@@ -1,6 +1,5 @@
 //! File systems to work on: that of the temporary directory, and images of others where they can be mounted.
 
-use crate::work::new_id;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -56,7 +55,8 @@ impl Disk {
                 assert!(run("btrfs", &["subvolume", "create", dir]), "{dir}");
             }
             DATASETS => {
-                let leaf = format!("of-{}", new_id());
+                let rel = dir.strip_prefix(&self.dir).unwrap().to_string_lossy();
+                let leaf = format!("of-{}", rel.replace('/', "-"));
                 let name = format!("{}/{leaf}", self.pool());
                 assert!(run("zfs", &["create", &name]), "{name}");
                 std::os::unix::fs::symlink(self.dir.join(leaf), dir).unwrap();
