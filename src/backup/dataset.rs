@@ -314,6 +314,18 @@ pub(super) fn may_be_removed(tree: &Path) -> Result<(), BackupError> {
     }
 }
 
+/// The dataset that belongs where the data's link leads, if nothing is there: a node that starts in its place knows nothing of what it has signed.
+pub(super) fn not_mounted(data: &Path) -> Option<String> {
+    let top = fs::read_link(data)
+        .and_then(|_| fs::canonicalize(data))
+        .ok()?;
+    let is_empty = fs::read_dir(&top).is_ok_and(|mut names| names.next().is_none());
+    if !is_empty || is_mount_point(&top) || !has_program(PROGRAM) {
+        return None;
+    }
+    named(&top).ok()?
+}
+
 /// The dataset that is mounted there, or would be.
 fn named(top: &Path) -> Result<Option<String>, PathError> {
     if let Some(name) = dataset_at(top) {

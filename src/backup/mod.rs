@@ -1,7 +1,7 @@
 //! Backup without an outage: copies made while the node runs, sealed after its exit, put back by an exchange of names.
 //!
 //! Never writes into the live data directory, but for the one exchange of a restore. What links in the data lead to on other disks is copied
-//! there (`roots.rs`).
+//! there (`roots.rs`). Of data that are a ZFS dataset `tree/` is a link (`dataset.rs`).
 //!
 //! ```text
 //!  backups/gen/<id>.part/   being filled         tree/      the copy
@@ -59,8 +59,8 @@ pub use record::{
     rewrite_record,
 };
 pub use restore::{
-    carry_keep, consume, cut_between_disks, cut_restore, exchange, inodes, is_aside, restore,
-    set_aside, settle_aside,
+    carry_keep, consume, cut_restore, exchange, inodes, is_aside, restore, set_aside, settle_aside,
+    start_refusal,
 };
 pub use retain::{
     discard, foreign_backups, good_generations, prune, remove, sealed_generations, superfluous,

@@ -2,6 +2,7 @@
 
 use super::GenPaths;
 use super::copy::Copier;
+use super::dataset::not_mounted;
 use super::dress::{Source, copy_xattrs};
 use super::error::BackupError;
 use super::kept::find_kept;
@@ -193,10 +194,18 @@ pub fn cut_restore(layout: &Layout) -> Option<GenId> {
         .find_map(|e| e.file_name().to_str()?.parse().ok())
 }
 
-/// One that was cut perhaps between the disks of its data: until it goes on, the data may be of two moments.
-pub fn cut_between_disks(layout: &Layout) -> Option<GenId> {
+/// Why no node is to be started on the data as they are.
+pub fn start_refusal(layout: &Layout, data: &DataSpec) -> Option<String> {
     let has_roots = |id: &GenId| GenPaths::new(layout, *id).done.join(ROOTS).is_file();
-    cut_restore(layout).filter(has_roots)
+    if let Some(cut) = cut_restore(layout).filter(has_roots) {
+        return Some(format!(
+            "a restore of generation {cut} was cut off, and the data may be of two moments: `visor backup restore {cut}` goes on with it"
+        ));
+    }
+    let name = not_mounted(&data.path)?;
+    Some(format!(
+        "the dataset {name} is not mounted, and its mount point is empty: `zfs mount {name}` brings the data back"
+    ))
 }
 
 /// Exchanges the live data directory with the generation's tree, in one step of the file system; before that each second root with its copy.

@@ -354,12 +354,10 @@ impl Nodes for RealHost {
     }
 
     fn start(&self, start: StartId, launch: &Launch) -> Result<()> {
-        if let Some(cut) = backup::cut_between_disks(&self.layout) {
-            return Err(HostError::Refused(format!(
-                "a restore of generation {cut} was cut off, and the data may be of two moments: `visor backup restore {cut}` goes on with it"
-            )));
-        }
         let (node, env) = (self.node.borrow(), &self.ambient.env);
+        if let Some(why) = backup::start_refusal(&self.layout, &node.data) {
+            return Err(HostError::Refused(why));
+        }
         node::start(&self.layout, &node, launch, start, env).map_err(|error| {
             match failed(error) {
                 HostError::Failed(text) => HostError::Refused(text),

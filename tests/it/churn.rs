@@ -2,6 +2,7 @@
 //! that are full. What is sealed is what was there at the exit: the data prove it by themselves, and a comparison of all files does.
 //!
 //! With `VISOR_IT_FULL` thousands of runs, without it some dozens. `VISOR_SEED` repeats a run that failed.
+//! `VISOR_KILL_WITHIN` says in how many milliseconds a kill comes (120), for slower machines.
 
 use crate::disks::{Disk, disks};
 use crate::env::{Env, Running, Set, is_full, kill};
@@ -500,6 +501,7 @@ fn what_is_sealed_is_what_was_there_whatever_happened_meanwhile() {
 
 /// Kills `visor backup` at a random time, again and again, until it has done its work; how often it was killed.
 fn until_done(env: &Env, args: &[&str], random: &mut Random) -> (usize, String) {
+    let within = std::env::var("VISOR_KILL_WITHIN").map_or(120, |ms| ms.parse().unwrap());
     for kills in 0.. {
         let mut command = env.command(args);
         let child = command
@@ -509,7 +511,7 @@ fn until_done(env: &Env, args: &[&str], random: &mut Random) -> (usize, String) 
             .unwrap();
         if kills < 6 {
             let pid = i32::try_from(child.id()).unwrap();
-            std::thread::sleep(Duration::from_millis(random.below(120)));
+            std::thread::sleep(Duration::from_millis(random.below(within)));
             kill(pid, "KILL");
         }
         let out = child.wait_with_output().unwrap();

@@ -101,6 +101,25 @@ fn generations(env: &Env) -> Vec<String> {
         .collect()
 }
 
+#[test]
+fn a_node_is_not_started_where_its_dataset_is_not_mounted() {
+    let Some(disk) = datasets() else { return };
+    let env = node(&disk);
+    let _ = env.stop_and_check();
+    let name = of(&env.data());
+    zfs(&["unmount", &name]);
+    let out = env.visor(&["start"]);
+    assert_ne!(out.code, Some(0));
+    assert!(
+        out.stderr.contains(&format!("`zfs mount {name}`")),
+        "{}",
+        out.stderr
+    );
+    zfs(&["mount", &name]);
+    env.visor(&["start"]).expect(0);
+    let _ = env.stop_and_check();
+}
+
 fn snapshot_and_put_back(disk: &Disk) -> Env {
     let env = node(disk);
     let whole = Whole::at(&env.data());
