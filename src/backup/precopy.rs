@@ -256,13 +256,13 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
         backup,
         before,
     } = work;
-    let roots = match roots {
-        Some(roots) => roots,
+    let (roots, mut found) = match roots {
+        Some(roots) => (roots, None),
         None => {
             let (id, own) = (paths.generation, parent(&paths.part));
-            let (mut roots, _) = Roots::find(&mut view, &data, id, own, backup.method)?;
+            let (mut roots, found) = Roots::find(&mut view, &data, id, own, backup.method)?;
             roots.make(&paths.part)?;
-            roots
+            (roots, Some(found))
         }
     };
     let mut places = vec![match Whole::at(&data.path) {
@@ -297,7 +297,18 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
                 let tree = paths.part.join("tree");
                 baseline.entries = whole::snapshot(&view, &data, &tree, paths.generation)?;
             }
-            let needs = needs(&view, method, &roots, seed.as_ref(), &baseline.entries)?;
+            let all = match found.take() {
+                Some(found) => found,
+                None => scan(&view)?,
+            };
+            let needs = needs(
+                &all,
+                &view,
+                method,
+                &roots,
+                seed.as_ref(),
+                &baseline.entries,
+            );
             for place in &places {
                 // Several may be on one disk.
                 let disk = Mount::of(place).map(|m| m.dev);
@@ -435,13 +446,13 @@ struct Need {
 
 /// What a first round will take, or what is left of it: for the data, and for each second root.
 fn needs(
+    all: &Tree,
     view: &DataView,
     method: Method,
     roots: &Roots,
     seed: Option<&Seed>,
     done: &Tree,
-) -> Result<Vec<Need>, BackupError> {
-    let all: Tree = scan(view)?;
+) -> Vec<Need> {
     let is_done = |path: &Path, entry| done.get(path).is_some_and(|old| old.is_still(entry));
     // By a second name.
     let is_linked = |path: &Path, class: Class, method| {
@@ -472,5 +483,5 @@ fn needs(
             need.bytes += taken(&view.full(&path));
         }
     }
-    Ok(needs)
+    needs
 }
