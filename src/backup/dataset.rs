@@ -2,19 +2,27 @@
 //! copy is a clone of a snapshot, mounted beside it, and `tree` in the generation is a link to that.
 //!
 //! ```text
-//!  <home>/data            -> /tank/geth                    the dataset tank/geth
-//!  backups/gen/<id>/tree  -> /tank/geth-visor-<id>         tank/geth-visor-<id>, a clone of tank/geth@visor-<id>
-//!  backups/gen/<id>/data  -> <home>/data                   so that no data in use are ever removed with a generation
+//!  <home>/data            -> /tank/geth             the dataset tank/geth
+//!  backups/gen/<id>/tree  -> /tank/geth-visor-<id>  tank/geth-visor-<id>, a clone of tank/geth@visor-<id>
+//!  backups/gen/<id>/dataset.json                    {"version":1,"generation":"01J…","data":"<home>/data",
+//!                                                   "source":{"name":"tank/geth","guid":7,"top":"/tank/geth"},"clone":{…}}
+//!  state/dataset          -> /tank/geth             a node has run on it: see `start_refusal`
 //! ```
 //!
 //! A clone has the inode numbers and the stamps of its source, so it serves as the first round. The pool mounts clones again after a reboot.
 
+use super::baseline::escaped;
 use super::error::BackupError;
 use super::method::{ZFS, file_system};
 use super::mounts::{Mount, mounted_whole};
-use crate::durable::{AtPath as _, PathError, parent, remove_all, sync_dir};
+use super::record::is_held;
+use crate::durable::{
+    AtPath as _, PathError, parent, read_record, remove_all, replace_link, sync_dir, write_atomic,
+};
 use crate::model::{GenId, Method};
 use crate::process::{OutOfFile, has_program, run_quietly};
+use crate::store::Layout;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -24,12 +32,15 @@ use std::path::{Path, PathBuf};
 const PROGRAM: &str = "zfs";
 /// Between the name of a dataset and the generation, in names of snapshots and clones.
 const MARK: &str = "visor-";
-/// The link in a generation to the link that the data have.
-const DATA: &str = "data";
+/// The record of what a tree is a link to.
+const RECORD: &str = "dataset.json";
+/// Its format. 1: first.
+const VERSION: u32 = 1;
+const MAX_RECORD: u64 = 64 * 1024;
 /// What a list of the program may take.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// What a clone gets of its source, if it is set there: the rest it has of the dataset above both, as the source has.
-const PROPERTIES: [&str; 19] = [
+const PROPERTIES: [&str; 28] = [
     "aclinherit",
     "aclmode",
     "acltype",
@@ -39,9 +50,13 @@ const PROPERTIES: [&str; 19] = [
     "copies",
     "dedup",
     "devices",
+    "direct",
     "dnodesize",
     "exec",
     "logbias",
+    "nbmand",
+    "overlay",
+    "prefetch",
     "primarycache",
     "quota",
     "recordsize",
@@ -49,7 +64,34 @@ const PROPERTIES: [&str; 19] = [
     "refquota",
     "relatime",
     "secondarycache",
+    "setuid",
+    "special_small_blocks",
+    "sync",
+    "vscan",
+    "xattr",
 ];
+
+/// A dataset, and where it is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Dataset {
+    name: String,
+    /// It outlives a new name; 0 as long as it is perhaps not made yet.
+    guid: u64,
+    #[serde(with = "escaped")]
+    top: PathBuf,
+}
+
+/// What the tree of a generation is, or was before it was put in the place of the data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    generation: GenId,
+    /// The link that the data have.
+    #[serde(with = "escaped")]
+    data: PathBuf,
+    source: Dataset,
+    clone: Dataset,
+}
 
 /// True for a link to the top of a dataset.
 pub(super) fn is_dataset(link: &Path) -> bool {
@@ -83,10 +125,18 @@ pub(super) fn refusal(link: &Path) -> Option<String> {
             "visor has a mount namespace of its own, in which nobody else would see a clone (ProtectSystem=, PrivateTmp= and others of its unit)".into(),
         );
     }
-    let source = match Source::of(link) {
+    let source = match Dataset::of(link) {
         Ok(source) => source,
         Err(why) => return Some(why.to_string()),
     };
+    // As the text of the link a dataset is known again.
+    if fs::read_link(link).ok().as_ref() != Some(&source.top) {
+        return Some(format!(
+            "their link leads there by way of others (`ln -sfn {} {}`)",
+            source.top.display(),
+            link.display()
+        ));
+    }
     let shows_snapshots = |dir: &Path| {
         let names = fs::read_dir(dir).into_iter().flatten().flatten();
         names.map(|e| e.file_name()).any(|name| name == ".zfs")
@@ -106,20 +156,15 @@ pub(super) fn refusal(link: &Path) -> Option<String> {
     }
 }
 
-/// A dataset that is mounted.
-#[derive(Debug, PartialEq, Eq)]
-struct Source {
-    name: String,
-    top: PathBuf,
-}
-
-impl Source {
+impl Dataset {
+    /// The one that a link leads to the top of.
     fn of(link: &Path) -> Result<Self, PathError> {
         let top = fs::canonicalize(link).at("resolve", link)?;
         let name = dataset_at(&top)
             .ok_or_else(|| io::Error::other("none is mounted there with all that it holds"));
         Ok(Self {
             name: name.at("find the dataset of", &top)?,
+            guid: 0,
             top,
         })
     }
@@ -131,7 +176,79 @@ impl Source {
         let name = |leaf| format!("{}-{MARK}{generation}", plain(leaf));
         Some(Self {
             name: format!("{above}/{}", name(leaf)),
+            guid: 0,
             top: self.top.with_file_name(name(dir)),
+        })
+    }
+
+    fn property(&self, name: &str) -> Result<String, PathError> {
+        let value = list(&["get", "-Hp", "-o", "value", name, &self.name], &self.top)?;
+        Ok(value.trim().to_owned())
+    }
+
+    fn identify(&mut self) -> Result<(), BackupError> {
+        let guid = self.property("guid")?;
+        self.guid = guid.parse().map_err(|_| BackupError::Damaged {
+            path: self.top.clone(),
+            what: format!("its dataset has the guid {guid}"),
+        })?;
+        Ok(())
+    }
+
+    /// The name that it has by now; `None` if it is not there any more. An error where its pool is not there: who forgets of a dataset in it
+    /// never removes it.
+    fn find(&self) -> Result<Option<String>, BackupError> {
+        let args = ["list", "-Hp", "-t", "filesystem", "-o", "name,guid"];
+        let all = list(&args, &self.top)?;
+        let all: Vec<(&str, &str)> = all.lines().filter_map(|l| l.split_once('\t')).collect();
+        let is_it = |(name, guid): &(&str, &str)| match self.guid {
+            0 => *name == self.name,
+            own => guid.parse() == Ok(own),
+        };
+        let mut found = all.iter().filter(|line| is_it(line));
+        if let Some((name, _)) = found.next() {
+            return match found.next() {
+                None => Ok(Some((*name).to_owned())),
+                Some((other, _)) => Err(BackupError::Damaged {
+                    path: self.top.clone(),
+                    what: format!("{name} and {other} have the same guid"),
+                }),
+            };
+        }
+        let pool = self.name.split('/').next();
+        match all.iter().any(|(name, _)| Some(*name) == pool) {
+            true => Ok(None),
+            false => Err(BackupError::DiskGone(self.top.clone())),
+        }
+    }
+}
+
+impl Record {
+    /// That of the directory of a generation.
+    fn read(dir: &Path) -> Result<Self, BackupError> {
+        let path = dir.join(RECORD);
+        let found = read_record(&path, MAX_RECORD, VERSION)?;
+        found.ok_or_else(|| BackupError::Damaged {
+            path,
+            what: "it does not say which dataset the tree is a link to".into(),
+        })
+    }
+
+    fn write(&self, dir: &Path) -> Result<(), BackupError> {
+        let bytes = serde_json::to_vec(self).expect("plain data");
+        Ok(write_atomic(&dir.join(RECORD), &bytes, true)?)
+    }
+
+    /// Which of the two a tree leads to.
+    fn of_tree(&self, tree: &Path, top: &Path) -> Result<&Dataset, BackupError> {
+        let both = [&self.clone, &self.source];
+        let found = both.into_iter().find(|dataset| dataset.top == top);
+        found.ok_or_else(|| BackupError::Damaged {
+            path: tree.to_owned(),
+            what: format!(
+                "it leads to {}, which is no dataset of this generation",
+                top.display()
+            ),
         })
     }
 }
@@ -146,7 +263,8 @@ fn plain(name: &str) -> &str {
 
 /// The generation of a snapshot that visor has made.
 fn of_snapshot(snapshot: &str) -> Option<GenId> {
-    snapshot.split_once('@')?.1.strip_prefix(MARK)?.parse().ok()
+    let (_, name) = snapshot.split_once('@')?;
+    name.strip_prefix(MARK)?.parse().ok()
 }
 
 /// The dataset that is mounted at a directory.
@@ -157,97 +275,98 @@ pub fn dataset_at(dir: &Path) -> Option<String> {
 
 /// Makes `tree` a link to a new clone of the data's dataset.
 pub(super) fn snapshot(data: &Path, tree: &Path, generation: GenId) -> Result<(), BackupError> {
-    let source = Source::of(data)?;
-    let snapshot = format!("{}@{MARK}{generation}", source.name);
-    let clone = lead_to(&source, data, tree, generation)?;
-    forget_snapshots(&source.name)?;
-    zfs(&["snapshot", &snapshot], &source.top)?;
-    make(&source, &clone, &["clone"], Some(&snapshot), tree)
-}
-
-/// Makes `tree` a link to a new dataset that is empty.
-pub(super) fn create(data: &Path, tree: &Path, generation: GenId) -> Result<(), BackupError> {
-    let source = Source::of(data)?;
-    let new = lead_to(&source, data, tree, generation)?;
-    make(&source, &new, &["create"], None, tree)
-}
-
-/// Before a dataset is made, the generation has a link to it: whoever removes the generation finds it.
-fn lead_to(
-    source: &Source,
-    data: &Path,
-    tree: &Path,
-    generation: GenId,
-) -> Result<Source, BackupError> {
-    let new = source.beside(generation).ok_or_else(|| {
-        let why = format!("{} is the top of its pool", source.name);
-        BackupError::NoMethod {
-            method: Method::Snapshot,
-            of: data.to_owned(),
-            why,
-        }
-    })?;
+    let refused = |why: String| BackupError::NoMethod {
+        method: Method::Snapshot,
+        of: data.to_owned(),
+        why,
+    };
+    if let Some(why) = refusal(data) {
+        return Err(refused(why));
+    }
+    let mut source = Dataset::of(data)?;
+    source.identify()?;
+    // What is synced would not last, and the exchange, on another file system, would.
+    if source.property("sync")? == "disabled" {
+        return Err(refused(format!(
+            "nothing that is written to {0} is ever synced (`zfs set sync=standard {0}`)",
+            source.name
+        )));
+    }
+    let clone = source
+        .beside(generation)
+        .ok_or_else(|| refused(format!("{} is the top of its pool", source.name)))?;
     let dir = parent(tree);
     remove(tree)?;
     remove_all(tree)?;
-    remove_all(&dir.join(DATA))?;
-    symlink(data, dir.join(DATA)).at("link", &dir.join(DATA))?;
-    symlink(&new.top, tree).at("link", tree)?;
+    let mut record = Record {
+        version: VERSION,
+        generation,
+        data: data.to_owned(),
+        source,
+        clone,
+    };
+    // Before a dataset is made, the generation leads to it: whoever removes the generation finds it.
+    record.write(dir)?;
+    symlink(&record.clone.top, tree).at("link", tree)?;
     sync_dir(dir)?;
-    // What a cut left that had no mount yet.
-    if list(&["list", "-H", "-o", "name", &new.name], tree).is_ok() {
-        zfs(&["destroy", &new.name], tree)?;
+    forget_snapshots(&record.source.name, parent(dir))?;
+    let snapshot = format!("{}@{MARK}{generation}", record.source.name);
+    zfs(&["snapshot", &snapshot], &record.source.top)?;
+    make(&record, &snapshot)?;
+    if !is_dataset(tree) {
+        return Err(BackupError::DiskGone(record.clone.top));
     }
-    Ok(new)
+    record.clone.identify()?;
+    record.write(dir)
 }
 
-fn make(
-    source: &Source,
-    new: &Source,
-    how: &[&str],
-    of: Option<&str>,
-    tree: &Path,
-) -> Result<(), BackupError> {
-    let top = new.top.to_str().unwrap_or_default();
-    let set = list(
-        &[
-            "get",
-            "-Hp",
-            "-s",
-            "local,received",
-            "-o",
-            "property,value",
-            "all",
-            &source.name,
-        ],
-        tree,
-    )?;
-    let mut options = vec![format!("mountpoint={top}"), "canmount=on".to_owned()];
-    let of_source = set.lines().filter_map(|line| line.split_once('\t'));
-    options.extend(
-        of_source
-            .filter(|(name, _)| PROPERTIES.contains(name))
-            .map(|(name, value)| format!("{name}={value}")),
-    );
-    let mut args = how.to_vec();
+/// The same, emptied: what is stored in it is encrypted, and its names are compared, as those of the data are.
+pub(super) fn create(data: &Path, tree: &Path, generation: GenId) -> Result<(), BackupError> {
+    snapshot(data, tree, generation)?;
+    for name in fs::read_dir(tree).at("list", tree)? {
+        remove_all(&name.at("list", tree)?.path())?;
+    }
+    Ok(())
+}
+
+fn make(record: &Record, snapshot: &str) -> Result<(), BackupError> {
+    let (source, clone) = (&record.source, &record.clone);
+    let args = [
+        "get",
+        "-Hp",
+        "-s",
+        "local,received",
+        "-o",
+        "property,value",
+        "all",
+    ];
+    let set = list(&[&args[..], &[&source.name]].concat(), &source.top)?;
+    let mut options = vec![
+        format!("mountpoint={}", clone.top.display()),
+        "canmount=on".to_owned(),
+        "snapdir=hidden".to_owned(),
+    ];
+    let set = set.lines().filter_map(|line| line.split_once('\t'));
+    // No quota is not set as it is told.
+    let set = set.filter(|(name, value)| PROPERTIES.contains(name) && *value != "0");
+    options.extend(set.map(|(name, value)| format!("{name}={value}")));
+    let mut args = vec!["clone"];
     for option in &options {
         args.extend(["-o", option]);
     }
-    args.extend(of);
-    args.push(&new.name);
-    zfs(&args, tree)?;
-    match is_dataset(tree) {
-        true => Ok(()),
-        false => Err(BackupError::DiskGone(new.top.clone())),
-    }
+    args.extend([snapshot, &clone.name]);
+    Ok(zfs(&args, &clone.top)?)
 }
 
-/// Snapshots that no clone was made of, or whose clone somebody has destroyed.
-fn forget_snapshots(name: &str) -> Result<(), BackupError> {
-    let at = Path::new(name);
+/// Snapshots that no clone was made of, or whose clone somebody has destroyed; but for those of generations that are being made.
+fn forget_snapshots(name: &str, generations: &Path) -> Result<(), BackupError> {
     for (snapshot, clones) in snapshots(name)? {
-        if clones.is_empty() && of_snapshot(&snapshot).is_some() {
-            zfs(&["destroy", &snapshot], at)?;
+        let Some(id) = of_snapshot(&snapshot).filter(|_| clones.is_empty()) else {
+            continue;
+        };
+        if !is_held(&generations.join(format!("{id}.part"))) {
+            // It costs space only, and the next time it is tried again.
+            let _ = zfs(&["destroy", &snapshot], Path::new(name));
         }
     }
     Ok(())
@@ -256,10 +375,8 @@ fn forget_snapshots(name: &str) -> Result<(), BackupError> {
 /// The snapshots of a dataset, the older first, and the clones of each.
 fn snapshots(name: &str) -> Result<Vec<(String, Vec<String>)>, PathError> {
     let args = ["list", "-Hp", "-t", "snapshot", "-d", "1", "-s", "creation"];
-    let all = list(
-        &[&args[..], &["-o", "name,clones", name]].concat(),
-        Path::new(name),
-    )?;
+    let args = [&args[..], &["-o", "name,clones", name]].concat();
+    let all = list(&args, Path::new(name))?;
     let lines = all.lines().filter_map(|line| line.split_once('\t'));
     let clones = |text: &str| {
         let names = text.split(',').filter(|c| !c.is_empty() && *c != "-");
@@ -276,69 +393,79 @@ pub(super) fn remove(tree: &Path) -> Result<(), BackupError> {
         return Ok(());
     };
     may_be_removed(tree)?;
-    if let Some(name) = named(&top)? {
-        // The data may be a clone of it by now, and so may other generations: all that they need becomes theirs.
-        while let Some(clone) = snapshots(&name)?
-            .into_iter()
-            .rev()
-            .find_map(|(_, c)| c.into_iter().next())
-        {
-            zfs(&["promote", &clone], &top)?;
+    let record = Record::read(parent(tree))?;
+    if let Some(name) = record.of_tree(tree, &top)?.find()? {
+        destroy(&name, &top)?;
+    }
+    // A cut may have come before the clone.
+    if let Some(source) = record.source.find()? {
+        let own = format!("{source}@{MARK}{}", record.generation);
+        let is_left = |(name, clones): &(String, Vec<String>)| *name == own && clones.is_empty();
+        if snapshots(&source)?.iter().any(is_left) {
+            zfs(&["destroy", &own], &top)?;
         }
-        for (snapshot, _) in snapshots(&name)? {
-            if of_snapshot(&snapshot).is_some() {
-                zfs(&["destroy", &snapshot], &top)?;
-            }
-        }
-        let origin = list(&["get", "-Hp", "-o", "value", "origin", &name], &top)?;
-        let origin = origin.trim();
-        // It goes with the last clone.
-        if of_snapshot(origin).is_some() {
-            zfs(&["destroy", "-d", origin], &top)?;
-        }
-        zfs(&["destroy", &name], &top)?;
     }
     fs::remove_file(tree).at("remove", tree)?;
     Ok(())
 }
 
+fn destroy(name: &str, top: &Path) -> Result<(), BackupError> {
+    // The data may be a clone of it by now, and so may other generations: all that they need becomes theirs.
+    let newest = |all: Vec<(String, Vec<String>)>| {
+        let mut clones = all.into_iter().rev().map(|(_, clones)| clones);
+        clones.find_map(|clones| clones.into_iter().next())
+    };
+    while let Some(clone) = newest(snapshots(name)?) {
+        zfs(&["promote", &clone], top)?;
+    }
+    for (snapshot, _) in snapshots(name)? {
+        if of_snapshot(&snapshot).is_some() {
+            zfs(&["destroy", &snapshot], top)?;
+        }
+    }
+    let origin = list(&["get", "-Hp", "-o", "value", "origin", name], top)?;
+    let origin = origin.trim();
+    // It goes with the last clone.
+    if of_snapshot(origin).is_some() {
+        zfs(&["destroy", "-d", origin], top)?;
+    }
+    Ok(zfs(&["destroy", name], top)?)
+}
+
 /// An error where the data have come to be what a tree is a link to: somebody has led them back there by hand.
 pub(super) fn may_be_removed(tree: &Path) -> Result<(), BackupError> {
-    let data = parent(tree).join(DATA);
-    match (fs::canonicalize(&data), fs::canonicalize(tree)) {
-        (Ok(live), Ok(dir)) if live == dir => Err(BackupError::InUse {
-            dir,
-            data: fs::read_link(&data).unwrap_or(data),
-        }),
+    let Ok(top) = fs::read_link(tree) else {
+        return Ok(());
+    };
+    let Record { data, source, .. } = Record::read(parent(tree))?;
+    let is_in_use = match fs::read_link(&data) {
+        Ok(live) => live == top || fs::canonicalize(&data).is_ok_and(|live| live == top),
+        // With a home that was moved nobody knows what its data are by now.
+        Err(e) => e.kind() == io::ErrorKind::NotFound && top == source.top,
+    };
+    match is_in_use {
+        true => Err(BackupError::InUse { dir: top, data }),
+        false => Ok(()),
+    }
+}
+
+/// Where a dataset was that a node has run on, if the data's link leads to none now: a node that starts in its place knows nothing of what it
+/// has signed.
+pub(super) fn not_mounted(layout: &Layout, data: &Path) -> Option<PathBuf> {
+    let was = fs::read_link(layout.dataset()).ok()?;
+    (fs::read_link(data).is_ok() && !is_dataset(data)).then_some(was)
+}
+
+/// Remembers that a node runs on a dataset, if it does.
+pub fn remember_dataset(layout: &Layout, data: &Path) -> Result<(), PathError> {
+    match fs::read_link(data) {
+        Ok(top)
+            if is_dataset(data) && fs::read_link(layout.dataset()).ok().as_ref() != Some(&top) =>
+        {
+            replace_link(&layout.dataset(), &top)
+        }
         _ => Ok(()),
     }
-}
-
-/// The dataset that belongs where the data's link leads, if nothing is there: a node that starts in its place knows nothing of what it has signed.
-pub(super) fn not_mounted(data: &Path) -> Option<String> {
-    let top = fs::read_link(data)
-        .and_then(|_| fs::canonicalize(data))
-        .ok()?;
-    let is_empty = fs::read_dir(&top).is_ok_and(|mut names| names.next().is_none());
-    if !is_empty || is_mount_point(&top) || !has_program(PROGRAM) {
-        return None;
-    }
-    named(&top).ok()?
-}
-
-/// The dataset that is mounted there, or would be.
-fn named(top: &Path) -> Result<Option<String>, PathError> {
-    if let Some(name) = dataset_at(top) {
-        return Ok(Some(name));
-    }
-    let all = list(
-        &["list", "-Hp", "-t", "filesystem", "-o", "name,mountpoint"],
-        top,
-    )?;
-    let mut lines = all.lines().filter_map(|line| line.split_once('\t'));
-    Ok(lines
-        .find(|(_, point)| Path::new(point) == top)
-        .map(|(name, _)| name.to_owned()))
 }
 
 fn zfs(args: &[&str], of: &Path) -> Result<(), PathError> {
@@ -364,10 +491,12 @@ mod tests {
     #[test]
     fn a_clone_of_a_clone_has_the_name_of_the_first_source() {
         let id = |n: u128| GenId(ulid::Ulid(n));
-        let source = Source {
-            name: "tank/nodes/geth".into(),
-            top: "/srv/geth-data".into(),
+        let dataset = |name: &str, top: &str| Dataset {
+            name: name.into(),
+            guid: 0,
+            top: top.into(),
         };
+        let source = dataset("tank/nodes/geth", "/srv/geth-data");
         let first = source.beside(id(1)).expect("a name");
         assert_eq!(first.name, format!("tank/nodes/geth-visor-{}", id(1)));
         assert_eq!(
@@ -376,18 +505,12 @@ mod tests {
         );
         let second = first.beside(id(2)).expect("a name");
         assert_eq!(second, source.beside(id(2)).expect("a name"));
-        let odd = Source {
-            name: "tank/a-visor-b".into(),
-            top: "/srv/a-visor-b".into(),
-        };
+        let odd = dataset("tank/a-visor-b", "/srv/a-visor-b");
         assert_eq!(
             odd.beside(id(1)).expect("a name").name,
             format!("tank/a-visor-b-visor-{}", id(1))
         );
-        let top = Source {
-            name: "tank".into(),
-            top: "/tank".into(),
-        };
+        let top = dataset("tank", "/tank");
         assert_eq!(top.beside(id(1)), None);
         assert_eq!(
             of_snapshot(&format!("tank/geth@visor-{}", id(3))),
@@ -396,5 +519,26 @@ mod tests {
         for other in ["tank/geth@visor-daily", "tank/geth@auto", "-"] {
             assert_eq!(of_snapshot(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn the_record_is_read_as_it_was_first_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let example = include_str!("../../tests/data/dataset.v1.json");
+        let path = dir.path().join(RECORD);
+        fs::write(&path, example).expect("written");
+        let found = Record::read(dir.path()).expect("read");
+        assert_eq!(
+            (found.source.guid, &*found.clone.name),
+            (7, "tank/geth-visor-01J00000000000000000000000")
+        );
+        found.write(dir.path()).expect("written");
+        assert_eq!(Record::read(dir.path()).expect("read"), found);
+        fs::write(&path, example.replacen('{', "{\"colour\":\"red\",", 1)).expect("written");
+        assert_eq!(Record::read(dir.path()).expect("read"), found);
+        fs::write(&path, example.replacen("\"version\":1", "\"version\":2", 1)).expect("written");
+        assert!(Record::read(dir.path()).is_err());
+        fs::write(&path, "{}").expect("written");
+        assert!(Record::read(dir.path()).is_err());
     }
 }

@@ -48,7 +48,7 @@ mod whole;
 
 pub use archive::{archive, export, format_of, is_encrypted};
 pub use baseline::{Baseline, Sealed, read_seal};
-pub use dataset::dataset_at;
+pub use dataset::{dataset_at, remember_dataset};
 pub use error::BackupError;
 pub use import::import;
 pub use method::{glance, stamps_unreliable, survey};
@@ -63,7 +63,8 @@ pub use restore::{
     start_refusal,
 };
 pub use retain::{
-    discard, foreign_backups, good_generations, prune, remove, sealed_generations, superfluous,
+    discard, foreign_backups, good_generations, prune, remove, remove_each, sealed_generations,
+    superfluous,
 };
 pub use roots::copies_elsewhere;
 pub use scan::scan;

@@ -1,4 +1,4 @@
-//! File systems that are mounted inside the data.
+//! What is mounted: inside the data, where it is refused, and at a path.
 
 use super::error::BackupError;
 use super::view::DataView;

@@ -202,9 +202,11 @@ pub fn start_refusal(layout: &Layout, data: &DataSpec) -> Option<String> {
             "a restore of generation {cut} was cut off, and the data may be of two moments: `visor backup restore {cut}` goes on with it"
         ));
     }
-    let name = not_mounted(&data.path)?;
+    let was = not_mounted(layout, &data.path)?;
     Some(format!(
-        "the dataset {name} is not mounted, and its mount point is empty: `zfs mount {name}` brings the data back"
+        "the data were the dataset at {}, and no dataset is mounted where their link leads: `zfs mount -a` brings them back (remove {} if they are no dataset any more)",
+        was.display(),
+        layout.dataset().display()
     ))
 }
 
@@ -239,6 +241,10 @@ pub(super) fn put_in_place(live: &Path, tree: &Path) -> Result<(), BackupError> 
         };
         copy_xattrs(&source, &to)?;
     }
+    // Of a dataset or a subvolume that is synced by nobody else.
+    File::open(tree)
+        .and_then(|top| top.sync_all())
+        .at("sync", tree)?;
     exchange_names(live, tree)?;
     sync_dir(parent(live))?;
     Ok(sync_dir(parent(tree))?)

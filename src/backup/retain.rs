@@ -43,25 +43,32 @@ pub fn prune(
     current: GenId,
     now: UnixMs,
 ) -> Result<u32, BackupError> {
-    let mut removed = 0;
-    for old in old_generations(layout, policy, now) {
-        if old.generation != current {
-            remove(layout, &old.done)?;
-            removed += 1;
-        }
-    }
-    removed += prune_archives(layout, node, policy, now)?;
+    let old = old_generations(layout, policy, now).into_iter();
+    let old = old.filter(|old| old.generation != current);
+    let removed = remove_each(layout, old.map(|old| old.done));
+    let archives = prune_archives(layout, node, policy, now);
     let own = GenPaths::new(layout, current).part;
-    let Ok(entries) = fs::read_dir(layout.generations()) else {
-        return Ok(removed);
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if path.extension().is_some_and(|e| e == "part") && path != own && !is_held(&path) {
-            remove(layout, &path)?;
+    let entries = fs::read_dir(layout.generations());
+    let parts = entries.into_iter().flatten().flatten().map(|e| e.path());
+    let is_left =
+        |p: &PathBuf| p.extension().is_some_and(|e| e == "part") && *p != own && !is_held(p);
+    remove_each(layout, parts.filter(is_left))?;
+    Ok(removed? + archives?)
+}
+
+/// Removes generations, or data set aside; one that cannot be removed is not in the way of those behind it. How many, or the first error.
+pub fn remove_each(
+    layout: &Layout,
+    dirs: impl Iterator<Item = PathBuf>,
+) -> Result<u32, BackupError> {
+    let (mut removed, mut failed) = (0, None);
+    for dir in dirs {
+        match remove(layout, &dir) {
+            Ok(()) => removed += 1,
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
-    Ok(removed)
+    failed.map_or(Ok(removed), Err)
 }
 
 /// Sealed generations that a policy no longer keeps, oldest first. Bad ones count for nothing.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
 pub struct DataView {
-    /// Symbolic links resolved: what is exchanged is the target, not the link.
+    /// Symbolic links resolved: what is exchanged is the target, not the link; but for a ZFS dataset.
     pub dir: PathBuf,
     pub(super) roots: Vec<Top>,
     exclude: GlobSet,

@@ -368,6 +368,7 @@ impl Nodes for RealHost {
         if let Some(gone) = self.gone.get() {
             let _ = node::mark_gone(&self.layout, gone);
         }
+        let _ = backup::remember_dataset(&self.layout, &node.data.path);
         Ok(())
     }
 

@@ -151,7 +151,10 @@ pub fn data_problem(data: &DataSpec, root: &Path) -> Option<String> {
     let whole = Whole::at(&data.path);
     let mount = |path: &Path| {
         let found = Mount::of(path)?;
-        Some((found.id, whole.is_none().then_some(found.dev)))
+        Some((
+            found.id,
+            (whole != Some(Whole::Subvolume)).then_some(found.dev),
+        ))
     };
     let existing_root = root.ancestors().find(|p| p.exists())?;
     if let Some(whole) = whole

@@ -47,6 +47,11 @@ impl Layout {
         self.state().join("starts")
     }
 
+    /// A link to the top of the ZFS dataset that the node ran on last, if it did.
+    pub fn dataset(&self) -> PathBuf {
+        self.state().join("dataset")
+    }
+
     pub fn node_lock(&self) -> PathBuf {
         self.state().join("node.lock")
     }

@@ -3,7 +3,7 @@
 use crate::backups::{due, id, stopped, text};
 use crate::disks::run;
 use crate::env::{Env, Running, kill};
-use crate::work::Work;
+use crate::work::{Work, plain_tar};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -233,12 +233,7 @@ fn an_attribute_may_hold_what_looks_like_a_record() {
     }
     let generation = crate::restores::sealed(&work).0;
     let file = dir.path().join("copy.tar");
-    let how = visor::model::ArchiveSpec {
-        format: visor::model::ArchiveFormat::Tar,
-        level: 1,
-        to: None,
-        recipients: vec![],
-    };
+    let how = plain_tar();
     visor::backup::export(&work.paths(generation), &file, &how, &|_| Ok(())).unwrap();
     let taken = work.sealed(work.import(&file).unwrap());
     let mut found = [0; 64];

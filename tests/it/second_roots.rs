@@ -2,14 +2,14 @@
 
 use crate::disks::{Disk, disk, run, subvolumes};
 use crate::restores::sealed;
-use crate::work::{Work, assert_pictures, new_id, picture};
+use crate::work::{Work, assert_pictures, new_id, picture, plain_tar};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use visor::backup::{
     Watch, carry_keep, consume, exchange, export, is_aside, remove, restore, set_aside, verify,
 };
-use visor::model::{ArchiveFormat, ArchiveSpec, GenId};
+use visor::model::GenId;
 
 const MIB: u64 = 1 << 20;
 
@@ -199,12 +199,7 @@ fn an_archive_holds_all_and_goes_back_to_both_disks() {
     let generation = linked.sealed(None);
     let was = picture(&work.data.path);
     let file = work.layout.root.join("copy.tar");
-    let how = ArchiveSpec {
-        format: ArchiveFormat::Tar,
-        level: 1,
-        to: None,
-        recipients: vec![],
-    };
+    let how = plain_tar();
     export(&work.paths(generation), &file, &how, &|_| Ok(())).unwrap();
     // Any tar makes whole data of it, in one directory.
     let plain = work.layout.root.join("plain");

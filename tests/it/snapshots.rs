@@ -3,12 +3,12 @@
 use crate::backups::text;
 use crate::disks::{Disk, datasets, run, subvolumes};
 use crate::env::{Env, Set};
-use crate::work::{Work, new_id};
+use crate::work::{Work, new_id, plain_tar};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use visor::backup::{Whole, remove, snapshot_refusal};
+use visor::backup::{Whole, export, hold_part, remove, restore, snapshot_refusal};
 use visor::durable::replace_link;
 use visor::store::Layout;
 
@@ -110,11 +110,7 @@ fn a_node_is_not_started_where_its_dataset_is_not_mounted() {
     zfs(&["unmount", &name]);
     let out = env.visor(&["start"]);
     assert_ne!(out.code, Some(0));
-    assert!(
-        out.stderr.contains(&format!("`zfs mount {name}`")),
-        "{}",
-        out.stderr
-    );
+    assert!(out.stderr.contains("`zfs mount -a`"), "{}", out.stderr);
     zfs(&["mount", &name]);
     env.visor(&["start"]).expect(0);
     let _ = env.stop_and_check();
@@ -197,6 +193,13 @@ fn a_dataset_that_cannot_be_cloned_blocks_the_upgrade() {
         why.contains(&format!("zfs set snapdir=hidden {name}")),
         "{why}"
     );
+    zfs(&["set", "snapdir=hidden", &name]);
+    for text in [Path::new("of-shown").to_owned(), dir.clone()] {
+        let other = disk.dir.join("other");
+        replace_link(&other, &text).unwrap();
+        let why = snapshot_refusal(&other).unwrap();
+        assert!(why.contains("by way of others (`ln -sfn /"), "{why}");
+    }
     // The pool's own top has nothing beside it, and a directory is no dataset.
     let top = disk.dir.join("top");
     symlink(&disk.dir, &top).unwrap();
@@ -206,6 +209,108 @@ fn a_dataset_that_cannot_be_cloned_blocks_the_upgrade() {
     fs::create_dir(&below).unwrap();
     let why = snapshot_refusal(&below).unwrap();
     assert!(why.contains("no link to a ZFS dataset"), "{why}");
+}
+
+#[test]
+fn a_clone_is_like_the_data() {
+    let Some(disk) = datasets() else { return };
+    disk.make_data(&disk.dir.join("data"));
+    let work = Work::new(&disk.dir);
+    let (name, pool) = (of(&work.data.path), of(&disk.dir));
+    zfs(&["set", "snapdir=visible", &pool]);
+    zfs(&[
+        "set",
+        "snapdir=hidden",
+        "quota=none",
+        "refquota=1G",
+        "atime=off",
+        &name,
+    ]);
+    work.write("file", b"x");
+    std::os::unix::fs::chown(&work.data.path, Some(4321), Some(4321)).unwrap();
+    // Two at once spare each other's snapshot.
+    let [first, second] = [new_id(), new_id()];
+    let _held = [first, second].map(|id| hold_part(&work.paths(id)).unwrap());
+    let (one, two) = (work.begin(first, None), work.begin(second, None));
+    let _ = (work.seal(one), work.seal(two));
+    let clone = of(&work.sealed(first));
+    assert_eq!(clone, format!("{name}-visor-{first}"));
+    let set = zfs(&[
+        "get",
+        "-Hp",
+        "-s",
+        "local",
+        "-o",
+        "property,value",
+        "all",
+        &clone,
+    ]);
+    for line in ["refquota\t1073741824", "atime\toff", "snapdir\thidden"] {
+        assert!(set.lines().any(|l| l == line), "{line}: {set}");
+    }
+    restore(&work.paths(first), &work.data).unwrap();
+    assert_eq!(of(&work.data.path), clone);
+    let top = fs::metadata(&work.data.path).unwrap();
+    assert_eq!((top.uid(), top.gid()), (4321, 4321));
+    // What is not mounted is no copy, and is removed all the same; what has its mount point meanwhile is another's.
+    let layout = &work.layout;
+    zfs(&["unmount", &format!("{name}-visor-{second}")]);
+    let why = restore(&work.paths(second), &work.data)
+        .unwrap_err()
+        .to_string();
+    assert!(why.contains("is its disk mounted"), "{why}");
+    let other = format!("{pool}/a-user-s-own");
+    let point = format!(
+        "mountpoint={}",
+        work.sealed(second).read_link().unwrap().display()
+    );
+    zfs(&["create", "-o", "canmount=noauto", "-o", &point, &other]);
+    remove(layout, &work.paths(second).done).unwrap();
+    let left = zfs(&["list", "-H", "-o", "name", "-r", &pool]);
+    assert_eq!(
+        left.lines().collect::<Vec<_>>(),
+        [&*pool, &*other, &*name, &*clone]
+    );
+    // Nothing is promised of one on which nothing lasts.
+    zfs(&["set", "sync=disabled", &clone]);
+    let why = work.refusal();
+    assert!(
+        why.contains(&format!("zfs set sync=standard {clone}")),
+        "{why}"
+    );
+}
+
+#[test]
+fn an_archive_of_encrypted_data_is_imported_encrypted() {
+    let Some(disk) = datasets() else { return };
+    let key = disk.dir.join("key");
+    fs::write(&key, [7; 32]).unwrap();
+    let name = format!("{}/secret", of(&disk.dir));
+    let location = format!("keylocation=file://{}", key.display());
+    let how = [
+        "-o",
+        "encryption=on",
+        "-o",
+        "keyformat=raw",
+        "-o",
+        &location,
+    ];
+    zfs(&[&["create"][..], &how, &[&name]].concat());
+    symlink(disk.dir.join("secret"), disk.dir.join("data")).unwrap();
+    let work = Work::new(&disk.dir);
+    work.write("file", b"x");
+    let sealed = new_id();
+    let _ = work.seal(work.begin(sealed, None));
+    let file = disk.dir.join("packed.tar");
+    let how = plain_tar();
+    export(&work.paths(sealed), &file, &how, &|_| Ok(())).unwrap();
+    let imported = work.import(&file).unwrap();
+    let clone = of(&work.sealed(imported));
+    assert_eq!(
+        zfs(&["get", "-H", "-o", "value", "encryption", &clone]).trim(),
+        "aes-256-gcm"
+    );
+    assert_eq!(fs::read(work.sealed(imported).join("file")).unwrap(), b"x");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use visor::backup::{Final, GenPaths, GenRecord, Precopier, Remembered, import, seal};
 use visor::host::{Precopy, SealReport};
-use visor::model::{BackupSpec, DataSpec, GenId};
+use visor::model::{ArchiveFormat, ArchiveSpec, BackupSpec, DataSpec, GenId};
 use visor::store::Layout;
 
 /// Numbers that spread, the same in each run with the same seed.
@@ -158,6 +158,16 @@ impl Work {
 
 pub(crate) fn record() -> GenRecord {
     GenRecord::new("demo", "a copy", Some("genesis".into()), 0)
+}
+
+/// An archive that is neither packed nor encrypted.
+pub(crate) fn plain_tar() -> ArchiveSpec {
+    ArchiveSpec {
+        format: ArchiveFormat::Tar,
+        level: 1,
+        to: None,
+        recipients: vec![],
+    }
 }
 
 pub(crate) fn new_id() -> GenId {

@@ -204,10 +204,9 @@ pub(super) fn prune(
         out::line(&format!("visor: {} would be removed", found.len()));
         return Ok(Exit::Done);
     }
-    for path in &found {
-        backup::remove(&cx.layout, path).map_err(BackupJobError::from)?;
-    }
-    out::line(&format!("visor: {} removed", found.len()));
+    let removed = backup::remove_each(&cx.layout, found.into_iter());
+    let removed = removed.map_err(BackupJobError::from)?;
+    out::line(&format!("visor: {removed} removed"));
     Ok(Exit::Done)
 }
 
