@@ -22,6 +22,8 @@ use crate::durable::{
 use crate::model::{GenId, Method};
 use crate::process::{OutOfFile, has_program, run_quietly};
 use crate::store::Layout;
+use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -116,11 +118,13 @@ pub(super) fn number(link: &Path) -> Option<u64> {
 pub(super) fn refusal(link: &Path) -> Option<String> {
     let own = fs::read_link("/proc/self/ns/mnt");
     let of_all = fs::read_link("/proc/1/ns/mnt");
-    if !rustix::process::geteuid().is_root() {
+    // Whoever may not exchange the link only asks.
+    let is_visor = access(parent(link), Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    if is_visor && !geteuid().is_root() {
         return Some("only root may mount a clone of their dataset".into());
     } else if !has_program(PROGRAM) {
         return Some("the program `zfs` is not there (zfsutils-linux)".into());
-    } else if own.ok() != of_all.ok() {
+    } else if is_visor && own.ok() != of_all.ok() {
         return Some(
             "visor has a mount namespace of its own, in which nobody else would see a clone (ProtectSystem=, PrivateTmp= and others of its unit)".into(),
         );
