@@ -40,7 +40,8 @@ pub fn consume(paths: &GenPaths, data: &DataSpec) -> Result<(), BackupError> {
     if !paths.done.join("CONSUMED").is_file() {
         Roots::read(&paths.done, paths.generation)?.can_be_put_back(&data.path)?;
         let live = in_place(data)?;
-        if Mount::of(parent(&live)) != Mount::of(&paths.done) {
+        let mount = |dir: &Path| Mount::of(dir).map(|m| m.id);
+        if mount(parent(&live)) != mount(&paths.done) {
             return Err(BackupError::NoExchange(live));
         }
         fs::rename(&seal, paths.done.join("CONSUMED")).at("rename", &seal)?;
