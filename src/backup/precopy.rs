@@ -294,6 +294,10 @@ fn rounds(work: Work, mut baseline: Baseline, shared: &Shared) -> Result<Ready, 
         let first = !baseline.whole;
         if first {
             if method == Method::Snapshot && baseline.entries.is_empty() {
+                // A file system that runs out of space while a snapshot is made may never come out of it, with the node in it.
+                for place in &places {
+                    enough_space(place, 0, reserve)?;
+                }
                 let tree = paths.part.join("tree");
                 baseline.entries = whole::snapshot(&view, &data, &tree, paths.generation)?;
             }

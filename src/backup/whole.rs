@@ -87,12 +87,11 @@ pub(super) fn snapshot(
     let began = wall_clock();
     let live = File::open(&view.dir).at("open", &view.dir)?;
     let whole = Whole::at(&data.path);
+    // What is in the page cache only, as a store through a mapping, is in no snapshot of a dataset. That of a subvolume writes it itself, and can
+    // wait for ever where the space runs out meanwhile (seen on Linux 6.18): so there is little left of it.
+    rustix::fs::syncfs(&live).at("sync the file system of", &view.dir)?;
     match whole {
-        Some(Whole::Dataset) => {
-            // Stores through a mapping that are in the page cache only are in no snapshot.
-            rustix::fs::syncfs(&live).at("sync the file system of", &view.dir)?;
-            dataset::snapshot(&data.path, tree, generation)?;
-        }
+        Some(Whole::Dataset) => dataset::snapshot(&data.path, tree, generation)?,
         _ => {
             remove_all(tree)?;
             subvolume::snapshot(&view.dir, tree)?;

@@ -355,6 +355,22 @@ fn blocked_without_the_program(disk: &Disk, says: &[&str]) {
 }
 
 #[test]
+fn no_snapshot_is_made_where_the_reserve_is_not_free() {
+    for disk in [subvolumes(), datasets()].into_iter().flatten() {
+        disk.make_data(&disk.dir.join("data"));
+        let mut work = Work::new(&disk.dir);
+        work.write("file", b"x");
+        work.backup.reserve = 1 << 40;
+        let why = work.refusal();
+        assert!(why.contains("kept free"), "{why}");
+        for part in fs::read_dir(work.layout.generations()).unwrap() {
+            let tree = part.unwrap().path().join("tree");
+            assert_eq!(Whole::at(&tree), None, "{}", disk.name);
+        }
+    }
+}
+
+#[test]
 fn a_subvolume_inside_the_data_is_refused_and_named() {
     let Some(disk) = subvolumes() else { return };
     disk.make_data(&disk.dir.join("data"));
