@@ -15,7 +15,6 @@ use super::baseline::escaped;
 use super::error::BackupError;
 use super::method::{ZFS, file_system};
 use super::mounts::{Mount, mounted_whole};
-use super::record::is_held;
 use crate::durable::{
     AtPath as _, PathError, parent, read_record, remove_all, replace_link, sync_dir, write_atomic,
 };
@@ -129,9 +128,8 @@ pub(super) fn refusal(link: &Path) -> Option<String> {
             "visor has a mount namespace of its own, in which nobody else would see a clone (ProtectSystem=, PrivateTmp= and others of its unit)".into(),
         );
     }
-    let source = match Dataset::of(link) {
-        Ok(source) => source,
-        Err(why) => return Some(why.to_string()),
+    let Ok(source) = Dataset::of(link) else {
+        return Some("what is mounted there is a part of a dataset, not the whole of one".into());
     };
     // As the text of the link a dataset is known again.
     if fs::read_link(link).ok().as_ref() != Some(&source.top) {
@@ -185,13 +183,8 @@ impl Dataset {
         })
     }
 
-    fn property(&self, name: &str) -> Result<String, PathError> {
-        let value = list(&["get", "-Hp", "-o", "value", name, &self.name], &self.top)?;
-        Ok(value.trim().to_owned())
-    }
-
     fn identify(&mut self) -> Result<(), BackupError> {
-        let guid = self.property("guid")?;
+        let guid = property("guid", &self.name, &self.top)?;
         self.guid = guid.parse().map_err(|_| BackupError::Damaged {
             path: self.top.clone(),
             what: format!("its dataset has the guid {guid}"),
@@ -290,7 +283,7 @@ pub(super) fn snapshot(data: &Path, tree: &Path, generation: GenId) -> Result<()
     let mut source = Dataset::of(data)?;
     source.identify()?;
     // What is synced would not last, and the exchange, on another file system, would.
-    if source.property("sync")? == "disabled" {
+    if property("sync", &source.name, &source.top)? == "disabled" {
         return Err(refused(format!(
             "nothing that is written to {0} is ever synced (`zfs set sync=standard {0}`)",
             source.name
@@ -313,7 +306,6 @@ pub(super) fn snapshot(data: &Path, tree: &Path, generation: GenId) -> Result<()
     record.write(dir)?;
     symlink(&record.clone.top, tree).at("link", tree)?;
     sync_dir(dir)?;
-    forget_snapshots(&record.source.name, parent(dir))?;
     let snapshot = format!("{}@{MARK}{generation}", record.source.name);
     zfs(&["snapshot", &snapshot], &record.source.top)?;
     make(&record, &snapshot)?;
@@ -360,20 +352,6 @@ fn make(record: &Record, snapshot: &str) -> Result<(), BackupError> {
     }
     args.extend([snapshot, &clone.name]);
     Ok(zfs(&args, &clone.top)?)
-}
-
-/// Snapshots that no clone was made of, or whose clone somebody has destroyed; but for those of generations that are being made.
-fn forget_snapshots(name: &str, generations: &Path) -> Result<(), BackupError> {
-    for (snapshot, clones) in snapshots(name)? {
-        let Some(id) = of_snapshot(&snapshot).filter(|_| clones.is_empty()) else {
-            continue;
-        };
-        if !is_held(&generations.join(format!("{id}.part"))) {
-            // It costs space only, and the next time it is tried again.
-            let _ = zfs(&["destroy", &snapshot], Path::new(name));
-        }
-    }
-    Ok(())
 }
 
 /// The snapshots of a dataset, the older first, and the clones of each.
@@ -427,11 +405,10 @@ fn destroy(name: &str, top: &Path) -> Result<(), BackupError> {
             zfs(&["destroy", &snapshot], top)?;
         }
     }
-    let origin = list(&["get", "-Hp", "-o", "value", "origin", name], top)?;
-    let origin = origin.trim();
+    let origin = property("origin", name, top)?;
     // It goes with the last clone.
-    if of_snapshot(origin).is_some() {
-        zfs(&["destroy", "-d", origin], top)?;
+    if of_snapshot(&origin).is_some() {
+        zfs(&["destroy", "-d", &origin], top)?;
     }
     Ok(zfs(&["destroy", name], top)?)
 }
@@ -477,12 +454,22 @@ fn zfs(args: &[&str], of: &Path) -> Result<(), PathError> {
     run_quietly(PROGRAM, &args).at("change the dataset of", of)
 }
 
+fn property(name: &str, dataset: &str, of: &Path) -> Result<String, PathError> {
+    let value = list(&["get", "-Hp", "-o", "value", name, dataset], of)?;
+    Ok(value.trim().to_owned())
+}
+
 fn list(args: &[&str], of: &Path) -> Result<String, PathError> {
     let run = || {
         let program = OutOfFile::start(PROGRAM, args, File::open("/dev/null")?)?;
         let mut text = String::new();
-        program.take(MAX_BYTES).read_to_string(&mut text)?;
-        Ok(text)
+        // What stands behind the limit is not taken for what is not there.
+        match program.take(MAX_BYTES).read_to_string(&mut text)? as u64 {
+            MAX_BYTES => Err(io::Error::other(format!(
+                "`zfs` says more than {MAX_BYTES} bytes"
+            ))),
+            _ => Ok(text),
+        }
     };
     let ran: io::Result<String> = run();
     ran.at("look at the dataset of", of)

@@ -64,7 +64,7 @@ pub enum BackupError {
     OtherRoot { link: PathBuf, dir: PathBuf },
     #[error("{} is missing, where the data or their copy have a part; is its disk mounted?", .0.display())]
     DiskGone(PathBuf),
-    #[error("{} are the data, by {}: nobody removes them with a generation", .dir.display(), .data.display())]
+    #[error("{} are the data that {} leads to, or may be if that has been moved: such data are never removed with a generation; lead the link elsewhere, or destroy their dataset by hand", .dir.display(), .data.display())]
     InUse { dir: PathBuf, data: PathBuf },
     #[error("{} is mounted inside the data: it would stay behind when data and copy exchange names; mount it elsewhere and exclude it, or say `backup = \"none\"`", .0.display())]
     MountInside(PathBuf),

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 /// What is mounted inside the data would stay with the old directory when names are exchanged. Below what is excluded, and holds nothing that
 /// is kept, it is nobody's matter.
 pub(super) fn refuse_mounts(view: &DataView) -> Result<(), BackupError> {
-    for Mounted { point, .. } in mounts()? {
+    for Mounted { point, kind, .. } in mounts()? {
         for (path, dir) in view.tops() {
             let Ok(rel) = point.strip_prefix(dir) else {
                 continue;
             };
             // Somebody looks into a dataset's snapshots, each of which is mounted for some minutes then.
-            if rel.starts_with(".zfs/snapshot") {
+            if kind == "zfs" && rel.starts_with(".zfs/snapshot") {
                 continue;
             }
             let below = path.join(rel);

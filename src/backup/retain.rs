@@ -2,6 +2,7 @@
 
 use super::GenPaths;
 use super::archive::prune_archives;
+use super::dataset::may_be_removed;
 use super::error::BackupError;
 use super::record::{GenState, Generation, generations, is_held};
 use super::roots::Roots;
@@ -170,7 +171,7 @@ pub fn discard(layout: &Layout, generation: GenId) -> Result<(), BackupError> {
 
 /// First out of sight, then away: a half-removed generation is never taken for a whole one.
 pub fn remove(layout: &Layout, dir: &Path) -> Result<(), BackupError> {
-    whole::may_be_removed(&dir.join("tree"))?;
+    may_be_removed(&dir.join("tree"))?;
     let trash = layout.generations().join("../trash");
     make_private_dir(&trash)?;
     // What earlier removals left, if it can be removed by now.

@@ -1,6 +1,5 @@
 //! Data that are snapshot as a whole: a btrfs subvolume, or a ZFS dataset.
 
-pub(super) use super::dataset::may_be_removed;
 use super::dataset::{self, is_dataset};
 use super::error::BackupError;
 use super::hot::is_hot_at;
@@ -9,7 +8,7 @@ use super::sift::sift;
 use super::subvolume::{self, is_subvolume};
 use super::tree::{Entry, Ident, Kind, Tree};
 use super::view::DataView;
-use crate::durable::{AtPath as _, remove_all};
+use crate::durable::{AtPath as _, make_private_dir, remove_all};
 use crate::host::wall_clock;
 use crate::model::{DataSpec, GenId, Method};
 use std::fs::{self, File};
@@ -67,7 +66,7 @@ pub(super) fn create(data: &DataSpec, tree: &Path, generation: GenId) -> Result<
     match Whole::at(&data.path) {
         Some(Whole::Subvolume) => subvolume::create(tree)?,
         Some(Whole::Dataset) => dataset::create(&data.path, tree, generation)?,
-        None => crate::durable::make_private_dir(tree)?,
+        None => make_private_dir(tree)?,
     }
     private(tree)
 }

@@ -273,6 +273,14 @@ fn what_a_policy_names_stays_and_the_newest_verified_of_each_release() {
         prune(&work.layout, "demo", &policy, current, now).unwrap(),
         1
     );
+    // One that cannot be removed is not in the way of those behind it.
+    let tree = work.sealed(newer_verified);
+    fs::remove_dir_all(&tree).unwrap();
+    std::os::unix::fs::symlink("/nowhere", &tree).unwrap();
+    let newest = make("v1", true, false);
+    prune(&work.layout, "demo", &policy, newest, now).unwrap_err();
+    let left: Vec<GenId> = generations(&work.layout).iter().map(|g| g.id()).collect();
+    assert_eq!(left, [newer_verified, of_v2, current, newest]);
 }
 
 /// What was copied while it was written to is what it was at the exit, whoever wrote and however.

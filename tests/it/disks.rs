@@ -27,11 +27,6 @@ impl Disk {
         [SUBVOLUMES, DATASETS].contains(&self.name)
     }
 
-    /// The pool's name.
-    fn pool(&self) -> String {
-        pool(&self.dir)
-    }
-
     /// Copies beside what links of data lead to.
     pub(crate) fn copies_elsewhere(&self) -> Vec<PathBuf> {
         let list = |dir: &Path| {
@@ -57,7 +52,7 @@ impl Disk {
             DATASETS => {
                 let rel = dir.strip_prefix(&self.dir).unwrap().to_string_lossy();
                 let leaf = format!("of-{}", rel.replace('/', "-"));
-                let name = format!("{}/{leaf}", self.pool());
+                let name = format!("{}/{leaf}", pool(&self.dir));
                 assert!(run("zfs", &["create", &name]), "{name}");
                 std::os::unix::fs::symlink(self.dir.join(leaf), dir).unwrap();
             }
@@ -76,7 +71,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.name == DATASETS {
-            run("zpool", &["destroy", "-f", &self.pool()]);
+            run("zpool", &["destroy", "-f", &pool(&self.dir)]);
         } else if self.mounted {
             let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
         }

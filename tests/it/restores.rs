@@ -1,11 +1,12 @@
 //! Data put back in single steps: what is carried over, and where it is looked for.
 
-use crate::disks::run;
+use crate::disks::{disk, run};
 use crate::work::{Work, new_id};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
-use visor::backup::{Remembered, carry_keep, exchange};
+use visor::backup::{Remembered, carry_keep, exchange, restore, seal_state};
+use visor::host::SealState;
 use visor::model::GenId;
 
 pub(crate) fn sealed(work: &Work) -> (GenId, Option<Remembered>) {
@@ -164,4 +165,22 @@ fn what_was_mounted_inside_since_stops_the_way_back() {
     passed.unwrap();
     let why = refused.unwrap_err().to_string();
     assert!(why.contains("a chain is mounted inside the data"), "{why}");
+}
+
+/// What may be refused is refused while the generation is still a backup.
+#[test]
+fn data_on_another_mount_refuse_a_restore_before_it_is_used_up() {
+    let Some(other) = disk("tmpfs", &std::env::temp_dir(), 64 << 20) else {
+        return;
+    };
+    let place = tempfile::tempdir().unwrap();
+    let mut work = Work::new(place.path());
+    work.data.path = other.dir.join("data");
+    fs::create_dir(&work.data.path).unwrap();
+    work.write("file", b"x");
+    let (generation, _) = sealed(&work);
+    let paths = work.paths(generation);
+    let why = restore(&paths, &work.data).unwrap_err().to_string();
+    assert!(why.contains("could not be exchanged"), "{why}");
+    assert_eq!(seal_state(&paths), SealState::Sealed);
 }

@@ -18,6 +18,11 @@ const CREATE: [&str; 4] = ["backup", "create", "--policy", "own"];
 fn node(disk: &Disk) -> Env {
     let env = Env::on(&disk.dir);
     disk.make_data(&env.data());
+    begin(&env);
+    env
+}
+
+fn begin(env: &Env) {
     env.write_set(&Set {
         upgrades: vec![],
         more: POLICY.into(),
@@ -25,7 +30,6 @@ fn node(disk: &Disk) -> Env {
     });
     env.visor(&["reconcile"]).expect(0);
     env.eventually("blocks", || env.height().is_some_and(|h| h > 20));
-    env
 }
 
 fn upgrade(env: &Env, name: &'static str, fault: &'static str) {
@@ -106,6 +110,14 @@ fn a_node_is_not_started_where_its_dataset_is_not_mounted() {
     let Some(disk) = datasets() else { return };
     let env = node(&disk);
     let _ = env.stop_and_check();
+    // What visor mounts the whole system has to see.
+    let units = env.path("units");
+    fs::create_dir(&units).unwrap();
+    env.visor(&["init", "--systemd", units.to_str().unwrap()])
+        .expect(0);
+    let unit = fs::read_dir(&units).unwrap().next().unwrap().unwrap();
+    let unit = fs::read_to_string(unit.path()).unwrap();
+    assert!(unit.contains("CAP_SYS_ADMIN") && !unit.contains("\nProtectSystem="));
     let name = of(&env.data());
     zfs(&["unmount", &name]);
     let out = env.visor(&["start"]);
@@ -228,7 +240,7 @@ fn a_clone_is_like_the_data() {
     ]);
     work.write("file", b"x");
     std::os::unix::fs::chown(&work.data.path, Some(4321), Some(4321)).unwrap();
-    // Two at once spare each other's snapshot.
+    // Two at once do not meet.
     let [first, second] = [new_id(), new_id()];
     let _held = [first, second].map(|id| hold_part(&work.paths(id)).unwrap());
     let (one, two) = (work.begin(first, None), work.begin(second, None));
@@ -328,13 +340,7 @@ fn a_dataset_in_the_place_of_the_data_blocks_with_the_cure() {
 
 /// What an upgrade is blocked with.
 fn refused(env: &Env, path: &[(&str, &str)]) -> String {
-    env.write_set(&Set {
-        upgrades: vec![],
-        more: POLICY.into(),
-        ..Set::default()
-    });
-    env.visor(&["reconcile"]).expect(0);
-    env.eventually("blocks", || env.height().is_some_and(|h| h > 5));
+    begin(env);
     upgrade(env, "v2", "");
     let before = env.nodes();
     let mut command = env.command(&["reconcile"]);
