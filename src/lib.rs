@@ -26,6 +26,7 @@ pub mod manifest;
 pub mod model;
 pub mod node;
 pub mod observe;
+mod parallel;
 pub mod plan;
 pub mod process;
 pub mod rehearse;

@@ -6,16 +6,16 @@ use super::table::Table;
 use crate::diag::{Code, Finding};
 use crate::manifest::ObjectKind;
 use crate::model::Name;
+use crate::parallel::each;
 use foldhash::HashSet;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// The rules about the names themselves.
 pub(super) fn names(table: &Table<'_>) -> Vec<Finding> {
-    let of = |kind: &ObjectKind| {
+    let of = |kind: ObjectKind| {
         let mut findings = Vec::new();
         let mut folded: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-        for (name, entry) in table.names(*kind) {
+        for (name, entry) in table.names(kind) {
             let Some(first) = &entry.first else {
                 continue;
             };
@@ -44,7 +44,7 @@ pub(super) fn names(table: &Table<'_>) -> Vec<Finding> {
             }
         }
         for (lower, mut alike) in folded {
-            let defined = table.entry(*kind, &lower);
+            let defined = table.entry(kind, &lower);
             if defined.is_some_and(|e| e.first.is_some()) {
                 alike.push(&lower);
             }
@@ -52,12 +52,13 @@ pub(super) fn names(table: &Table<'_>) -> Vec<Finding> {
             findings.extend(
                 alike
                     .windows(2)
-                    .filter_map(|pair| same_but_for_case(table, *kind, pair)),
+                    .filter_map(|pair| same_but_for_case(table, kind, pair)),
             );
         }
         findings
     };
-    ObjectKind::ALL.par_iter().flat_map_iter(of).collect()
+    let found = each(table.files, ObjectKind::ALL, of);
+    found.into_iter().flatten().collect()
 }
 
 fn same_but_for_case(table: &Table<'_>, kind: ObjectKind, pair: &[&str]) -> Option<Finding> {
@@ -79,18 +80,15 @@ pub(super) type NodeAt = (usize, usize);
 /// Follows all references: those to nothing are findings, and what they name is in use. Second, the nodes that need something that is
 /// not there.
 pub(super) fn follow(facts: &[Facts], table: &Table<'_>) -> (Vec<Finding>, HashSet<NodeAt>) {
-    let of = |(file, facts): (usize, &Facts)| {
-        let references = facts.references.iter();
+    let of = |file: usize| {
+        let references = facts[file].references.iter();
         let lost = references.filter_map(|r| Some((dangling(table, r)?, r.node)));
         lost.map(|(finding, node)| (finding, node.map(|n| (file, n))))
             .collect::<Vec<_>>()
     };
-    let lost: Vec<_> = facts.par_iter().enumerate().flat_map_iter(of).collect();
-    let nodes = lost.iter().filter_map(|(_, node)| *node).collect();
-    (
-        lost.into_iter().map(|(finding, _)| finding).collect(),
-        nodes,
-    )
+    let lost = each(facts.len(), 0..facts.len(), of).into_iter().flatten();
+    let (findings, nodes): (Vec<_>, Vec<_>) = lost.unzip();
+    (findings, nodes.into_iter().flatten().collect())
 }
 
 /// A reference to an object that does not exist.

@@ -13,8 +13,8 @@ use crate::diag::{Code, Finding, Place, Severity, sort};
 use crate::manifest::{Kinds, ManifestSet, Named};
 use crate::model::BackupSpec;
 use crate::model::{Name, Trigger};
+use crate::parallel::{both, each, free};
 use foldhash::{HashMap, HashMapExt, HashSet};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// The result of a check.
@@ -82,12 +82,13 @@ fn run<T>(
     then: impl FnOnce(&[Facts], &[Group<'_>], &[&NodeFacts], &HashSet<NodeAt>) -> T,
 ) -> (Vec<Finding>, T) {
     let unread: HashSet<&str> = set.unreadable.iter().map(|(p, _)| p.as_str()).collect();
+    let files = set.files.len();
     let of = |index: usize| {
         let is_readable = !unread.contains(set.files[index].path.as_str());
         local(set, index, is_readable, keep)
     };
     let (named, mut facts): (Vec<Vec<Named>>, Vec<Facts>) =
-        (0..set.files.len()).into_par_iter().map(of).unzip();
+        each(files, 0..files, of).into_iter().unzip();
     let mut findings = unreadable(set);
     findings.reserve_exact(facts.iter().map(|f| f.findings.len()).sum());
     for file in &mut facts {
@@ -97,11 +98,19 @@ fn run<T>(
     let nodes: Vec<&NodeFacts> = facts.iter().flat_map(|f| &f.nodes).collect();
     let unknown = facts.iter().map(|f| f.names_unknown);
     let names_unknown = unknown.fold(Kinds::default(), Kinds::union);
-    let ((table, twins), groups) = rayon::join(
-        || rayon::join(|| Table::new(&named, names_unknown), || twins(&facts)),
+    let ((table, twins), groups) = both(
+        files,
+        || {
+            both(
+                files,
+                || Table::new(&named, names_unknown),
+                || twins(&facts),
+            )
+        },
         || groups(&facts, &nodes),
     );
-    let ((names, lost), more) = rayon::join(
+    let ((names, lost), more) = both(
+        files,
         || (names(&table), follow(&facts, &table)),
         || {
             let mut more = Vec::new();
@@ -118,8 +127,7 @@ fn run<T>(
     sort(&mut findings, &set.files);
     let unsound: HashSet<NodeAt> = &lost.1 | &twins.1;
     let then = then(&facts, &groups, &nodes, &unsound);
-    // Tens of thousands of objects take their time to go.
-    rayon::spawn(move || drop((named, facts)));
+    free(files, (named, facts));
     (findings, then)
 }
 

@@ -2,8 +2,8 @@
 
 use crate::diag::Place;
 use crate::manifest::{Kinds, Named, NearNames, ObjectKind};
+use crate::parallel::each;
 use foldhash::{HashMap, HashMapExt};
-use rayon::prelude::*;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,13 +31,15 @@ pub(super) struct Table<'a> {
     kinds: Vec<Kind<'a>>,
     /// Kinds of which some header could not be read, so that a missing name proves nothing.
     pub(super) names_unknown: Kinds,
+    /// How many files they are from.
+    pub(super) files: usize,
 }
 
 impl<'a> Table<'a> {
     pub(super) fn new(named: &'a [Vec<Named>], names_unknown: Kinds) -> Self {
-        let of = |kind: &ObjectKind| {
+        let of = |kind: ObjectKind| {
             let mut entries: HashMap<&str, Entry> = HashMap::new();
-            for named in named.iter().flatten().filter(|n| n.kind == *kind) {
+            for named in named.iter().flatten().filter(|n| n.kind == kind) {
                 let entry = entries.entry(&named.name).or_default();
                 match (&named.place, &entry.first) {
                     (Some(place), None) => entry.first = Some(place.clone()),
@@ -52,7 +54,8 @@ impl<'a> Table<'a> {
             }
         };
         Self {
-            kinds: ObjectKind::ALL.par_iter().map(of).collect(),
+            kinds: each(named.len(), ObjectKind::ALL, of),
+            files: named.len(),
             names_unknown,
         }
     }

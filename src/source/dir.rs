@@ -3,7 +3,8 @@
 use crate::diag::SourceText;
 use crate::durable::{AtPath as _, PathError};
 use crate::manifest::{BesideFile, ManifestSet};
-use rayon::prelude::*;
+use crate::parallel::each;
+use rayon::slice::ParallelSliceMut as _;
 use rustix::fs::OFlags;
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -52,10 +53,10 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
     let mut manifests = Vec::new();
     let mut level = vec![String::new()];
     for depth in 0..=MAX_DEPTH {
-        let found: Result<Vec<Listing>, SourceError> =
-            level.par_iter().map(|at| list(&dir, at)).collect();
+        let found = each(level.len(), level, |at| list(&dir, &at));
         level = Vec::new();
-        for listing in found? {
+        for listing in found {
+            let listing = listing?;
             manifests.extend(listing.manifests);
             set.beside.extend(listing.beside);
             if depth < MAX_DEPTH {
@@ -67,17 +68,14 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
         }
     }
     manifests.par_sort_unstable();
-    let read: Vec<(String, Result<String, String>)> = manifests
-        .into_par_iter()
-        .map(|relative| {
-            let text = if relative.contains(char::REPLACEMENT_CHARACTER) {
-                Err("its name is not UTF-8".into())
-            } else {
-                text(&dir.join(&relative))
-            };
-            (relative, text)
-        })
-        .collect();
+    let read = each(manifests.len(), manifests, |relative| {
+        let text = if relative.contains(char::REPLACEMENT_CHARACTER) {
+            Err("its name is not UTF-8".into())
+        } else {
+            text(&dir.join(&relative))
+        };
+        (relative, text)
+    });
     let mut bytes = 0;
     for (path, text) in read {
         let text = text.unwrap_or_else(|why| {

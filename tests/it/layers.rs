@@ -8,10 +8,11 @@ use std::fs;
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("killpoint", &[]),
+    ("parallel", &[]),
     ("durable", &[]),
     ("diag", &[]),
     ("manifest", &["diag"]),
-    ("check", &["manifest", "diag", "model"]),
+    ("check", &["manifest", "diag", "model", "parallel"]),
     ("plan", &["check", "model"]),
     ("journal", &["plan", "model"]),
     ("host", &["plan", "model"]),
@@ -42,7 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("step", &["host", "journal", "model", "plan"]),
     ("engine", &["host", "journal", "model", "plan", "step"]),
-    ("source", &["diag", "durable", "manifest"]),
+    ("source", &["diag", "durable", "manifest", "parallel"]),
     (
         "observe",
         &[
