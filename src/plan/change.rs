@@ -307,7 +307,7 @@ fn roll_back(upgrade: &DesiredUpgrade, from: &Release) -> String {
     match (upgrade.on_failure, upgrade.backup.is_some()) {
         (OnFailure::Hold, _) => "the new release is held, and a person decides".into(),
         (OnFailure::RollBack, true) => format!(
-            "to {from}, with the data of the moment of the stop: two directories change names; what the new release wrote is kept in failed/"
+            "to {from}, with the data of the moment of the stop: data and copy change names; what the new release wrote is kept in failed/"
         ),
         (OnFailure::RollBack, false) => {
             format!("to {from}, on data that the new release has written to: there is no backup")

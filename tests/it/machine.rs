@@ -26,6 +26,12 @@ pub(crate) fn artifact() -> ArtifactSpec {
 }
 
 pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure) -> Plan {
+    let node = node(backup, hooks, once, on_failure);
+    compile_upgrade(&node, &node.upgrades[0], &artifact(), &Release::Genesis).unwrap()
+}
+
+/// A node that is to be upgraded at height 50.
+pub(crate) fn node(backup: bool, hooks: bool, once: bool, on_failure: OnFailure) -> DesiredNode {
     let hook = |phase: HookPhase| DesiredHook {
         spec: HookSpec {
             name: phase.as_str().parse().unwrap(),
@@ -40,7 +46,7 @@ pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure)
         rehearse: true,
     };
     use HookPhase::{OnFailure as Failed, PostUpgrade, PreStop, PreUpgrade, Prepare};
-    let node = DesiredNode {
+    let mut node = DesiredNode {
         spec: NodeSpec {
             name: "demo".parse().unwrap(),
             home: "/home".into(),
@@ -109,10 +115,11 @@ pub(crate) fn plan(backup: bool, hooks: bool, once: bool, on_failure: OnFailure)
         },
         on_failure,
         batch: None,
-        place: String::new(),
+        place: "x.toml:1".into(),
         trigger_place: "x.toml:2".into(),
     };
-    compile_upgrade(&node, &upgrade, &artifact(), &Release::Genesis).unwrap()
+    node.upgrades.push(upgrade);
+    node
 }
 
 pub(crate) fn machine(conduct: Conduct) -> Sim {

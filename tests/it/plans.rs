@@ -3,9 +3,13 @@
 use crate::machine;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 use visor::journal::{Outcome, Stage, decode, next_status};
-use visor::model::OnFailure;
-use visor::plan::{Plan, PlanError, plan_tree};
+use visor::model::{CopyFacts, Method, OnFailure, Release, Rung};
+use visor::plan::{
+    ChainFacts, Fact, Liveness, MeasuredOutage, Observed, Overrides, Plan, PlanError, diff,
+    diff_text, plan_tree,
+};
 
 fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -69,6 +73,85 @@ fn the_tree_of_a_plan() {
        ├─ health-old                 within 3s, 3 blocks
        └─ on-failure/on-failure      /bin/true
     digest DIGEST
+    ");
+}
+
+/// What a person reads before an upgrade: what, why, what comes first, the outage, what is not undone, what the roll-back does.
+#[test]
+fn the_words_of_a_difference() {
+    let node = machine::node(true, true, false, OnFailure::RollBack);
+    let rung = |method, refusal: Option<&str>| Rung {
+        method,
+        refusal: refusal.map(str::to_owned),
+    };
+    let observed = Observed {
+        current: Fact::Known(Some(Release::Genesis)),
+        node: Liveness::Running { pid: 1, since: 0 },
+        chain: ChainFacts {
+            head: Fact::Known(50),
+            syncing: Fact::Known(false),
+            head_age: Fact::Known(Duration::from_secs(1)),
+        },
+        data_empty: false,
+        data_problem: None,
+        slow_backup: None,
+        copy: Some(CopyFacts {
+            ladder: vec![
+                rung(Method::Snapshot, Some("the data are no subvolume")),
+                rung(Method::Reflink, None),
+                rung(Method::LinkCopy, None),
+                rung(Method::Copy, None),
+            ],
+            bytes: Some(2 << 40),
+            mutable_bytes: Some(3 << 30),
+            roots: vec![],
+            problem: None,
+            age: true,
+        }),
+        last_release: Some(Release::Genesis),
+        applied: vec![],
+        denied: vec![],
+        overrides: Overrides::default(),
+        open_run: None,
+        foreign: None,
+        start_problem: None,
+        launch_differs: false,
+        last_abandoned: None,
+        hook_files: vec![],
+        last_outage: Some(MeasuredOutage {
+            upgrade: "v1".parse().unwrap(),
+            at: 1_790_000_000_000,
+            stop_ms: 420,
+            between_ms: 15,
+            start_ms: 1_900,
+        }),
+    };
+    insta::assert_snapshot!(diff_text(&diff(&node, &observed, "linux/amd64")), @r"
+    node demo · genesis · running, head 50
+
+    changes
+      + upgrade from genesis to v2
+          why       head 50 ≥ 50 (height 50)  (x.toml:2)
+                    the current release is genesis  (x.toml:1)
+          first     artifact v2 fetched and verified · hook prepare (prepare) · a
+                    copy of the data, while the node runs · hook pre-stop (pre-stop)
+                    · the chain in sync, its head fresh
+          copy      reflink: each file shares its blocks with the copy; 1.0 GiB of
+                    the disk stay free
+                    not snapshot: the data are no subvolume
+                    if it is not ready in time, the upgrade waits
+          outage    about 2.3 s, measured by v1, 2026-09-21T14:13:20.000Z:
+                    - the node's own stop, about 420 ms, at most 1.0 s
+                    - the copy of what changes in the last moments, about 15 ms
+                    - hook pre-upgrade, at most 1.0 s
+                    - the node's own start, about 1.9 s, at most 3.0 s
+          for good  hooks prepare (prepare), pre-stop (pre-stop), pre-upgrade
+                    (pre-upgrade), post-upgrade (post-upgrade): what they do is not
+                    undone
+                    commit: from here on nothing is rolled back
+                    prune: copies that the policy no longer keeps are gone
+          if bad    to genesis, with the data of the moment of the stop: data and
+                    copy change names; what the new release wrote is kept in failed/
     ");
 }
 
