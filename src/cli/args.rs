@@ -142,7 +142,7 @@ pub(super) enum Command {
     /// Follow, check and import batches of upgrades
     ///
     /// A batch is a list of upgrades in the order of their heights. Each becomes a run of its own; one that failed holds those
-    /// behind it. A change of the list counts from the next run on: a run that is open goes on.
+    /// behind it. A change of the list counts from the next look on: a run that has touched the node goes on, one that only prepares gives way.
     #[command(subcommand)]
     Batch(BatchCommand),
     /// Make, show, prove and put back copies of the data

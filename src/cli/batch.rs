@@ -8,7 +8,10 @@ use crate::check::{DesiredBatch, DesiredUpgrade, platform};
 use crate::host::{RealHost, wall_clock};
 use crate::model::{OnFailure, Release, Trigger, UnixMs, human_ms, rfc3339};
 use crate::observe::observe;
-use crate::plan::{Fact, Gate, Observed, Standing, Standings, trigger};
+use crate::plan::{
+    Diff, Fact, Gate, Observed, Remark, Standing, Standings, backup_problems, diff as compare,
+    trigger, wrapped,
+};
 use crate::release::is_staged;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -146,7 +149,7 @@ pub(super) struct BatchStatus {
     completed: usize,
     pending: usize,
     failed: usize,
-    /// The member whose run is open, or that is due.
+    /// The member whose run is open, or that is due and not held.
     active: Option<String>,
     current_height: Option<u64>,
     /// Why the height is not known, when it is not.
@@ -155,6 +158,8 @@ pub(super) struct BatchStatus {
     progress: u32,
     /// Measured over the last blocks.
     block_time_ms: Option<u64>,
+    /// A hold, a stop and approvals that people have set on the node.
+    overrides: Vec<String>,
     upgrades: Vec<Member>,
 }
 
@@ -163,7 +168,8 @@ struct Member {
     name: String,
     trigger: String,
     height: Option<u64>,
-    /// applied, passed, failed, running, stuck, due or pending.
+    /// applied, passed, failed, running, stuck, due, held or pending. What is held is due, and a member before it, or a person, is in
+    /// the way.
     state: &'static str,
     /// Blocks to go.
     remaining: Option<u64>,
@@ -190,9 +196,15 @@ fn gather(
         .iter()
         .filter_map(|n| cx.node().upgrades.iter().find(|u| u.name == *n));
     let platform = platform();
-    let standings = Standings::new(cx.node(), observed, &platform);
+    let look = Look {
+        cx,
+        observed,
+        standings: Standings::new(cx.node(), observed, &platform),
+        diff: compare(cx.node(), observed, &platform),
+        block_ms,
+    };
     for upgrade in members {
-        upgrades.push(member(cx, observed, &standings, upgrade, block_ms)?);
+        upgrades.push(look.member(upgrade)?);
     }
     let count = |states: &[&str]| {
         upgrades
@@ -213,7 +225,7 @@ fn gather(
         place: batch.place.clone(),
         total_upgrades: total,
         completed,
-        pending: count(&["pending", "due"]),
+        pending: count(&["pending", "due", "held"]),
         failed: count(&["failed"]),
         active: active.map(|m| m.name.clone()),
         current_height: head,
@@ -223,99 +235,118 @@ fn gather(
         },
         progress: u32::try_from(100 * completed / total.max(1)).unwrap_or(100),
         block_time_ms: block_ms,
+        overrides: look.diff.overrides,
         upgrades,
     })
 }
 
-fn member(
-    cx: &Context,
-    observed: &Observed,
-    standings: &Standings<'_>,
-    upgrade: &DesiredUpgrade,
+/// What is known of the node, for each of its members.
+struct Look<'a> {
+    cx: &'a Context,
+    observed: &'a Observed,
+    standings: Standings<'a>,
+    diff: Diff,
     block_ms: Option<u64>,
-) -> Result<Member, CliError> {
-    let head = observed.chain.head.known().copied();
-    let open = observed
-        .open_run
-        .as_ref()
-        .filter(|o| o.upgrade.as_ref() == Some(&upgrade.name));
-    let gate = trigger(
-        &upgrade.trigger,
-        &upgrade.name,
-        &observed.chain,
-        &observed.overrides,
-    );
-    let state = match (open, standings.of(upgrade)) {
-        (Some(open), _) if open.stuck.is_some() => "stuck",
-        (Some(_), _) => "running",
-        (None, Standing::Applied) => "applied",
-        (None, Standing::Passed) => "passed",
-        (None, Standing::Failed) => "failed",
-        (None, Standing::Open) if matches!(gate, Gate::Open(_)) => "due",
-        (None, Standing::Open) => "pending",
-    };
-    let height = if let Trigger::Height(h) = upgrade.trigger {
-        Some(h)
-    } else {
-        None
-    };
-    let is_ahead = !matches!(state, "applied" | "passed");
-    let remaining = height
-        .zip(head)
-        .filter(|_| is_ahead)
-        .map(|(h, head)| h.saturating_sub(head));
-    let due_at = remaining
-        .zip(block_ms)
-        .map(|(n, ms)| wall_clock().saturating_add(n.saturating_mul(ms)));
-    let (mut ready, mut missing) = (Vec::new(), Vec::new());
-    if is_ahead {
-        let release = Release::Upgrade(upgrade.name.clone());
-        match upgrade.artifact.file(&platform()) {
-            None => missing.push(format!(
-                "artifact {} has no file for {}",
-                upgrade.artifact.name,
-                platform()
-            )),
-            Some(file) => {
+}
+
+impl Look<'_> {
+    fn member(&self, upgrade: &DesiredUpgrade) -> Result<Member, CliError> {
+        let Self {
+            cx,
+            observed,
+            standings,
+            block_ms,
+            ..
+        } = self;
+        let head = observed.chain.head.known().copied();
+        let open = observed
+            .open_run
+            .as_ref()
+            .filter(|o| o.upgrade.as_ref() == Some(&upgrade.name));
+        let gate = trigger(
+            &upgrade.trigger,
+            &upgrade.name,
+            &observed.chain,
+            &observed.overrides,
+        );
+        let state = match (open, standings.of(upgrade)) {
+            (Some(open), _) if open.stuck.is_some() => "stuck",
+            (Some(_), _) => "running",
+            (None, Standing::Applied) => "applied",
+            (None, Standing::Passed) => "passed",
+            (None, Standing::Failed) => "failed",
+            (None, Standing::Open) if matches!(gate, Gate::Open(_)) => {
+                let o = &observed.overrides;
+                let is_held = o.hold.is_some() || o.stop.is_some();
+                if is_held || standings.holder(upgrade).is_some() {
+                    "held"
+                } else {
+                    "due"
+                }
+            }
+            (None, Standing::Open) => "pending",
+        };
+        let height = if let Trigger::Height(h) = upgrade.trigger {
+            Some(h)
+        } else {
+            None
+        };
+        let is_ahead = !matches!(state, "applied" | "passed");
+        let remaining = height
+            .zip(head)
+            .filter(|_| is_ahead)
+            .map(|(h, head)| h.saturating_sub(head));
+        let due_at = remaining
+            .zip(*block_ms)
+            .map(|(n, ms)| wall_clock().saturating_add(n.saturating_mul(ms)));
+        let (mut ready, mut missing) = (Vec::new(), Vec::new());
+        if is_ahead {
+            let release = Release::Upgrade(upgrade.name.clone());
+            if let Some(file) = upgrade.artifact.file(&platform()) {
                 if is_staged(&cx.layout, file, &release, &cx.node().spec.launch.binary)? {
                     ready.push("the release is staged".to_owned());
                 } else {
                     missing.push("the release is not fetched yet".to_owned());
                 }
             }
-        }
-        for hook in &upgrade.hooks {
-            let program = hook.spec.run.first().map_or("", String::as_str);
-            let found = observed
-                .hook_files
-                .iter()
-                .find(|f| f.path.as_os_str() == program);
-            match found.and_then(|f| f.problem.clone()) {
-                Some(problem) => missing.push(format!("hook {}: {problem}", hook.spec.name)),
-                None => ready.push(format!("hook {} can be run", hook.spec.name)),
+            for hook in &upgrade.hooks {
+                let program = hook.spec.run.first().map_or("", String::as_str);
+                let found = observed
+                    .hook_files
+                    .iter()
+                    .find(|f| f.path.as_os_str() == program);
+                if found.is_none_or(|f| f.problem.is_none()) {
+                    let (phase, name) = (hook.spec.phase.as_str(), &hook.spec.name);
+                    ready.push(format!("hook {phase}/{name} can be run"));
+                }
+            }
+            if upgrade.backup.is_some() && backup_problems(upgrade, observed).is_empty() {
+                ready.push("a backup can be made".to_owned());
+            }
+            // What is in the way, and what to do, in the words of the difference.
+            let its = |r: &&Remark| r.upgrade.as_ref() == Some(&upgrade.name);
+            let remarks = self.diff.blocked.iter().filter(its);
+            missing.extend(remarks.map(|r| {
+                let what = r.what.strip_prefix(&format!("upgrade {}", upgrade.name));
+                let what = what.unwrap_or(&r.what).trim_start_matches([':', ' ']);
+                format!("{what}. {}", r.help)
+            }));
+            if upgrade.trigger == Trigger::Manual && matches!(gate, Gate::Closed(_)) {
+                missing.push(format!("`visor upgrade approve {}`", upgrade.name));
             }
         }
-        if upgrade.backup.is_some() {
-            match &observed.data_problem {
-                Some(problem) => missing.push(format!("no backup can be made: {problem}")),
-                None => ready.push("a backup can be made".to_owned()),
-            }
-        }
-        if upgrade.trigger == Trigger::Manual && matches!(gate, Gate::Closed(_)) {
-            missing.push(format!("`visor upgrade approve {}`", upgrade.name));
-        }
+        Ok(Member {
+            name: upgrade.name.to_string(),
+            trigger: upgrade.trigger.to_string(),
+            height,
+            state,
+            remaining,
+            due_at,
+            ready,
+            missing,
+            place: upgrade.place.clone(),
+        })
     }
-    Ok(Member {
-        name: upgrade.name.to_string(),
-        trigger: upgrade.trigger.to_string(),
-        height,
-        state,
-        remaining,
-        due_at,
-        ready,
-        missing,
-        place: upgrade.place.clone(),
-    })
 }
 
 fn status(global: &Global, name: &str, format: Format) -> Result<Exit, CliError> {
@@ -335,6 +366,9 @@ fn status(global: &Global, name: &str, format: Format) -> Result<Exit, CliError>
     })
 }
 
+/// Below a member's words.
+const BELOW: &str = "                    ";
+
 fn text(s: &BatchStatus) -> String {
     let mut out = format!(
         "batch {} of node {} · {} of {} done, {} %\n",
@@ -353,7 +387,11 @@ fn text(s: &BatchStatus) -> String {
         .map_or("block time unknown".to_owned(), |ms| {
             format!("a block every {}", human_ms(ms))
         });
-    out.push_str(&format!("  {head}, {pace}\n\n"));
+    out.push_str(&format!("  {head}, {pace}\n"));
+    for said in &s.overrides {
+        out.push_str(&wrapped("  ", "  ", said));
+    }
+    out.push('\n');
     for m in &s.upgrades {
         out.push_str(&format!("  {:<8} {:<20} {}\n", m.state, m.name, m.trigger));
         if let Some(n) = m.remaining.filter(|n| *n > 0) {
@@ -364,10 +402,10 @@ fn text(s: &BatchStatus) -> String {
             out.push_str(&format!("           {n} blocks to go{due}\n"));
         }
         for text in &m.missing {
-            out.push_str(&format!("           missing: {text}\n"));
+            out.push_str(&wrapped("           missing: ", BELOW, text));
         }
         if !m.ready.is_empty() {
-            out.push_str(&format!("           ready:   {}\n", m.ready.join(", ")));
+            out.push_str(&wrapped("           ready:   ", BELOW, &m.ready.join(", ")));
         }
     }
     out
@@ -419,7 +457,7 @@ fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
                 rows.push(vec![
                     b.name.clone(),
                     format!("{} of {}", b.completed, b.total_upgrades),
-                    b.active.clone().unwrap_or_else(|| "-".into()),
+                    now(b).unwrap_or_else(|| "-".into()),
                     due.unwrap_or_else(|| "-".into()),
                     b.place.clone(),
                 ]);
@@ -428,6 +466,17 @@ fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// What a batch is at: its failed member, which holds the rest, or the one that is active, or that a person holds.
+fn now(b: &BatchStatus) -> Option<String> {
+    let in_state = |state: &str| b.upgrades.iter().find(|m| m.state == state);
+    let word = |m: &Member| format!("{} {}", m.name, m.state);
+    let active = || b.active.clone();
+    in_state("failed")
+        .map(word)
+        .or_else(active)
+        .or_else(|| in_state("held").map(word))
 }
 
 /// The whole set must be right for a batch to be.

@@ -47,6 +47,15 @@ impl Context {
         RealHost::new(&self.wish.node.spec, ambient(), Baton::default())
     }
 
+    /// The same for a command whose deeds are written down as its own.
+    pub(super) fn host_of(&self, command: &str) -> RealHost {
+        let ambient = Ambient {
+            actor: actor(command),
+            ..ambient()
+        };
+        RealHost::new(&self.wish.node.spec, ambient, Baton::default())
+    }
+
     /// The state lock, with what an earlier visor left made safe.
     pub(super) fn lock(&self, command: &str) -> Result<StateLock, CliError> {
         let lock = StateLock::acquire(&self.layout, command, wall_clock())?;
@@ -101,7 +110,7 @@ pub(super) fn ambient() -> Ambient {
 /// The same for a command that may open runs, with TERM and INT setting its interrupt.
 pub(super) fn ambient_with_signals(command: &str) -> Result<Ambient, CliError> {
     let ambient = Ambient {
-        actor: format!("visor {command}, {}", person()),
+        actor: actor(command),
         starts_node: true,
         ..ambient()
     };
@@ -132,6 +141,10 @@ fn set_at(signal: i32, flag: &Arc<AtomicBool>) -> Result<(), CliError> {
     let set = signal_hook::flag::register(signal, Arc::clone(flag));
     set.map(|_| ())
         .map_err(|e| CliError::Machine(format!("signals cannot be caught: {e}")))
+}
+
+fn actor(command: &str) -> String {
+    format!("visor {command}, {}", person())
 }
 
 /// Who is at the terminal.

@@ -7,9 +7,9 @@ use super::out;
 use super::timeline::{LEGEND, timeline_text};
 use crate::agent::AgentError;
 use crate::engine::{Timeline, status_of, timeline};
-use crate::host::Journals as _;
-use crate::journal::{Event, Record};
-use crate::model::{UnixMs, human_ms, rfc3339};
+use crate::host::{HostError, Journals as _, RealHost};
+use crate::journal::{Event, Outcome, Record, decode};
+use crate::model::{RunId, UnixMs, human_ms, rfc3339};
 use crate::observe::{ObserveError, RunSummary, run_summaries};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -55,17 +55,8 @@ struct Word {
 }
 
 fn entry(run: &RunSummary, records: &[Record]) -> Entry {
-    let by = match records.first().map(|r| &r.event) {
-        Some(Event::Opened { by, .. }) if !by.is_empty() => by.clone(),
-        _ => "not on record".to_owned(),
-    };
-    let word = |outcome| {
-        serde_json::to_value(outcome)
-            .ok()
-            .and_then(|v| v.as_str().map(str::to_owned))
-    };
     let (outcome, detail) = match run.outcome() {
-        Some((outcome, detail)) => (word(outcome).unwrap_or_default(), detail.to_owned()),
+        Some((outcome, detail)) => (word(outcome), detail.to_owned()),
         None => (format!("open: {}", run.status.stage.word()), String::new()),
     };
     Entry {
@@ -73,10 +64,69 @@ fn entry(run: &RunSummary, records: &[Record]) -> Entry {
         what: run.plan.action.describe(),
         outcome,
         detail,
-        by,
-        began: records.first().map_or(0, |r| r.at),
-        ended: run.ended_at,
+        by: by(records),
+        began: records.first().map_or(run.run.0.timestamp_ms(), |r| r.at),
+        ended: run.ended_at.max(run.run.0.timestamp_ms()),
     }
+}
+
+/// A closed run whose plan this visor cannot read, by what its journal tells all the same.
+fn unreadable(run: RunId, journal: &[u8], error: &dyn std::error::Error) -> Entry {
+    let (records, _) = decode(journal).unwrap_or_default();
+    let ended = records.last();
+    let (outcome, said) = match ended.map(|r| &r.event) {
+        Some(Event::Closed { outcome, detail }) => (word(*outcome), format!("{detail}\n")),
+        _ => ("unreadable".to_owned(), String::new()),
+    };
+    Entry {
+        run: run.to_string(),
+        what: "a plan that cannot be read".to_owned(),
+        outcome,
+        detail: format!("{said}{}", causes(error)),
+        by: by(&records),
+        began: records.first().map_or(run.0.timestamp_ms(), |r| r.at),
+        ended: ended.map_or(run.0.timestamp_ms(), |r| r.at),
+    }
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let next = std::iter::successors(Some(error), |e| e.source());
+    next.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn by(records: &[Record]) -> String {
+    match records.first().map(|r| &r.event) {
+        Some(Event::Opened { by, .. }) if !by.is_empty() => by.clone(),
+        _ => "not on record".to_owned(),
+    }
+}
+
+fn word(outcome: Outcome) -> String {
+    let json = serde_json::to_value(outcome).ok();
+    let word = json.as_ref().and_then(|v| v.as_str());
+    word.unwrap_or_default().to_owned()
+}
+
+/// All runs, oldest first, those too whose plan cannot be read.
+fn entries(host: &RealHost) -> Result<Vec<Entry>, CliError> {
+    let summaries = run_summaries(host).map_err(ObserveError::from)?;
+    let of = |run: RunId| {
+        let (plan, journal) = host.read(run)?;
+        Ok(match status_of(run, &plan, &journal) {
+            Ok((_, _, records, _)) => summaries
+                .iter()
+                .find(|s| s.run == run)
+                .map(|s| entry(s, &records)),
+            Err(error) => Some(unreadable(run, &journal, &error)),
+        })
+    };
+    let runs = host.runs()?.into_iter().map(of);
+    let entries: Result<Vec<Option<Entry>>, HostError> = runs.collect();
+    Ok(entries
+        .map_err(AgentError::from)?
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 fn words(records: &[Record]) -> Vec<Word> {
@@ -103,12 +153,7 @@ fn words(records: &[Record]) -> Vec<Word> {
 pub(super) fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
     let cx = Context::open_node(global)?;
     let host = cx.host();
-    let mut runs = Vec::new();
-    for run in run_summaries(&host).map_err(ObserveError::from)? {
-        let (plan, journal) = host.read(run.run)?;
-        let (_, _, records, _) = status_of(run.run, &plan, &journal).map_err(AgentError::from)?;
-        runs.push(entry(&run, &records));
-    }
+    let runs = entries(&host)?;
     let node = cx.node().spec.name.to_string();
     let history = History {
         version: 1,
@@ -138,10 +183,11 @@ pub(super) fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
 pub(super) fn show(global: &Global, wanted: &str, format: Format) -> Result<Exit, CliError> {
     let cx = Context::open_node(global)?;
     let host = cx.host();
-    let runs = run_summaries(&host).map_err(ObserveError::from)?;
+    let summaries = run_summaries(&host).map_err(ObserveError::from)?;
+    let runs = host.runs()?;
     // The end of an id is what tells runs apart.
-    let fits = |r: &&RunSummary| {
-        let id = r.run.to_string();
+    let fits = |run: &&RunId| {
+        let id = run.to_string();
         id.eq_ignore_ascii_case(wanted)
             || wanted.len() >= 4 && id.ends_with(&wanted.to_ascii_uppercase())
     };
@@ -164,8 +210,12 @@ pub(super) fn show(global: &Global, wanted: &str, format: Format) -> Result<Exit
             "`visor history` lists them; `last` is the last one.",
         ));
     };
-    let (plan, journal) = host.read(run.run)?;
-    let (plan, _, records, _) = status_of(run.run, &plan, &journal).map_err(AgentError::from)?;
+    let (plan, journal) = host.read(*run)?;
+    let (plan, _, records, _) = status_of(*run, &plan, &journal).map_err(AgentError::from)?;
+    let run = summaries
+        .iter()
+        .find(|s| s.run == *run)
+        .ok_or_else(|| CliError::Machine(format!("run {run} has gone while it was looked at")))?;
     let shown = Shown {
         version: 1,
         node: plan.node.name.to_string(),

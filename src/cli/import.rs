@@ -7,7 +7,7 @@ use crate::model::Name;
 use serde::Deserialize;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
@@ -40,6 +40,9 @@ pub(super) fn batch_plan(set: &Path, file: &Path) -> Result<Exit, CliError> {
             "It is JSON with name and upgrades, each with name and height.",
         )
     };
+    if fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
+        return Err(what("it is no file".to_owned()));
+    }
     let bytes = read_bounded(file, MAX_PLAN)?.ok_or_else(|| {
         CliError::usage(
             format!("{} is not there", file.display()),
@@ -80,9 +83,14 @@ pub(super) fn batch_plan(set: &Path, file: &Path) -> Result<Exit, CliError> {
         }
     };
     let (text, unclear) = manifests(&name, &plan);
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.sync_all())
-        .map_err(|e| CliError::Machine(format!("{} cannot be written: {e}", path.display())))?;
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.sync_all());
+    if let Err(e) = written {
+        let _ = fs::remove_file(&path);
+        return Err(CliError::Machine(format!(
+            "{} cannot be written: {e}",
+            path.display()
+        )));
+    }
     out::line(&format!(
         "visor: wrote {} with {} upgrades",
         path.display(),
@@ -166,10 +174,8 @@ fn files(info: &Value) -> Vec<PlannedFile> {
     let binaries = info.get("binaries").and_then(Value::as_object);
     let file = |(platform, url): (&String, &Value)| {
         let whole = url.as_str()?;
-        let (url, own) = match whole.split_once("?checksum=") {
-            Some((url, checksum)) => (url, Some(checksum)),
-            None => (whole, None),
-        };
+        let (url, own) = without_checksum(whole);
+        let own = own.as_deref();
         let digest = own.or(common).and_then(|text| {
             let (key, hex) = text.split_once(':').unwrap_or(("sha256", text));
             let key = match key {
@@ -181,14 +187,32 @@ fn files(info: &Value) -> Vec<PlannedFile> {
         });
         Some(PlannedFile {
             platform: platform.clone(),
-            url: url.to_owned(),
+            url,
             digest,
         })
     };
     binaries.into_iter().flatten().filter_map(file).collect()
 }
 
-/// A basic string of TOML; JSON's escapes are among TOML's.
+/// An address without the parameter `checksum` of its query, and that.
+fn without_checksum(whole: &str) -> (String, Option<String>) {
+    let Some((address, query)) = whole.split_once('?') else {
+        return (whole.to_owned(), None);
+    };
+    let (checksums, rest): (Vec<&str>, Vec<&str>) = query
+        .split('&')
+        .partition(|parameter| parameter.starts_with("checksum="));
+    let checksum = checksums.first().and_then(|c| c.strip_prefix("checksum="));
+    let url = if rest.is_empty() {
+        address.to_owned()
+    } else {
+        format!("{address}?{}", rest.join("&"))
+    };
+    (url, checksum.map(str::to_owned))
+}
+
+/// A basic string of TOML; JSON's escapes are among TOML's, which wants one for DEL too.
 fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a text")
+    let json = serde_json::to_string(text).expect("a text");
+    json.replace('\u{7f}', "\\u007f")
 }

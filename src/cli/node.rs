@@ -33,7 +33,7 @@ pub(super) fn start(global: &Global, release: Option<&str>) -> Result<Exit, CliE
     }
     match cx.try_lock("start")? {
         Ok(_lock) => {
-            let host = cx.host();
+            let host = cx.host_of("start");
             if let Some(open) = open_run(&host)? {
                 if release.is_some() {
                     let help = "`visor reconcile` finishes it.";

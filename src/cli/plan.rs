@@ -4,13 +4,14 @@ use super::args::{Format, Global, ShowFormat};
 use super::context::{Context, ambient};
 use super::error::{CliError, Exit};
 use super::out;
-use crate::check::platform;
+use crate::check::{DesiredUpgrade, platform};
 use crate::host::{Ambient, Baton, RealHost};
-use crate::model::Release;
+use crate::model::{Name, Release};
 use crate::observe::observe;
 use crate::plan::{
     Diff, Plan, compile_upgrade, diff as compare, diff_text, plan_dot, plan_mermaid, plan_tree,
 };
+use std::collections::HashSet;
 use std::path::Path;
 
 pub(super) fn diff(global: &Global, format: Format, save: Option<&Path>) -> Result<Exit, CliError> {
@@ -43,6 +44,25 @@ pub(super) fn exit_of(d: &Diff) -> Exit {
     }
 }
 
+/// The upgrades in the order in which they would be made: by height, manual ones where their batch has them, or last.
+fn in_order(upgrades: &[DesiredUpgrade]) -> Vec<&DesiredUpgrade> {
+    let mut left: Vec<&DesiredUpgrade> = upgrades.iter().collect();
+    let mut out: Vec<&DesiredUpgrade> = Vec::with_capacity(left.len());
+    let mut done: HashSet<&Name> = HashSet::new();
+    while !left.is_empty() {
+        // Batches are in the order of their heights, so there is always one that nothing is before.
+        let is_next = |u: &&DesiredUpgrade| {
+            let mut before = u.batch.iter().flat_map(|b| &b.before);
+            before.all(|name| done.contains(name))
+        };
+        let next = left.iter().position(is_next).unwrap_or(0);
+        let upgrade = left.remove(next);
+        done.insert(&upgrade.name);
+        out.push(upgrade);
+    }
+    out
+}
+
 pub(super) fn show(
     global: &Global,
     only: Option<&str>,
@@ -51,7 +71,7 @@ pub(super) fn show(
     let cx = Context::open(global)?;
     let mut from = Release::Genesis;
     let mut plans: Vec<Plan> = Vec::new();
-    for upgrade in &cx.node().upgrades {
+    for upgrade in in_order(&cx.node().upgrades) {
         let is_wanted = only.is_none_or(|name| name == upgrade.name.as_str());
         let Some(file) = upgrade.artifact.file(&platform()) else {
             let (artifact, here) = (&upgrade.artifact.name, platform());

@@ -5,6 +5,7 @@ use super::error::CliError;
 use super::out;
 use crate::durable::{read_bounded, write_atomic};
 use crate::plan::{Diff, Moved, Observed, SavedPlan};
+use std::fs;
 use std::path::Path;
 
 /// Larger than any plan.
@@ -12,6 +13,13 @@ const MAX_SAVED: u64 = 16 * 1024 * 1024;
 
 /// Writes the plan, readable by its owner alone: arguments and environment of the node stand in it.
 pub(super) fn write(path: &Path, d: &Diff, observed: &Observed) -> Result<(), CliError> {
+    // A device, a FIFO or a link would be gone, and a file in its place.
+    if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(CliError::usage(
+            format!("{} is there, and is no file", path.display()),
+            "Name a file that is to be made or replaced.",
+        ));
+    }
     write_atomic(path, &SavedPlan::new(d, observed).to_bytes(), true)?;
     out::line(&format!(
         "visor: saved to {}; `visor reconcile --plan {0}` does this and nothing else",
@@ -22,12 +30,16 @@ pub(super) fn write(path: &Path, d: &Diff, observed: &Observed) -> Result<(), Cl
 
 pub(super) fn read(cx: &Context, path: &Path) -> Result<SavedPlan, CliError> {
     let shown = path.display();
-    let bytes = read_bounded(path, MAX_SAVED)?.ok_or_else(|| {
+    let none = |why: &str| {
         CliError::usage(
-            format!("{shown} is not there"),
+            format!("{shown} {why}"),
             "`visor plan diff --out FILE` saves a plan.",
         )
-    })?;
+    };
+    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(none("is no file"));
+    }
+    let bytes = read_bounded(path, MAX_SAVED)?.ok_or_else(|| none("is not there"))?;
     SavedPlan::read(&bytes, &cx.node().spec.name).map_err(|error| {
         let cause = std::error::Error::source(&error)
             .map(|c| format!(" ({c})"))

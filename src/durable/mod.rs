@@ -107,11 +107,17 @@ pub fn write_atomic(path: &Path, bytes: &[u8], sync: bool) -> Result<(), PathErr
         .unwrap_or_default();
     let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
     let mut file = create_private(&temporary)?;
-    file.write_all(bytes).at("write", &temporary)?;
-    if sync {
-        file.sync_all().at("sync", &temporary)?;
+    let mut put = || {
+        file.write_all(bytes).at("write", &temporary)?;
+        if sync {
+            file.sync_all().at("sync", &temporary)?;
+        }
+        fs::rename(&temporary, path).at("rename into place", path)
+    };
+    if let Err(error) = put() {
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
     }
-    fs::rename(&temporary, path).at("rename into place", path)?;
     if sync {
         sync_dir(parent(path))?;
     }

@@ -1,7 +1,7 @@
 //! One look at everything the planner asks about.
 
 use super::hooks::judge;
-use super::runs::{RunError, run_summaries};
+use super::runs::{RunError, reached, run_summaries};
 use crate::backup::{Mount, Whole, dataset_at, snapshot_refusal};
 use crate::check::{DesiredNode, without_secrets};
 use crate::durable::{PathError, parent};
@@ -75,6 +75,10 @@ pub fn observe(desired: &DesiredNode, host: &RealHost) -> Result<Observed, Obser
         .filter_map(|h| h.spec.run.first().map(PathBuf::from))
         .collect();
     Ok(Observed {
+        reached: match &current {
+            Fact::Known(Some(release)) => reached(&runs, release),
+            _ => None,
+        },
         current,
         chain: match &node {
             Liveness::Stopped { .. } => ChainFacts::unknown("the node is not running"),

@@ -3,7 +3,7 @@
 use crate::engine::{EngineError, status_of, timeline};
 use crate::host::{HostError, Journals as _, RealHost};
 use crate::journal::{Event, Outcome, Record, Stage, Status, decode};
-use crate::model::{Release, RunId, UnixMs};
+use crate::model::{Release, RunId, Trigger, UnixMs};
 use crate::plan::{Action, MeasuredOutage, Plan};
 
 #[derive(Debug, thiserror::Error)]
@@ -42,15 +42,41 @@ impl RunSummary {
         }
     }
 
+    /// The height of the upgrade whose release a committed run brought; second, none of a manual one and of the genesis.
+    fn brought(&self) -> Option<(Release, Option<u64>)> {
+        let (release, trigger) = match &self.plan.action {
+            Action::Install { release, trigger } => (release, trigger.as_ref()),
+            Action::Upgrade { to, trigger, .. } => (to, Some(trigger)),
+        };
+        let height = trigger.and_then(|t| match t {
+            Trigger::Height(height) => Some(*height),
+            Trigger::Manual => None,
+        });
+        let is_committed = self.outcome()?.0 == Outcome::Committed;
+        is_committed.then(|| (release.clone(), height))
+    }
+
     /// The release that a closed run left in place; `None` when it changed nothing or a person took over.
     pub fn left(&self) -> Option<Release> {
         match (self.outcome()?.0, &self.plan.action) {
-            (Outcome::Committed, Action::Install { release }) => Some(release.clone()),
+            (Outcome::Committed, Action::Install { release, .. }) => Some(release.clone()),
             (Outcome::Committed, Action::Upgrade { to, .. }) => Some(to.clone()),
             (Outcome::RolledBack, Action::Upgrade { from, .. }) => Some(from.clone()),
             _ => None,
         }
     }
+}
+
+/// The height up to which upgrades are behind the current release, by the runs alone: that of its own upgrade, or the greatest that any
+/// run reached where it has none. The set may have forgotten them all.
+pub(super) fn reached(runs: &[RunSummary], current: &Release) -> Option<u64> {
+    if *current == Release::Genesis {
+        return None;
+    }
+    let brought = || runs.iter().rev().filter_map(RunSummary::brought);
+    let own = brought().find(|(release, _)| release == current);
+    own.and_then(|(_, height)| height)
+        .or_else(|| brought().filter_map(|(_, height)| height).max())
 }
 
 /// All runs, oldest first. A closed run of a plan that this visor cannot read is passed over; an open one is an error.

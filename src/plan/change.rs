@@ -56,7 +56,7 @@ pub struct Risk {
 /// How long the node will not serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Outage {
-    /// What it is made of, in order; nothing when there is none.
+    /// What it is made of, in order; nothing when there is none, and of a run in the midst of its change.
     pub parts: Vec<OutagePart>,
     /// What the parts took in the last upgrade of this node, when there was one. Milliseconds.
     pub estimate_ms: Option<u64>,

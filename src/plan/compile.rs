@@ -57,7 +57,13 @@ pub fn compile_install(
         },
     );
     steps.push(Phase::Confirm, StepKind::Commit);
-    Plan::new(spec, Action::Install { release }, steps.steps, vec![])
+    let upgrade = node
+        .upgrades
+        .iter()
+        .find(|u| release == Release::Upgrade(u.name.clone()));
+    let trigger = upgrade.map(|u| u.trigger.clone());
+    let action = Action::Install { release, trigger };
+    Plan::new(spec, action, steps.steps, vec![])
 }
 
 /// The plan that takes a node from one release to the next.

@@ -3,7 +3,7 @@
 use super::change::{Change, ChangeKind, Reason, upgrade_change};
 use super::compile::upgrade_digest;
 use super::gate::{Gate, trigger};
-use super::observed::{Fact, Liveness, Observed};
+use super::observed::{Fact, Liveness, Observed, OpenRun};
 use super::standing::{Standing, Standings};
 use super::step::Plan;
 use super::{compile_install, compile_upgrade};
@@ -106,18 +106,15 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
                 format!("run {} ({}) is stuck: {reason}", open.run, open.what),
                 "See `visor status`, then say what is true with `visor resolve`.",
             );
-        } else {
-            let what = format!("run {} ({}) goes on", open.run, open.what);
-            let why = Reason {
-                fact: format!("it is not finished: {}", open.stage),
-                place: None,
-            };
-            let mut change = Change::harmless(ChangeKind::Resume, what, why);
-            change.upgrade = open.upgrade.clone();
+            return d;
+        }
+        // In the midst of a change of the release nothing else is to be said.
+        if !open.waits || open.upgrade.is_none() {
+            let mut change = resume(open);
             change.risk.roll_back = "as when it began".into();
             d.changes.push(change);
+            return d;
         }
-        return d;
     }
     let current = match &observed.current {
         Fact::Unknown(why) => {
@@ -133,7 +130,12 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
         }
         Fact::Known(Some(_)) => current.expect("just matched"),
     };
-    if let Some(last) = observed.last_release.as_ref().filter(|l| **l != current) {
+    // A run that is open still may have brought it.
+    let open = observed.open_run.as_ref();
+    let is_brought =
+        open.and_then(|o| o.upgrade.clone()).map(Release::Upgrade) == Some(current.clone());
+    let last = observed.last_release.as_ref();
+    if let Some(last) = last.filter(|l| **l != current && !is_brought) {
         d.drift.push(Remark {
             upgrade: None,
             what: format!("`current` points to {current}, visor last left it at {last}"),
@@ -174,10 +176,52 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
             .push(Change::harmless(ChangeKind::Start, what, why));
     }
     upgrades(&mut d, node, observed, &current, platform);
+    if let Some(open) = &observed.open_run {
+        d.at_work(open);
+    }
     d
 }
 
+fn resume(open: &OpenRun) -> Change {
+    let what = format!("run {} ({}) goes on", open.run, open.what);
+    let why = Reason {
+        fact: format!("it is not finished: {}", open.stage),
+        place: None,
+    };
+    let mut change = Change::harmless(ChangeKind::Resume, what, why);
+    change.upgrade = open.upgrade.clone();
+    change
+}
+
 impl Diff {
+    /// A run is at work on an upgrade and leaves the node to itself yet, or again. No other is begun.
+    fn at_work(&mut self, open: &OpenRun) {
+        self.next = None;
+        let is_its = |upgrade: &Name| Some(upgrade) == open.upgrade.as_ref();
+        if let Some(scheduled) = self.scheduled.iter_mut().find(|s| is_its(&s.upgrade)) {
+            let note = format!("run {} is at work on it: {}", open.run, open.stage);
+            let before = scheduled.note.take().map(|n| format!("{n}, "));
+            scheduled.note = Some(before.unwrap_or_default() + &note);
+            return;
+        }
+        let due = self
+            .changes
+            .iter_mut()
+            .find(|c| c.kind == ChangeKind::Upgrade && c.upgrade.as_ref().is_some_and(is_its));
+        if let Some(change) = due {
+            let resumed = resume(open);
+            change.kind = ChangeKind::Resume;
+            change.what = format!("{}: {}", resumed.what, change.what);
+            change.why.extend(resumed.why);
+        } else if !self
+            .blocked
+            .iter()
+            .any(|b| b.upgrade.as_ref().is_some_and(is_its))
+        {
+            self.changes.push(resume(open));
+        }
+    }
+
     fn block(&mut self, what: String, help: &str) {
         self.blocked.push(Remark {
             upgrade: None,
@@ -464,46 +508,8 @@ fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bo
             );
         }
     }
-    if let Some(problem) = observed
-        .data_problem
-        .as_ref()
-        .filter(|_| upgrade.backup.is_some())
-    {
-        d.block_upgrade(
-            &upgrade.name,
-            &format!(": no backup can be made that a roll-back could use: {problem}"),
-            "Set the node's `root` to a directory on the data's file system, or say `backup = \"none\"`.",
-        );
-    }
-    let problem = observed.copy.as_ref().and_then(|c| c.problem.as_ref());
-    if let Some(problem) = problem.filter(|_| upgrade.backup.is_some()) {
-        d.block_upgrade(
-            &upgrade.name,
-            &format!(": no copy of the data can be made: {problem}"),
-            "Change what is in the way, or say `backup = \"none\"`.",
-        );
-    }
-    let asked = upgrade.backup.as_ref().and_then(|b| b.method);
-    if let Some((method, why)) = asked.and_then(|m| Some((m, observed.copy.as_ref()?.refusal(m)?)))
-    {
-        d.block_upgrade(
-            &upgrade.name,
-            &format!(
-                ": its backup asks for {}, which cannot be had: {why}",
-                method.as_str()
-            ),
-            "Say `method = \"auto\"`, which takes the best that can be had.",
-        );
-    }
-    let archive = upgrade.backup.as_ref().and_then(|b| b.archive.as_ref());
-    if archive.is_some_and(|a| !a.recipients.is_empty())
-        && observed.copy.as_ref().is_some_and(|facts| !facts.age)
-    {
-        d.block_upgrade(
-            &upgrade.name,
-            ": its archive is to be encrypted, and the program `age` is not there",
-            "Install `age`, or take `recipients` out.",
-        );
+    for (what, help) in backup_problems(upgrade, observed) {
+        d.block_upgrade(&upgrade.name, &what, help);
     }
     if let Some(problem) = &observed.start_problem {
         d.block_upgrade(
@@ -513,6 +519,49 @@ fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bo
         );
     }
     d.blocked.len() > before
+}
+
+/// Why the backup that an upgrade asks for cannot be made here, and what to do; `what` goes on after the upgrade's name.
+pub fn backup_problems(
+    upgrade: &DesiredUpgrade,
+    observed: &Observed,
+) -> Vec<(String, &'static str)> {
+    let mut out = Vec::new();
+    let Some(backup) = &upgrade.backup else {
+        return out;
+    };
+    if let Some(problem) = &observed.data_problem {
+        out.push((
+            format!(": no backup can be made that a roll-back could use: {problem}"),
+            "Set the node's `root` to a directory on the data's file system, or say `backup = \"none\"`.",
+        ));
+    }
+    let Some(facts) = &observed.copy else {
+        return out;
+    };
+    if let Some(problem) = &facts.problem {
+        out.push((
+            format!(": no copy of the data can be made: {problem}"),
+            "Change what is in the way, or say `backup = \"none\"`.",
+        ));
+    }
+    if let Some((method, why)) = backup.method.and_then(|m| Some((m, facts.refusal(m)?))) {
+        out.push((
+            format!(
+                ": its backup asks for {}, which cannot be had: {why}",
+                method.as_str()
+            ),
+            "Say `method = \"auto\"`, which takes the best that can be had.",
+        ));
+    }
+    let archive = backup.archive.as_ref();
+    if archive.is_some_and(|a| !a.recipients.is_empty()) && !facts.age {
+        out.push((
+            ": its archive is to be encrypted, and the program `age` is not there".to_owned(),
+            "Install `age`, or take `recipients` out.",
+        ));
+    }
+    out
 }
 
 fn first_line(text: &str) -> &str {

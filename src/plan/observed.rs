@@ -189,6 +189,9 @@ pub struct Observed {
     /// The release that the last committed run left behind.
     pub last_release: Option<Release>,
     pub applied: Vec<AppliedUpgrade>,
+    /// Upgrades up to this height are behind the current release, by the runs that were committed, whatever the set says today.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<u64>,
     pub denied: Vec<Denied>,
     pub overrides: Overrides,
     pub open_run: Option<OpenRun>,

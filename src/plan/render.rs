@@ -3,7 +3,7 @@
 use super::change::{Change, ChangeKind};
 use super::diff::Diff;
 use super::step::{Action, Phase, Plan, StepKind};
-use crate::model::human_ms;
+use crate::model::{OnFailure, human_ms};
 use std::fmt::Write as _;
 
 /// The plan as a tree: phases, steps, and the way back.
@@ -45,7 +45,14 @@ pub fn plan_tree(plan: &Plan) -> String {
         );
     }
     if !plan.undo.is_empty() {
-        let _ = writeln!(out, "└─ undo  from any step before commit");
+        let when = match &plan.action {
+            Action::Upgrade {
+                on_failure: OnFailure::Hold,
+                ..
+            } => "when a person says so: the new release is held if it is bad",
+            _ => "from any step before commit",
+        };
+        let _ = writeln!(out, "└─ undo  {when}");
         rows(
             &mut out,
             "  ",
@@ -243,7 +250,7 @@ fn change_text(out: &mut String, c: &Change) {
     if outage.parts.is_empty() {
         row(
             "outage",
-            if c.kind == ChangeKind::Resume {
+            if c.kind == ChangeKind::Resume && !c.risk.roll_back.is_empty() {
                 "as when it began"
             } else {
                 "none"

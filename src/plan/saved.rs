@@ -44,6 +44,8 @@ pub enum SavedError {
     Visor { found: String },
     #[error("it was changed after it was saved: its digest is {found}, its contents have {actual}")]
     Edited { found: String, actual: String },
+    #[error("it was changed after it was saved: its bytes are not those that visor writes")]
+    Rewritten,
     #[error("it was made for node {found}, this is {wanted}")]
     Node { found: Name, wanted: Name },
     #[error("its steps are not usable")]
@@ -94,12 +96,15 @@ impl SavedPlan {
         }
         let saved: Self = serde_json::from_slice(bytes).map_err(SavedError::Unreadable)?;
         let actual = saved.content_digest();
-        // Written again it must be the same bytes: what was not read was not digested either.
-        if header.digest != actual || saved.to_bytes() != bytes {
+        if header.digest != actual {
             return Err(SavedError::Edited {
                 found: header.digest,
                 actual,
             });
+        }
+        // What was not read was not digested either.
+        if saved.to_bytes() != bytes {
+            return Err(SavedError::Rewritten);
         }
         if saved.node != *node {
             return Err(SavedError::Node {

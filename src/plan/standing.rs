@@ -25,7 +25,7 @@ pub struct Standings<'a> {
     applied: HashSet<&'a Name>,
     /// The digests that failed, by upgrade.
     denied: HashSet<(&'a Name, &'a str)>,
-    /// Of the current release's upgrade.
+    /// Of the current release's upgrade, by the set or else by the runs.
     height: Option<u64>,
     platform: &'a str,
 }
@@ -40,7 +40,9 @@ impl<'a> Standings<'a> {
         };
         let denied = observed.denied.iter();
         Self {
-            height: current.and_then(|c| height_of(upgrades.get(c)?)),
+            height: current
+                .and_then(|c| height_of(upgrades.get(c)?))
+                .or(observed.reached),
             applied: observed
                 .applied
                 .iter()

@@ -202,7 +202,12 @@ pub struct Step {
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Stage the first release and point `current` at it. The node is not running.
-    Install { release: Release },
+    Install {
+        release: Release,
+        /// What the release's upgrade waited for, where it has one: upgrades up to its height are behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trigger: Option<Trigger>,
+    },
     Upgrade {
         name: Name,
         from: Release,
@@ -217,7 +222,7 @@ pub enum Action {
 impl Action {
     pub fn describe(&self) -> String {
         match self {
-            Self::Install { release } => format!("install {release}"),
+            Self::Install { release, .. } => format!("install {release}"),
             Self::Upgrade { name, .. } => format!("upgrade {name}"),
         }
     }

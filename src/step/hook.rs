@@ -84,7 +84,7 @@ fn vars<H: Host>(
                 0
             },
         ),
-        Action::Install { release } => (release.to_string(), 0),
+        Action::Install { release, .. } => (release.to_string(), 0),
     };
     let info = serde_json::json!({ "name": upgrade, "height": height, "info": "" }).to_string();
     let path = |p: &std::path::Path| p.display().to_string();

@@ -76,13 +76,25 @@ fn a_failed_member_holds_those_behind_it() {
         .iter()
         .map(|m| m["state"].as_str().unwrap())
         .collect();
-    assert_eq!(states, ["applied", "failed", "due"]);
+    assert_eq!(states, ["applied", "failed", "held"]);
+    assert_eq!(now["active"], Value::Null);
+    let missing = |member: usize| now["upgrades"][member]["missing"].to_string();
+    for (member, says) in [
+        (1, "is not tried again"),
+        (1, "visor upgrade retry v3"),
+        (2, "is held: v3, before it in batch q4, failed"),
+    ] {
+        assert!(missing(member).contains(says), "{}", missing(member));
+    }
+    let list = env.visor(&["batch", "list"]).expect(0).stdout;
+    assert!(list.contains("v3 failed"), "{list}");
     assert_eq!(
         (&now["completed"], &now["failed"], &now["progress"]),
         (&1.into(), &1.into(), &33.into())
     );
     let text = env.visor(&["batch", "status", "q4"]).expect(0).stdout;
     assert!(text.contains("1 of 3 done, 33 %"), "{text}");
+    assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
 
     // Taken out of the batch, it holds nothing any more: the height that has passed does not block what comes after.
     env.write_set(&Set {
@@ -128,6 +140,14 @@ fn a_member_that_waits_for_a_person_holds_those_behind_it() {
     assert_eq!(env.current(), "genesis");
     let diff = env.visor(&["plan", "diff"]).expect(0).stdout;
     assert!(diff.contains("held: v2 of batch q4 comes first"), "{diff}");
+    let plans = env.visor(&["plan", "show"]).expect(0).stdout;
+    assert!(plans.contains("upgrade v2 from genesis"), "{plans}");
+    assert!(plans.contains("upgrade v3 from v2"), "{plans}");
+    let _ = env.visor(&["hold", "--reason", "a night"]).expect(0);
+    let held = status(&env);
+    assert_eq!(held["upgrades"][1]["state"], "held");
+    assert!(held["overrides"].to_string().contains("a night"), "{held}");
+    let _ = env.visor(&["release-hold"]).expect(0);
     let _ = env.visor(&["upgrade", "approve", "v2"]).expect(0);
     let _ = env.visor(&["reconcile", "--wait"]).expect(0);
     assert_eq!(env.current(), "upgrades/v3");
@@ -142,10 +162,10 @@ fn a_peers_plan_becomes_manifests() {
     let file = env.path("plan.json");
     let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let plan = serde_json::json!({
-        "version": "1.0", "name": "q4", "description": "the \"quarter\"", "created_at": "2026-10-01T00:00:00Z",
+        "version": "1.0", "name": "q4", "description": "the \"quarter\"\u{7f}", "created_at": "2026-10-01T00:00:00Z",
         "upgrades": [
             { "name": "v2.0", "height": 100, "info": { "binaries": { "linux/amd64": format!("https://x.example/v2?checksum=sha256:{hex}"), "any": "https://x.example/any" }, "checksum": format!("sha256:{hex}") } },
-            { "name": "v3.0", "height": 200, "info": format!("{{\"binaries\":{{\"any\":\"https://x.example/v3?checksum=sha256:{hex}\"}}}}") },
+            { "name": "v3.0", "height": 200, "info": format!("{{\"binaries\":{{\"any\":\"https://x.example/v3?archive=zip&checksum=sha256:{hex}\"}}}}") },
         ],
     });
     fs::write(&file, plan.to_string()).unwrap();
@@ -153,6 +173,11 @@ fn a_peers_plan_becomes_manifests() {
     let _ = env.visor(&["batch", "import", &path]).expect(0);
     let valid = env.visor(&["batch", "validate", "q4"]).expect(0).stdout;
     assert_eq!(valid, "batch q4 is valid: v2.0 → v3.0\n");
+    let written = fs::read_to_string(env.set().join("batch-q4.toml")).unwrap();
+    assert!(
+        written.contains("\"https://x.example/v3?archive=zip\""),
+        "{written}"
+    );
     // Nothing is replaced, and what is no plan is refused.
     let _ = env.visor(&["batch", "import", &path]).expect(64);
     for bad in [

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 use visor::journal::{Outcome, Stage, decode, next_status};
-use visor::model::{CopyFacts, Method, OnFailure, Release, Rung};
+use visor::model::{CopyFacts, Method, OnFailure, Release, Rung, Trigger};
 use visor::plan::{
-    ChainFacts, Fact, Liveness, MeasuredOutage, Observed, Overrides, Plan, PlanError, diff,
-    diff_text, plan_tree,
+    ChainFacts, ChangeKind, Fact, Liveness, MeasuredOutage, Observed, OpenRun, Overrides, Plan,
+    PlanError, diff, diff_text, plan_tree,
 };
 
 fn data(name: &str) -> PathBuf {
@@ -80,53 +80,8 @@ fn the_tree_of_a_plan() {
 #[test]
 fn the_words_of_a_difference() {
     let node = machine::node(true, true, false, OnFailure::RollBack);
-    let rung = |method, refusal: Option<&str>| Rung {
-        method,
-        refusal: refusal.map(str::to_owned),
-    };
-    let observed = Observed {
-        current: Fact::Known(Some(Release::Genesis)),
-        node: Liveness::Running { pid: 1, since: 0 },
-        chain: ChainFacts {
-            head: Fact::Known(50),
-            syncing: Fact::Known(false),
-            head_age: Fact::Known(Duration::from_secs(1)),
-        },
-        data_empty: false,
-        data_problem: None,
-        slow_backup: None,
-        copy: Some(CopyFacts {
-            ladder: vec![
-                rung(Method::Snapshot, Some("the data are no subvolume")),
-                rung(Method::Reflink, None),
-                rung(Method::LinkCopy, None),
-                rung(Method::Copy, None),
-            ],
-            bytes: Some(2 << 40),
-            mutable_bytes: Some(3 << 30),
-            roots: vec![],
-            problem: None,
-            age: true,
-        }),
-        last_release: Some(Release::Genesis),
-        applied: vec![],
-        denied: vec![],
-        overrides: Overrides::default(),
-        open_run: None,
-        foreign: None,
-        start_problem: None,
-        launch_differs: false,
-        last_abandoned: None,
-        hook_files: vec![],
-        last_outage: Some(MeasuredOutage {
-            upgrade: "v1".parse().unwrap(),
-            at: 1_790_000_000_000,
-            stop_ms: 420,
-            between_ms: 15,
-            start_ms: 1_900,
-        }),
-    };
-    insta::assert_snapshot!(diff_text(&diff(&node, &observed, "linux/amd64")), @r"
+    let d = diff(&node, &observed(), "linux/amd64");
+    insta::assert_snapshot!(diff_text(&d), @r"
     node demo · genesis · running, head 50
 
     changes
@@ -153,6 +108,104 @@ fn the_words_of_a_difference() {
           if bad    to genesis, with the data of the moment of the stop: data and
                     copy change names; what the new release wrote is kept in failed/
     ");
+}
+
+/// A node of the genesis at height 50, whose last upgrade was measured.
+fn observed() -> Observed {
+    let rung = |method, refusal: Option<&str>| Rung {
+        method,
+        refusal: refusal.map(str::to_owned),
+    };
+    Observed {
+        current: Fact::Known(Some(Release::Genesis)),
+        node: Liveness::Running { pid: 1, since: 0 },
+        chain: ChainFacts {
+            head: Fact::Known(50),
+            syncing: Fact::Known(false),
+            head_age: Fact::Known(Duration::from_secs(1)),
+        },
+        data_empty: false,
+        data_problem: None,
+        slow_backup: None,
+        copy: Some(CopyFacts {
+            ladder: vec![
+                rung(Method::Snapshot, Some("the data are no subvolume")),
+                rung(Method::Reflink, None),
+                rung(Method::LinkCopy, None),
+                rung(Method::Copy, None),
+            ],
+            bytes: Some(2 << 40),
+            mutable_bytes: Some(3 << 30),
+            roots: vec![],
+            problem: None,
+            age: true,
+        }),
+        last_release: Some(Release::Genesis),
+        applied: vec![],
+        reached: None,
+        denied: vec![],
+        overrides: Overrides::default(),
+        open_run: None,
+        foreign: None,
+        start_problem: None,
+        launch_differs: false,
+        last_abandoned: None,
+        hook_files: vec![],
+        last_outage: Some(MeasuredOutage {
+            upgrade: "v1".parse().unwrap(),
+            at: 1_790_000_000_000,
+            stop_ms: 420,
+            between_ms: 15,
+            start_ms: 1_900,
+        }),
+    }
+}
+
+/// A run that waits hides nothing: what is scheduled is, what is due is told whole, and no other is begun.
+#[test]
+fn a_run_that_waits_hides_nothing() {
+    let mut node = machine::node(true, true, false, OnFailure::RollBack);
+    let mut later = node.upgrades[0].clone();
+    later.name = "v3".parse().unwrap();
+    later.trigger = Trigger::Height(90);
+    node.upgrades.push(later);
+    let run = "01M87ZCV2CN4DMYX327DRST8YZ";
+    let at = |head: u64, waits: bool| {
+        let mut observed = observed();
+        observed.chain.head = Fact::Known(head);
+        observed.open_run = Some(OpenRun {
+            run: run.parse().unwrap(),
+            what: "upgrade v2".into(),
+            upgrade: Some("v2".parse().unwrap()),
+            stage: "preparing".into(),
+            waits,
+            stuck: None,
+        });
+        diff(&node, &observed, "linux/amd64")
+    };
+    let early = at(40, true);
+    assert_eq!((early.changes.len(), early.scheduled.len()), (0, 2));
+    let note = early.scheduled[0].note.as_deref().unwrap();
+    assert_eq!(note, format!("run {run} is at work on it: preparing"));
+    let due = at(50, true);
+    assert_eq!((due.changes.len(), due.scheduled.len()), (1, 1));
+    let change = &due.changes[0];
+    assert_eq!(change.kind, ChangeKind::Resume);
+    assert!(change.what.contains(run) && change.what.contains("from genesis to v2"));
+    assert_eq!(change.risk.outage.parts.len(), 4);
+    let midst = at(50, false);
+    assert_eq!((midst.changes.len(), midst.scheduled.len()), (1, 0));
+    assert!([early, due, midst].iter().all(|d| d.next.is_none()));
+}
+
+#[test]
+fn a_plan_that_holds_says_so() {
+    let plan = machine::plan(true, false, false, OnFailure::Hold);
+    let tree = plan_tree(&plan);
+    assert!(
+        tree.contains("undo  when a person says so: the new release is held if it is bad"),
+        "{tree}"
+    );
 }
 
 /// What the table says cannot be undone, the difference tells people.

@@ -312,6 +312,7 @@ impl Machine {
             slow_backup: None,
             copy: None,
             last_release: None,
+            reached: None,
             applied: self
                 .applied
                 .iter()

@@ -149,6 +149,41 @@ fn history_tells_what_was_done_and_for_whom() {
         (&runs[0]["run"], &"committed".into())
     );
     let _ = env.visor(&["history", "show", "zzzz"]).expect(64);
+    // A run is listed, whatever has become of its plan.
+    let last = runs[1]["run"].as_str().unwrap();
+    fs::write(
+        env.root()
+            .join("state/journal")
+            .join(last)
+            .join("plan.json"),
+        "{",
+    )
+    .unwrap();
+    let text = env.visor(&["history"]).expect(0).stdout;
+    assert!(text.contains("a plan that cannot be read"), "{text}");
+    let shown = env.visor(&["history", "show", "last"]).expect(70).stderr;
+    assert!(shown.contains(last), "{shown}");
+}
+
+#[test]
+fn what_is_no_file_is_not_replaced_by_a_plan() {
+    let env = due();
+    let (dir, link, file) = (env.path("dir"), env.path("link"), env.path("saved.json"));
+    fs::create_dir(&dir).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for path in [&dir, &link] {
+        let path = path.display().to_string();
+        let refused = env.visor(&["plan", "diff", "--out", &path]).expect(64);
+        assert!(refused.stderr.contains("is no file"), "{}", refused.stderr);
+        let refused = env.visor(&["reconcile", "--plan", &path]).expect(64);
+        assert!(
+            refused.stderr.contains("saves a plan"),
+            "{}",
+            refused.stderr
+        );
+    }
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(!file.exists());
 }
 
 #[test]

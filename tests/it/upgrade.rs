@@ -361,6 +361,35 @@ fn data_without_a_release_are_not_guessed_at() {
     assert_eq!(env.current(), "upgrades/v2");
     env.visor(&["start", "--release", "genesis"]).expect(64);
     env.visor(&["plan", "diff"]).expect(0);
+    let history = env.visor(&["history"]).expect(0).stdout;
+    assert!(history.contains("visor start, "), "{history}");
+    // Taken out of the set, it leaves what was before it behind.
+    env.write_set(&Set {
+        upgrades: vec![("v0", "{ height = 1 }", "", String::new())],
+        ..Set::default()
+    });
+    env.eventually("the head", || env.height() >= Some(2));
+    env.visor(&["plan", "diff"]).expect(0);
+}
+
+#[test]
+fn an_applied_upgrade_taken_out_of_the_set_is_no_downgrade() {
+    let env = Env::with(&Set::default());
+    env.visor(&["reconcile", "--wait"]).expect(0);
+    assert_eq!(env.current(), "upgrades/v2");
+    env.write_set(&Set {
+        upgrades: vec![
+            ("v0", "{ height = 10 }", "", String::new()),
+            ("v3", "{ height = 100000 }", "", String::new()),
+        ],
+        ..Set::default()
+    });
+    let diff = env.visor(&["plan", "diff"]).expect(0).stdout;
+    assert!(diff.contains("v3 at height 100000"), "{diff}");
+    assert!(!diff.contains("v0"), "{diff}");
+    assert_eq!(env.state_of("v0"), "passed");
+    env.visor(&["reconcile"]).expect(0);
+    assert_eq!(env.current(), "upgrades/v2");
 }
 
 #[test]
