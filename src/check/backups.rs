@@ -17,7 +17,7 @@ impl Local<'_> {
                 let within = self.time_limit("within", Some(text), "7d", || at("/keep/within"));
                 u64::try_from(within.as_millis()).unwrap_or(u64::MAX)
             });
-            let archive = self.archive(backup, || at("/to"));
+            let archive = self.archive(backup, at);
             self.recipients(object);
             let spec = BackupSpec {
                 archive,
@@ -50,8 +50,9 @@ impl Local<'_> {
     fn archive(
         &mut self,
         backup: &manifest::Backup,
-        place: impl Fn() -> Place,
+        at: impl Fn(&str) -> Place,
     ) -> Option<ArchiveSpec> {
+        let place = || at("/to");
         let to = backup.to.as_deref();
         let Some(archive) = &backup.archive else {
             if to.is_some() {
@@ -65,6 +66,17 @@ impl Local<'_> {
             let message = "`to` is not an absolute path";
             let help = "Write for example \"/mnt/backups\".";
             self.push(Finding::error(Code::BadPath, place(), message, help));
+        }
+        let is_gzip = archive.format == manifest::ArchiveFormat::TarGz;
+        if let Some(level) = archive.level.filter(|level| is_gzip && *level > 9) {
+            let message = format!("`level` of tar.gz is at most 9; this is {level}");
+            let help = "Write 9 or less, or take `format = \"tar.zst\"`.";
+            self.push(Finding::error(
+                Code::BadValue,
+                at("/archive/level"),
+                message,
+                help,
+            ));
         }
         Some(ArchiveSpec {
             format: match archive.format {

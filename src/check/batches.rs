@@ -36,7 +36,9 @@ pub(super) fn batches(facts: &[Facts], said: &HashSet<(&str, &str)>, findings: &
             let Some((height, at_height)) = height.filter(|(_, at)| !at.is_nowhere()) else {
                 continue;
             };
-            if let Some((before, name, there)) = last
+            // One that is out of its place is one mistake, however many stand behind it.
+            let before = last.replace((*height, member, at_height));
+            if let Some((before, name, there)) = before
                 && *height <= before
             {
                 if said.contains(&(name, member.as_str()))
@@ -53,9 +55,7 @@ pub(super) fn batches(facts: &[Facts], said: &HashSet<(&str, &str)>, findings: &
                     .with(at_height.clone(), "its height")
                     .with(there.clone(), "the other height");
                 push(finding);
-                continue;
             }
-            last = Some((*height, member, at_height));
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::model::{
     ArtifactSpec, BackupSpec, HealthSpec, HookSpec, Name, NodeSpec, OnFailure, Trigger,
 };
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A whole set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,9 +66,21 @@ pub struct DesiredUpgrade {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
     pub batch: Name,
-    /// The members before it and after it that are for this node too, in order.
-    pub before: Vec<Name>,
-    pub after: Vec<Name>,
+    /// The members that are for this node too, in order, and which of them it is.
+    pub members: Arc<[Name]>,
+    pub at: usize,
+}
+
+impl Membership {
+    /// The members before it.
+    pub fn before(&self) -> &[Name] {
+        &self.members[..self.at]
+    }
+
+    /// The members after it.
+    pub fn after(&self) -> &[Name] {
+        &self.members[self.at + 1..]
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

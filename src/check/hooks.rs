@@ -3,6 +3,7 @@
 use super::facts::{Facts, Mode};
 use super::local::Local;
 use super::releases::inside;
+use super::secrets::says_secret;
 use super::vars::{NODE_VARS, UPGRADE_VARS, expand};
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{Object, escape};
@@ -121,8 +122,7 @@ impl Local<'_> {
         };
         match self.set.beside.get(&path) {
             None => {
-                let near =
-                    crate::manifest::closest(&path, self.set.beside.keys().map(String::as_str));
+                let near = (self.near)(&path);
                 let first = path.split_whitespace().next().unwrap_or_default();
                 let help = match near {
                     _ if first != path => {
@@ -190,7 +190,11 @@ impl Local<'_> {
                 Code::OneArgument,
                 place,
                 "the program gets this as one argument: no shell splits it",
-                format!("Write {}.", split.join(", ")),
+                if text.split_whitespace().any(says_secret) {
+                    "Write each of them as an element of its own.".to_owned()
+                } else {
+                    format!("Write {}.", split.join(", "))
+                },
             ));
         }
     }

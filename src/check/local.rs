@@ -4,6 +4,10 @@ use super::facts::{BatchFacts, Facts, Reference};
 use crate::check::DesiredBatch;
 use crate::diag::{Finding, Place};
 use crate::manifest::{LoadedFile, ManifestSet, Named, ObjectKind, load_file};
+use std::cell::OnceCell;
+
+/// Finds a path that is much like another.
+pub(super) type Near<'a> = dyn Fn(&str) -> Option<String> + Sync + 'a;
 
 /// One file under its rules, and what they leave.
 pub(super) struct Local<'a> {
@@ -12,11 +16,16 @@ pub(super) struct Local<'a> {
     /// The parts of `Desired` are wanted, not only findings.
     pub(super) keep: bool,
     pub(super) facts: Facts,
+    /// The file of the set, other than its manifests, whose path is nearest to a misspelt one.
+    pub(super) near: &'a Near<'a>,
+    /// Where the lines of the file begin, once one is asked for.
+    lines: OnceCell<Vec<usize>>,
 }
 
 /// Reads a file and tries every rule on it that needs no other: the names in it, and what else it leaves.
 pub(super) fn local(
     set: &ManifestSet,
+    near: &Near<'_>,
     index: usize,
     is_readable: bool,
     keep: bool,
@@ -39,6 +48,8 @@ pub(super) fn local(
         file: &file,
         keep,
         facts,
+        near,
+        lines: OnceCell::new(),
     };
     local.artifacts();
     local.hooks();
@@ -72,7 +83,15 @@ impl Local<'_> {
     /// `file:line` of a place, for `Desired`.
     pub(super) fn place_text(&self, place: &Place) -> String {
         match self.set.files.get(place.file) {
-            Some(file) => format!("{}:{}", file.path, file.position(place.start).0),
+            Some(file) => {
+                let starts = || {
+                    let ends = file.text.match_indices('\n');
+                    ends.map(|(at, _)| at + 1).collect()
+                };
+                let lines = self.lines.get_or_init(starts);
+                let line = 1 + lines.partition_point(|start| *start <= place.start);
+                format!("{}:{line}", file.path)
+            }
             None => String::new(),
         }
     }

@@ -79,6 +79,17 @@ impl Local<'_> {
                     "Give the data a directory of their own, or set `root` to one elsewhere on the same file system.".into(),
                 );
             }
+            let below = data.strip_prefix(&root).ok();
+            let first = below.and_then(|b| b.components().next());
+            if good && first.is_some_and(|f| OWN.iter().any(|own| f.as_os_str() == *own)) {
+                let message = format!(
+                    "the data directory {} lies among what visor keeps in its root {}",
+                    data.display(),
+                    root.display()
+                );
+                let help = "Give the data a directory outside the root.";
+                error(Code::BadPath, "/data/path", message, help.into());
+            }
             for (key, globs) in [
                 ("exclude", &node.data.exclude),
                 ("keep", &node.data.keep),
@@ -308,6 +319,8 @@ impl Local<'_> {
             return;
         }
         let is_web = rpc.starts_with("http://") || rpc.starts_with("https://");
+        // One that holds a password is not repeated.
+        let rpc = if rpc.contains('@') { "…" } else { rpc };
         let message = if is_web {
             format!("`rpc` has a host or a port that cannot be: \"{rpc}\"")
         } else {
@@ -321,6 +334,11 @@ impl Local<'_> {
         ));
     }
 }
+
+/// What visor keeps in its root.
+const OWN: &[&str] = &[
+    "backups", "cache", "current", "failed", "genesis", "state", "upgrades",
+];
 
 fn is_plain_absolute(path: &Path) -> bool {
     path.is_absolute()

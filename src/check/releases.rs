@@ -81,10 +81,16 @@ impl Local<'_> {
             .trim()
             .split_once('/')
             .unwrap_or(("linux", lower.trim()));
-        let os = closest(os, SYSTEMS.iter().copied()).unwrap_or(os);
-        let arch = match arch {
-            "x86/64" | "x64" | "x86" => "amd64",
+        // One that is merely like another is another processor: `mips64` is not `mips64le`.
+        let name = match arch {
+            "x86/64" | "x64" => "amd64",
             "aarch64" | "armv8" => "arm64",
+            other => other,
+        };
+        let is_certain = known((os, name));
+        let os = closest(os, SYSTEMS.iter().copied()).unwrap_or(os);
+        let arch = match name {
+            "x86" => "386",
             other => closest(other, ARCHITECTURES.iter().copied()).unwrap_or(other),
         };
         let finding = Finding::error(
@@ -94,7 +100,10 @@ impl Local<'_> {
             "It is an operating system and an architecture, such as \"linux/amd64\" or \"linux/arm64\".",
         );
         self.push(if known((os, arch)) {
-            let mut finding = finding.fixed_by(place(), format!("\"{os}/{arch}\""));
+            let mut finding = finding;
+            if is_certain {
+                finding = finding.fixed_by(place(), format!("\"{os}/{arch}\""));
+            }
             finding.help = format!("Did you mean \"{os}/{arch}\"?").into();
             finding
         } else {
@@ -189,10 +198,7 @@ impl Local<'_> {
                     if self.set.beside.contains_key(&path) {
                         out.push(self.set.dir.join(&path).display().to_string());
                     } else {
-                        let near = crate::manifest::closest(
-                            &path,
-                            self.set.beside.keys().map(String::as_str),
-                        );
+                        let near = (self.near)(&path);
                         let help = match near {
                             Some(near) => format!("Did you mean \"{near}\"?"),
                             None => "Put the file into the set, or write the whole address with https://.".to_owned(),

@@ -10,12 +10,13 @@ use super::select::{Group, chains, groups, heights, no_match, twins};
 use super::table::Table;
 use super::upgrades::Definitions;
 use crate::diag::{Code, Finding, Place, Severity, sort};
-use crate::manifest::{Kinds, ManifestSet, Named};
+use crate::manifest::{Kinds, ManifestSet, Named, NearNames};
 use crate::model::BackupSpec;
 use crate::model::{Name, Trigger};
 use crate::parallel::{both, each, free};
 use foldhash::{HashMap, HashMapExt, HashSet};
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 /// The result of a check.
 #[derive(Debug)]
@@ -83,9 +84,16 @@ fn run<T>(
 ) -> (Vec<Finding>, T) {
     let unread: HashSet<&str> = set.unreadable.iter().map(|(p, _)| p.as_str()).collect();
     let files = set.files.len();
+    // Most sets need none of it.
+    let beside = OnceLock::new();
+    let near = |path: &str| {
+        let names = || NearNames::new(set.beside.keys().map(String::as_str).collect());
+        let near = beside.get_or_init(names).closest(path);
+        near.map(str::to_owned)
+    };
     let of = |index: usize| {
         let is_readable = !unread.contains(set.files[index].path.as_str());
-        local(set, index, is_readable, keep)
+        local(set, &near, index, is_readable, keep)
     };
     let (named, mut facts): (Vec<Vec<Named>>, Vec<Facts>) =
         each(files, 0..files, of).into_iter().unzip();
@@ -211,13 +219,15 @@ fn join_batches(nodes: &mut [(DesiredNode, bool)], batches: &[DesiredBatch]) {
         }
         for (b, mut members) in members {
             members.sort();
-            let names: Vec<Name> = members.into_iter().map(|(_, n)| n).collect();
+            let members: Arc<[Name]> = members.into_iter().map(|(_, n)| n).collect();
+            let at: HashMap<&Name, usize> =
+                members.iter().enumerate().map(|(i, n)| (n, i)).collect();
             for upgrade in &mut node.upgrades {
-                if let Some(at) = names.iter().position(|n| *n == upgrade.name) {
+                if let Some(at) = at.get(&upgrade.name) {
                     upgrade.batch = Some(Membership {
                         batch: batches[b].name.clone(),
-                        before: names[..at].to_vec(),
-                        after: names[at + 1..].to_vec(),
+                        members: Arc::clone(&members),
+                        at: *at,
                     });
                 }
             }
@@ -233,11 +243,16 @@ fn unreadable(set: &ManifestSet) -> Vec<Finding> {
     };
     let of = |(path, why): &(String, String)| {
         let why = why.trim_end_matches('.');
+        let help = if path.ends_with(".toml") {
+            "Make it a readable file of UTF-8 and at most 4 MiB, or take it out of the set."
+        } else {
+            "Put its manifests where they are read, or give it a name that begins with `.`."
+        };
         Finding::error(
             Code::Unreadable,
             at(path),
             format!("{path} cannot be read: {why}"),
-            "Make it readable, as UTF-8, or take it out of the set.",
+            help,
         )
     };
     set.unreadable.iter().map(of).collect()

@@ -1,6 +1,7 @@
 //! Secrets that are written as values. What they are is never repeated.
 
 use super::local::Local;
+use super::releases::holds_password;
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{Hook, Node, Object};
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ impl Local<'_> {
 
     fn secret_env<T>(&mut self, object: &Object<T>, env: &BTreeMap<String, String>) {
         for (key, value) in env {
-            if says_secret(key) && is_value(value) {
+            if says_secret(key) && is_value(value) || names_password(value) {
                 let below = format!("/env/{}", crate::manifest::escape(key));
                 let place = self.file.key_of(object, &below);
                 let value = self.file.at(object, &below);
@@ -47,11 +48,14 @@ impl Local<'_> {
 
     fn secret_args<T>(&mut self, object: &Object<T>, list: &str, args: &[String]) {
         for (i, arg) in args.iter().enumerate() {
-            let Some(flag) = arg.strip_prefix("--") else {
+            let flag = arg.trim_start_matches('-');
+            if flag.len() == arg.len() || flag.len() < 2 {
                 continue;
-            };
-            let (name, value, at) = match flag.split_once('=') {
-                Some((name, value)) => (name, value, i),
+            }
+            let dashes = &arg[..arg.len() - flag.len()];
+            // A value behind a blank was meant to be an argument of its own.
+            let (name, value, at) = match flag.split_once(['=', ' ', '\t']) {
+                Some((name, value)) => (name, value.trim(), i),
                 None => (flag, args.get(i + 1).map_or("", String::as_str), i + 1),
             };
             if says_secret(name) && is_value(value) && !value.starts_with('-') {
@@ -60,7 +64,7 @@ impl Local<'_> {
                 self.secret(
                     place,
                     value,
-                    format!("`--{name}` is given a secret as a value"),
+                    format!("`{dashes}{name}` is given a secret as a value"),
                 );
             }
         }
@@ -99,7 +103,15 @@ pub fn without_secrets(args: &[String]) -> String {
     }
 }
 
-fn says_secret(name: &str) -> bool {
+/// True for an address with a password; a user alone may be a key that all may know, as of an `enode://`.
+fn names_password(value: &str) -> bool {
+    let user = value.split('@').next().unwrap_or_default();
+    let behind_scheme = user.split_once("://").map_or("", |(_, rest)| rest);
+    holds_password(value) && behind_scheme.contains(':')
+}
+
+/// True for the name of something that is secret.
+pub(super) fn says_secret(name: &str) -> bool {
     let bare: String = name
         .chars()
         .filter(char::is_ascii_alphanumeric)
@@ -144,5 +156,7 @@ mod tests {
         ] {
             assert_eq!(says_secret(name) && is_value(value), is_secret, "{name}");
         }
+        assert!(names_password("postgres://u:hunter2@db/x"));
+        assert!(!names_password("enode://a1b2c3@10.0.0.1:30303"));
     }
 }

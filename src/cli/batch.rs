@@ -485,7 +485,7 @@ fn validate(global: &Global, name: Option<&str>) -> Result<Exit, CliError> {
     let checked = crate::check::check(&set);
     let Some(desired) = checked.desired else {
         crate::diag::mask(&checked.findings, &mut set.files);
-        out::data(&crate::diag::human(
+        out::raw(&crate::diag::human(
             &checked.findings,
             &set.files,
             out::style(&std::io::stdout()),

@@ -29,13 +29,20 @@ pub(super) fn check(global: &Global, options: &CheckOptions) -> Result<Exit, Cli
     let mut done = 0;
     let mut report = Report::read(&paths, &levels, options.format)?;
     if options.fix {
+        let mut is_settled = false;
         for _ in 0..MOST_ROUNDS {
             let edits = report.apply_fixes()?;
             done += edits;
-            if edits == 0 {
+            is_settled = edits == 0;
+            if is_settled {
                 break;
             }
             report = Report::read(&paths, &levels, options.format)?;
+        }
+        if !is_settled {
+            out::line(
+                "visor: one edit asks for the next; look at what they did, as with `git diff`",
+            );
         }
         out::line(&format!(
             "visor: {done} edit{} made",
@@ -52,7 +59,7 @@ pub(super) fn check(global: &Global, options: &CheckOptions) -> Result<Exit, Cli
             } else {
                 options.most
             };
-            out::data(&human(
+            out::raw(&human(
                 findings,
                 files,
                 Style {
@@ -61,9 +68,9 @@ pub(super) fn check(global: &Global, options: &CheckOptions) -> Result<Exit, Cli
                 },
             ));
         }
-        CheckFormat::Json => out::data(&json(findings, files)),
-        CheckFormat::Sarif => out::data(&sarif(findings, files)),
-        CheckFormat::Github => out::data(&github(findings, files)),
+        CheckFormat::Json => out::raw(&json(findings, files)),
+        CheckFormat::Sarif => out::raw(&sarif(findings, files)),
+        CheckFormat::Github => out::raw(&github(findings, files)),
     }
     let errors = findings.iter().any(|f| f.severity == Severity::Error);
     let exit = if errors { Exit::Findings } else { Exit::Done };

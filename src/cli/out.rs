@@ -1,11 +1,16 @@
 //! Writing to people and to programs.
 
-use crate::diag::Style;
+use crate::diag::{Style, visible};
 use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::AsFd;
 
-/// Data, to stdout. A reader that has gone away ends nothing.
+/// Data for people, to stdout: what a terminal would obey is shown instead. A reader that has gone away ends nothing.
 pub(super) fn data(text: &str) {
+    raw(&visible(text));
+}
+
+/// The same for programs, and for findings, which are made visible as they are written and may be coloured.
+pub(super) fn raw(text: &str) {
     let _ = try_data(text);
 }
 
@@ -22,7 +27,7 @@ pub(super) fn note(text: &str) {
 }
 
 pub(super) fn line(text: &str) {
-    note(&format!("{text}\n"));
+    note(&format!("{}\n", visible(text)));
 }
 
 /// How findings are shown on a stream: colour only where a person looks and `NO_COLOR` is not set, 80 columns where there is no
@@ -45,7 +50,7 @@ pub(super) fn style(stream: &(impl IsTerminal + AsFd)) -> Style {
 }
 
 pub(super) fn json(value: &impl serde::Serialize) {
-    data(&(serde_json::to_string_pretty(value).expect("plain data") + "\n"));
+    raw(&(serde_json::to_string_pretty(value).expect("plain data") + "\n"));
 }
 
 /// A document in one line.

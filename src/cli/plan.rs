@@ -52,7 +52,7 @@ fn in_order(upgrades: &[DesiredUpgrade]) -> Vec<&DesiredUpgrade> {
     while !left.is_empty() {
         // Batches are in the order of their heights, so there is always one that nothing is before.
         let is_next = |u: &&DesiredUpgrade| {
-            let mut before = u.batch.iter().flat_map(|b| &b.before);
+            let mut before = u.batch.iter().flat_map(|b| b.before());
             before.all(|name| done.contains(name))
         };
         let next = left.iter().position(is_next).unwrap_or(0);

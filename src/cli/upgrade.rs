@@ -102,7 +102,7 @@ pub(super) fn list(global: &Global, format: Format) -> Result<Exit, CliError> {
             .any(|b| b.upgrade.as_ref() == Some(&u.name))
         {
             ("blocked", None, None)
-        } else if observed.open_run.is_some() || current.is_none() {
+        } else if observed.open_run.as_ref().is_some_and(|o| !o.waits) || current.is_none() {
             ("scheduled", None, None)
         } else {
             ("passed", None, None)

@@ -6,7 +6,7 @@ use crate::backup::{GenState, generations, sealed_generations};
 use crate::check::{DesiredNode, platform};
 use crate::host::RealHost;
 use crate::journal::{Outcome, Stage};
-use crate::model::{ChainSpec, Trigger, UnixMs};
+use crate::model::{ChainSpec, Name, Trigger, UnixMs};
 use crate::node::last_lines;
 use crate::observe::{ObserveError, observe, run_summaries};
 use crate::plan::{Denied, Diff, Fact, Liveness, StepKind, diff};
@@ -225,9 +225,19 @@ fn next(diff: &Diff, waits: Option<(u64, String)>, live: Option<&Live>) -> Vec<N
     };
     let start = again("the node is started", now.next_start);
     let look = again("what was refused is tried again", now.next_look);
+    // The run says it of its own upgrade.
+    let is_its = |upgrade: &Name| {
+        let what = waits.as_ref().map(|(_, what)| what.as_str());
+        what == Some(&format!("upgrade {upgrade}"))
+    };
+    let scheduled: Vec<_> = diff
+        .scheduled
+        .iter()
+        .filter(|s| !is_its(&s.upgrade))
+        .collect();
     let run =
         waits.map(|(height, what)| at_height(format!("{what} at height {height}"), Some(height)));
-    let upgrades = diff.scheduled.iter().map(|s| {
+    let upgrades = scheduled.into_iter().map(|s| {
         let when = s.height.map_or_else(
             || "once it is approved".to_owned(),
             |height| format!("at height {height}"),

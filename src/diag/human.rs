@@ -1,7 +1,8 @@
 //! Findings for people. The only file that names annotate-snippets.
 
 use super::lines::{Lines, boundary};
-use super::{Finding, Place, Severity, SourceText};
+use super::visible::without_c1;
+use super::{Finding, Place, Severity, SourceText, visible};
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use std::ops::Range;
@@ -61,13 +62,13 @@ pub fn human(findings: &[Finding], files: &[SourceText], style: Style) -> String
             Severity::Warning => Level::WARNING,
         };
         // `warning[V0000]: ` comes before it.
-        let message = wrapped(&finding.message, style.width.saturating_sub(16));
+        let message = wrapped(&visible(&finding.message), style.width.saturating_sub(16));
         let title = level.primary_title(message).id(finding.code.as_str());
         let mut group = annotate_snippets::Group::with_title(title);
         for snippet in snippets.of(finding) {
             group = group.element(snippet.build(files));
         }
-        let help = wrapped(&finding.help, style.width.saturating_sub(MARGIN));
+        let help = wrapped(&visible(&finding.help), style.width.saturating_sub(MARGIN));
         group = group.element(Level::HELP.message(help));
         out.push_str(&renderer.render(&[group]));
         out.push_str("\n\n");
@@ -114,8 +115,8 @@ struct Window {
 
 impl Window {
     fn build<'a>(self, files: &'a [SourceText]) -> Snippet<'a, Annotation<'a>> {
-        let mut snippet = Snippet::source(self.text)
-            .path(files[self.file].path.as_str())
+        let mut snippet = Snippet::source(without_c1(self.text))
+            .path(visible(&files[self.file].path))
             .line_start(self.lines.start + 1);
         for (i, (span, label)) in self.marks.into_iter().enumerate() {
             let kind = if i == 0 && label.is_none() {
@@ -147,7 +148,7 @@ impl<'a> Snippets<'a> {
         let related = finding
             .related
             .iter()
-            .map(|r| (&r.place, Some(r.message.clone())));
+            .map(|r| (&r.place, Some(visible(&r.message).into_owned())));
         for (place, label) in std::iter::once((&finding.place, None)).chain(related) {
             if self.files.get(place.file).is_none() {
                 continue;

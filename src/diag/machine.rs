@@ -239,9 +239,9 @@ pub fn github(findings: &[Finding], files: &[SourceText]) -> String {
 }
 
 fn data(text: &str) -> String {
-    text.replace('%', "%25")
-        .replace('\r', "%0D")
-        .replace('\n', "%0A")
+    // A log of a build is read on a terminal too.
+    let text = super::visible(text);
+    text.replace('%', "%25").replace('\n', "%0A")
 }
 
 fn property(text: &str) -> String {

@@ -6,6 +6,7 @@ mod finding;
 mod human;
 mod lines;
 mod machine;
+mod visible;
 
 pub use code::Code;
 pub use explain::{EXAMPLE_BASE, Explanation, code_page};
@@ -13,3 +14,4 @@ pub use finding::{Finding, Fix, Place, Related, Severity, SourceText, mask, sort
 pub(crate) use finding::{fnv1a, fnv1a_on};
 pub use human::{Style, human};
 pub use machine::{findings_schema, github, json, sarif};
+pub use visible::visible;

@@ -2,22 +2,41 @@
 //!
 //! An edit is offered only where the line is TOML after it.
 
+use super::guess::begins_statement;
 use super::parse::{SyntaxError, SyntaxKind};
-use super::recover::begins_statement;
+use super::schema::{Wanted, example_of, wanted};
 use std::ops::Range;
 use toml::de::DeTable;
 
+/// Where the line stands in which the parser stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inside {
+    /// A statement begins in it.
+    Nothing,
+    /// A list or a table that was opened on a line before.
+    Brackets,
+    /// A text of several lines: what stands there may be anything.
+    Text,
+}
+
 /// What is wrong with a statement, and its cure. `span` and `message` are the parser's.
-pub(super) fn syntax_error(text: &str, span: Range<usize>, message: &str) -> SyntaxError {
+pub(super) fn syntax_error(
+    text: &str,
+    span: Range<usize>,
+    message: &str,
+    inside: Inside,
+) -> SyntaxError {
     let start = text[..span.start.min(text.len())]
         .rfind('\n')
         .map_or(0, |n| n + 1);
     let mut lines = text[start..].lines();
     let line = Line {
-        line: lines.next().unwrap_or_default().trim_end(),
+        before: &text[..start],
+        line: trim_end(lines.next().unwrap_or_default()),
         next: lines.next().unwrap_or_default().trim(),
         start,
         message,
+        inside,
     };
     line.advice().unwrap_or_else(|| {
         let help = if message.contains("missing comma") {
@@ -38,12 +57,20 @@ pub(super) fn syntax_error(text: &str, span: Range<usize>, message: &str) -> Syn
 
 /// The line that the parser stopped in.
 struct Line<'a> {
+    /// The text before it.
+    before: &'a str,
     line: &'a str,
     next: &'a str,
     /// What the parser said.
     message: &'a str,
     /// Of the line in the file.
     start: usize,
+    inside: Inside,
+}
+
+/// Without blanks at its end; those that only look like blanks stay.
+fn trim_end(text: &str) -> &str {
+    text.trim_end_matches([' ', '\t', '\r'])
 }
 
 /// Letters that look like Latin ones.
@@ -87,7 +114,16 @@ impl Line<'_> {
         let mut error = self.error(part, message, help);
         let at = self.offset(part);
         let cured = format!("{}{by}{}", &self.line[..at], &self.line[at + part.len()..]);
-        if DeTable::parse(&cured).is_ok() {
+        let is_toml = |text: &str| DeTable::parse(text).is_ok();
+        let is_cured = match self.inside {
+            Inside::Nothing => is_toml(&cured),
+            // The list may end on the line, or behind it.
+            Inside::Brackets => {
+                is_toml(&format!("x = [\n{cured}")) || is_toml(&format!("x = [\n{cured}\n]"))
+            }
+            Inside::Text => false,
+        };
+        if is_cured {
             error.fix = Some((error.span.clone(), by.to_owned()));
         }
         error
@@ -106,11 +142,21 @@ impl Line<'_> {
             let help = "Finish the merge, and take the markers out.";
             return Some(self.error(code, message.into(), help.into()));
         }
+        match self.inside {
+            Inside::Nothing => {}
+            Inside::Brackets => return self.element(code),
+            Inside::Text => return None,
+        }
         if let Some(mark) = ["//", "--"].iter().find(|m| code.starts_with(**m)) {
             return Some(self.comment(&code[..mark.len()]));
         }
         if let Some(error) = self.odd_character() {
             return Some(error);
+        }
+        if code.starts_with("- ") {
+            let message = "a line that begins with `-` is a list of YAML";
+            let help = "Take the `-` out, or put the list between `[` and `]`.";
+            return Some(self.error(&code[..1], message.into(), help.into()));
         }
         if code.starts_with('[') && !code.contains('=') && !code.contains(',') {
             return self.header(code);
@@ -133,6 +179,46 @@ impl Line<'_> {
             return None;
         }
         self.value(key, value.trim())
+    }
+
+    /// A line in the midst of a list or a table.
+    fn element(&self, code: &str) -> Option<SyntaxError> {
+        if code.starts_with("//") {
+            return Some(self.comment(&code[..2]));
+        }
+        if let Some(error) = self.odd_character() {
+            return Some(error);
+        }
+        if self.message.contains("missing comma")
+            && let Some(error) = self.comma_before()
+        {
+            return Some(error);
+        }
+        let element = trim_end(code.strip_suffix(',').unwrap_or(code));
+        let is_bare = element.starts_with(['-', '/', '$', '~']);
+        if is_bare && !element.contains(['"', '\'', ',', '#', '{', '[', ']']) {
+            return Some(self.quotes("", element, element));
+        }
+        self.inner("", code)
+    }
+
+    /// The comma that lacks at the end of the line before.
+    fn comma_before(&self) -> Option<SyntaxError> {
+        let line = self.before.trim_end().lines().last()?;
+        let code = outside_quotes(line).find(|(_, c)| *c == '#');
+        let code = trim_end(code.map_or(line, |(at, _)| &line[..at]));
+        if code.is_empty() || code.ends_with([',', '[', '{']) {
+            return None;
+        }
+        let at = code.as_ptr() as usize - self.before.as_ptr() as usize + code.len();
+        Some(SyntaxError {
+            kind: SyntaxKind::NotToml,
+            span: at - code.trim_start().len()..at,
+            message: "there is no `,` behind this element".into(),
+            help: "Put a `,` between the elements.".into(),
+            first: None,
+            fix: Some((at..at, ",".into())),
+        })
     }
 
     fn comment(&self, mark: &str) -> SyntaxError {
@@ -232,7 +318,7 @@ impl Line<'_> {
 
     fn value(&self, key: &str, value: &str) -> Option<SyntaxError> {
         let bare = outside_quotes(value).find(|(_, c)| *c == '#');
-        let bare = bare.map_or(value, |(at, _)| &value[..at]).trim_end();
+        let bare = trim_end(bare.map_or(value, |(at, _)| &value[..at]));
         if let Some(rest) = ["=", ">", ":"].iter().find_map(|s| bare.strip_prefix(s)) {
             let mark = &bare[..bare.len() - rest.len()];
             let message = format!("`={mark}` joins no key and value");
@@ -240,7 +326,11 @@ impl Line<'_> {
         }
         if bare.is_empty() {
             let message = format!("`{key}` has no value");
-            let help = "Write a value behind the `=`, or take the key out.";
+            let help = if self.next.starts_with("- ") {
+                "Put the list between `[` and `]`."
+            } else {
+                "Write a value behind the `=`, or take the key out."
+            };
             let key = &self.line[self.line.find(key)?..][..key.len()];
             return Some(self.error(key, message, help.into()));
         }
@@ -251,7 +341,7 @@ impl Line<'_> {
             let message = format!("a `{mark}` stands behind the value");
             return Some(self.cured(mark, message, "Take it out.".into(), ""));
         }
-        let word = bare.trim_end_matches([',', ';']);
+        let word = trim_end(bare.trim_end_matches([',', ';']));
         if let Some(error) = self.word(key, word) {
             return Some(error);
         }
@@ -312,19 +402,46 @@ impl Line<'_> {
             return self.inner(key, bare);
         }
         let is_word = bare.starts_with(|c: char| c.is_ascii_alphanumeric() || "/.$~_-".contains(c));
-        if is_word && !bare.contains(['"', '\'', '\\', ',', '{', '[']) {
-            let quoted = format!("\"{bare}\"");
-            let message = "a text needs quotes";
-            return Some(self.cured(bare, message.into(), format!("Write {quoted}."), &quoted));
+        if is_word && !word.contains(['"', '\'', '\\', ',', '{', '[']) {
+            return Some(self.quotes(key, bare, word));
         }
         None
+    }
+
+    /// A text without its quotes. `word` is the text, `part` what it stands in.
+    fn quotes(&self, key: &str, part: &str, word: &str) -> SyntaxError {
+        let key = key.rsplit('.').next().unwrap_or(key).trim();
+        let wanted = wanted(key);
+        if wanted == Some(Wanted::Other) {
+            let message = format!("`{word}` is no value of TOML");
+            let help = match example_of(key) {
+                Some(example) => format!("Write a value, for example `{key} = {example}`."),
+                None => "Write a value.".to_owned(),
+            };
+            return self.error(part, message, help);
+        }
+        let quoted = format!("\"{word}\"");
+        let message = "a text needs quotes".to_owned();
+        let help = format!("Write {quoted}.");
+        // More than one word may be a text and something behind it.
+        let is_plain = !word.contains(char::is_whitespace) && !word.contains([';', '=', '}', ']']);
+        let is_number = word.starts_with(|c: char| c.is_ascii_digit());
+        if is_plain && (!is_number || wanted == Some(Wanted::Text)) {
+            self.cured(part, message, help, &quoted)
+        } else {
+            self.error(part, message, help)
+        }
     }
 
     /// Words in a list or an inline table.
     fn inner(&self, key: &str, value: &str) -> Option<SyntaxError> {
         // `{ height = 1,000,000 }`
-        let thousands = value.as_bytes().windows(5).position(|w| {
-            w[0].is_ascii_digit() && w[1] == b',' && w[2..].iter().all(u8::is_ascii_digit)
+        let mut bare = vec![false; value.len()];
+        outside_quotes(value).for_each(|(at, _)| bare[at] = true);
+        let mut windows = value.as_bytes().windows(5).zip(bare.windows(5));
+        let thousands = windows.position(|(w, bare)| {
+            let is_number = w[0].is_ascii_digit() && w[2..].iter().all(u8::is_ascii_digit);
+            is_number && w[1] == b',' && bare.iter().all(|b| *b)
         });
         if let Some(at) = thousands {
             let message = "a number is written without `,`";
@@ -350,11 +467,12 @@ impl Line<'_> {
             if is_key || DeTable::parse(&format!("x = {word}")).is_ok() {
                 continue;
             }
-            return self.word(key, word).or_else(|| {
-                let quoted = format!("\"{word}\"");
-                let message = "a text needs quotes";
-                Some(self.cured(word, message.into(), format!("Write {quoted}."), &quoted))
-            });
+            // Its own key, in a table.
+            let before = value[..from].trim_end().strip_suffix('=');
+            let own = before.and_then(|b| b.trim_end().rsplit(['{', ',', ' ', '[']).next());
+            return self
+                .word(own.unwrap_or(key), word)
+                .or_else(|| Some(self.quotes(own.unwrap_or_default(), word, word)));
         }
         None
     }
@@ -362,18 +480,31 @@ impl Line<'_> {
     /// A bare word that is none of TOML's.
     fn word(&self, key: &str, word: &str) -> Option<SyntaxError> {
         match word.to_ascii_lowercase().as_str() {
+            "none" if matches!(key.rsplit('.').next(), Some("backup" | "kind")) => {
+                let (message, help) = ("a text needs quotes".to_owned(), "Write \"none\".");
+                return Some(self.cured(word, message, help.into(), "\"none\""));
+            }
             "null" | "nil" | "none" | "undefined" | "~" => {
                 let message = format!("TOML has no `{word}`");
                 let help = format!("Take `{key}` out: a key that is not there has its default.");
                 return Some(self.error(word, message, help));
             }
-            "true" | "yes" | "on" => return Some(self.truth(word, "true")),
-            "false" | "no" | "off" => return Some(self.truth(word, "false")),
+            "true" | "yes" | "on" if word != "true" => return Some(self.truth(word, "true")),
+            "false" | "no" | "off" if word != "false" => return Some(self.truth(word, "false")),
             _ => {}
         }
-        let is_of_number = |c: char| c.is_ascii_digit() || ",_'.".contains(c);
-        let starts = word.starts_with(|c: char| c.is_ascii_digit());
-        if !starts || !word.chars().all(is_of_number) || word.matches('.').count() == 1 {
+        // A version, an address or a mode of files is no number, whatever it is made of.
+        let is_number = match wanted(key.rsplit('.').next()?) {
+            Some(Wanted::Text) => false,
+            Some(Wanted::Other) => {
+                let is_of_number = |c: char| c.is_ascii_digit() || ",_'.".contains(c);
+                word.starts_with(|c: char| c.is_ascii_digit())
+                    && word.chars().all(is_of_number)
+                    && word.matches('.').count() != 1
+            }
+            None => is_in_threes(word),
+        };
+        if !is_number {
             return None;
         }
         let digits: String = word.chars().filter(char::is_ascii_digit).collect();
@@ -406,7 +537,9 @@ impl Line<'_> {
         let help = format!("End it with `{close}`.");
         // The last element is plain only when it stands on this line, and a statement on the next.
         let ends_here = !value.ends_with(['[', '{', ',']);
-        let is_plain = ends_here && open.is_empty() && begins_statement(self.next);
+        // In `["a]"` the bracket and the quote changed places.
+        let is_turned = value.ends_with([']', '}', '"', '\'']) && value.contains([']', '}']);
+        let is_plain = ends_here && open.is_empty() && begins_statement(self.next) && !is_turned;
         let close = if is_plain {
             close.to_string()
         } else {
@@ -418,6 +551,16 @@ impl Line<'_> {
         error.fix = error.fix.filter(|_| is_plain);
         Some(error)
     }
+}
+
+/// `1,000,000` and `1'000`.
+fn is_in_threes(word: &str) -> bool {
+    let mut groups = word.split([',', '_', '\'']);
+    let first = groups.next().unwrap_or_default();
+    let is_digits = |g: &str| !g.is_empty() && g.bytes().all(|b| b.is_ascii_digit());
+    let begins = is_digits(first) && !first.starts_with('0') && first.len() <= 3;
+    let mut groups = groups.peekable();
+    begins && groups.peek().is_some() && groups.all(|g| g.len() == 3 && is_digits(g))
 }
 
 /// The characters of a line that stand in no text and no comment. A text that is not closed goes to the end.

@@ -3,11 +3,12 @@
 use super::mend::{given_name, is_shadow};
 use super::parse::{SyntaxError, SyntaxKind, parse};
 use super::spans::{Spans, escape, unescape};
-use super::structure::{is_below, judge};
+use super::structure::judge;
 use super::{Artifact, Backup, Batch, Hook, Node, Upgrade};
 use crate::diag::{Code, Finding, Place};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,7 +108,7 @@ pub struct LoadedFile {
     index: usize,
     spans: Spans,
     /// Pointers of values that were broken.
-    poisoned: Vec<String>,
+    poisoned: BTreeSet<String>,
 }
 
 impl LoadedFile {
@@ -121,7 +122,9 @@ impl LoadedFile {
     }
 
     fn is_poisoned(&self, pointer: &str) -> bool {
-        self.poisoned.iter().any(|p| is_below(pointer, p))
+        let ends = pointer.match_indices('/').map(|(at, _)| at);
+        let mut above = ends.chain([pointer.len()]).map(|end| &pointer[..end]);
+        above.any(|p| self.poisoned.contains(p))
     }
 
     /// Where a value of an object stands; `below` as in `/trigger/height`. Nowhere when it was broken and stood in for.
@@ -154,7 +157,9 @@ impl LoadedFile {
 
     /// True when some value of the object was broken and is stood in for.
     pub fn is_patched<T>(&self, object: &Object<T>) -> bool {
-        self.poisoned.iter().any(|p| is_below(p, &object.pointer))
+        let below = format!("{}/", object.pointer);
+        let next = self.poisoned.range(below.clone()..).next();
+        self.poisoned.contains(&object.pointer) || next.is_some_and(|p| p.starts_with(&below))
     }
 
     /// Writes a name down; shadows have none.
@@ -179,7 +184,7 @@ pub fn load_file(index: usize, text: &str) -> LoadedFile {
         mentioned: parsed.lost_text,
         index,
         spans: parsed.spans,
-        poisoned: judged.poisoned,
+        poisoned: judged.poisoned.into_iter().collect(),
         ..LoadedFile::default()
     };
     out.findings

@@ -17,7 +17,7 @@ use super::parse::Parsed;
 use super::schema::{Flaw, FlawKind, properties};
 use super::spans::{escape, unescape};
 use super::structure::{is_below, is_slip};
-use super::words::closest;
+use super::words::{closest, is_mark};
 use crate::diag::{Code, Finding, Fix, Place};
 use serde_json::{Map, Value};
 use std::ops::Range;
@@ -38,7 +38,7 @@ pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed, found: &[Flaw])
         FlawKind::Unknown(key) => {
             let table = parsed.find(&flaw.pointer).and_then(Value::as_object);
             let value = table.and_then(|t| t.get(key));
-            value.is_some_and(|v| v.is_object() || v.is_array())
+            value.is_some_and(|v| (v.is_object() || v.is_array()) && !is_mark(v))
         }
         FlawKind::Type(want) => want == "object" || want == "array",
         _ => false,
@@ -96,8 +96,16 @@ impl Mend<'_> {
         }
     }
 
+    /// The edit of a key into another, where the key stands at the span: one that could not be read has no place of its own.
+    fn fix_key(&mut self, span: Range<usize>, key: &str, meant: &str) {
+        if names(self.text, &span, key) {
+            self.fix(span, meant.into());
+        }
+    }
+
     fn table(&self, pointer: &str) -> Option<&Map<String, Value>> {
-        self.parsed.find(pointer)?.as_object()
+        let value = self.parsed.find(pointer)?;
+        value.as_object().filter(|_| !is_mark(value))
     }
 
     fn keys(&self, pointer: &str) -> Vec<String> {
@@ -173,7 +181,7 @@ impl Mend<'_> {
                         .into(),
                     format!("Write [{header}]."),
                 );
-                self.fix(span, header);
+                self.fix_key(span, &key, &header);
                 if let Some(value) = self.take(&here) {
                     self.put(value, &here, kind, name);
                 }
@@ -205,7 +213,7 @@ impl Mend<'_> {
                     format!("there is no kind `{key}`"),
                     format!("Did you mean `{}`?", kind.word()),
                 );
-                self.fix(span, kind.word().into());
+                self.fix_key(span, &key, kind.word());
                 self.kinds_below(&below, &key, kind);
                 if let Some(value) = self.take(&below) {
                     self.put(value, &below, kind, &name);
@@ -269,7 +277,7 @@ impl Mend<'_> {
                     self.put(item, &from, kind, &name);
                 }
             }
-            Some(Value::Object(table)) => {
+            Some(value @ Value::Object(table)) if !is_mark(value) => {
                 let is_own = |key: &String| known.clone().any(|k| k == key);
                 let says_something =
                     |(key, value): (&String, &Value)| is_own(key) && !value.is_object();
@@ -294,11 +302,15 @@ impl Mend<'_> {
                     );
                     if let Some(value) = self.take(&from) {
                         self.parsed.spans.rename(&value, &from, &to);
+                        self.move_pointers(&from, &to);
                         object.insert(key, value);
                     }
                 }
                 self.parsed.spans.insert(&to, span.clone(), span);
-                self.parsed.spans.settle();
+                // What could not be read of the table was the object's.
+                for hole in self.parsed.holes.iter_mut().filter(|h| **h == here) {
+                    hole.clone_from(&to);
+                }
                 let objects = self.parsed.find_mut(&here);
                 if let Some(objects) = objects.and_then(Value::as_object_mut) {
                     objects.insert(name, Value::Object(object));
@@ -404,7 +416,7 @@ impl Mend<'_> {
             return;
         }
         for (key, value) in table {
-            let Some(below) = value.as_object() else {
+            let Some(below) = value.as_object().filter(|_| !is_mark(value)) else {
                 continue;
             };
             let is_digits = key.chars().all(|c| c.is_ascii_digit());
@@ -443,7 +455,7 @@ impl Mend<'_> {
             format!("there is no key `{key}` here"),
             format!("Did you mean `{meant}`?"),
         );
-        self.fix(span, meant.into());
+        self.fix_key(span, key, meant);
         let to = format!("{pointer}/{meant}");
         self.parsed.spans.rename(&value, &here, &to);
         let table = self.parsed.find_mut(pointer);
@@ -458,10 +470,9 @@ impl Mend<'_> {
     fn file_tables(&mut self) {
         for name in self.keys("/artifact") {
             let here = format!("/artifact/{}/file", escape(&name));
-            let Some(value @ Value::Object(_)) = self.parsed.find(&here) else {
+            let Some(value) = self.table(&here).cloned().map(Value::Object) else {
                 continue;
             };
-            let value = value.clone();
             let span = self.parsed.spans.key(&here);
             let header = self.header(&span);
             let shown = shown_name(&name);
@@ -492,6 +503,12 @@ fn meant_kind(key: &str) -> Option<ObjectKind> {
     let bare = lower.strip_suffix('s').unwrap_or(&lower);
     let words = ObjectKind::ALL.map(ObjectKind::word);
     ObjectKind::of_word(bare).or_else(|| ObjectKind::of_word(closest(&lower, words.into_iter())?))
+}
+
+/// True when a key, in quotes or without, is what stands at a span.
+pub(super) fn names(text: &str, span: &Range<usize>, key: &str) -> bool {
+    let there = text.get(span.clone()).unwrap_or_default();
+    there.trim_matches(['"', '\'']) == key
 }
 
 /// A name as it stands in a header.

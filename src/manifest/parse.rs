@@ -168,7 +168,7 @@ impl<'a> Walk<'a> {
         match value.get_ref() {
             DeValue::String(text) => Value::String(text.to_string()),
             DeValue::Boolean(b) => Value::Bool(*b),
-            DeValue::Datetime(time) => json!({ super::words::DATE: time.to_string() }),
+            DeValue::Datetime(time) => json!({ super::words::DATE: [time.to_string()] }),
             DeValue::Integer(int) => match i64::from_str_radix(int.as_str(), int.radix()) {
                 Ok(n) => Value::from(n),
                 // The tree's parser leaves integers unchecked.
@@ -193,7 +193,7 @@ impl<'a> Walk<'a> {
                     Value::Null
                 }
             },
-            DeValue::Float(float) => json!({ super::words::FLOAT: float.as_str() }),
+            DeValue::Float(float) => json!({ super::words::FLOAT: [float.as_str()] }),
             DeValue::Array(items) => {
                 let mut out = Vec::with_capacity(items.len());
                 for (i, item) in items.iter().enumerate() {

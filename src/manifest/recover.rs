@@ -4,7 +4,9 @@
 //! once; its key, where that can be guessed, is *lost*: nothing more is said about it. A header that is not closed still says
 //! its name.
 
-use super::advice::syntax_error;
+use super::advice::{Inside, syntax_error};
+use super::guess::{begins_statement, guessed_header, guessed_key, header_path, lost_header};
+use super::lexer::Lexer;
 use super::load::{Kinds, ObjectKind};
 use super::mend::shown_name;
 use super::parse::{Parsed, SyntaxError, SyntaxKind, Walk};
@@ -26,6 +28,7 @@ pub(super) fn recover(text: &str, whole: &toml::de::Error) -> Parsed {
         parsed,
         table: Some(String::new()),
         opened: HashMap::new(),
+        whole: HashMap::new(),
         budget: 64 * text.len() + 4096,
     };
     let mut at = if text.starts_with('\u{feff}') { 3 } else { 0 };
@@ -42,7 +45,7 @@ pub(super) fn recover(text: &str, whole: &toml::de::Error) -> Parsed {
         let span = whole.span().unwrap_or(0..0);
         parsed
             .errors
-            .push(syntax_error(text, span, whole.message()));
+            .push(syntax_error(text, span, whole.message(), Inside::Nothing));
         parsed.names_unknown = Kinds::ALL;
     }
     parsed.errors.sort_by_key(|e| (e.span.start, e.span.end));
@@ -56,8 +59,19 @@ struct Reader<'a> {
     table: Option<String>,
     /// Tables opened by a header, with its place.
     opened: HashMap<String, Range<usize>>,
+    /// Tables and lists that are whole in one statement (`{ … }`, `[ … ]`), and tables made by dotted keys, with their keys' places.
+    whole: HashMap<String, (Whole, Range<usize>)>,
     /// Bytes that may still be looked at ahead, so that no text takes more than linear time.
     budget: usize,
+}
+
+/// How a table or a list was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    /// Between brackets: nothing can be added to it.
+    Closed,
+    /// By dotted keys: no header can open it.
+    Dotted,
 }
 
 impl Reader<'_> {
@@ -81,9 +95,9 @@ impl Reader<'_> {
             return line.end;
         }
         if let Some(kind) = lost_header(trimmed) {
-            let name = trimmed[kind.len() + 1..].trim_end();
-            let name = name.trim_end_matches([']', ':']).trim();
-            let whole = start..trimmed_end(self.text, &line);
+            let code = trimmed.split('#').next().unwrap_or_default().trim_end();
+            let name = code[kind.len() + 1..].trim_end_matches([']', ':']).trim();
+            let whole = start..start + code.len();
             self.parsed.errors.push(SyntaxError {
                 kind: SyntaxKind::NotToml,
                 span: whole.clone(),
@@ -111,7 +125,11 @@ impl Reader<'_> {
                 if place.start >= trimmed_end(self.text, &(start..end)) {
                     place = value_part(self.text, &first_line);
                 }
+                let has_no_value = self.text[first_line.clone()].ends_with('=');
                 self.broken(place, error.message(), Some(first_line));
+                if has_no_value && is_closed {
+                    return self.behind_yaml_list(end);
+                }
                 if is_closed {
                     return end;
                 }
@@ -122,13 +140,53 @@ impl Reader<'_> {
                 {
                     next = line_at(self.text, next).end;
                 }
+                // Among them may be keys that lack no more than their `=`.
+                if next > line.end {
+                    self.parsed.holes.extend(self.table.clone());
+                    let lost = self.text[line.end..next].chars().take(4096);
+                    self.parsed.lost_text.push(lost.collect());
+                }
                 next
             }
         }
     }
 
+    /// Lines that begin with `-`, behind a key without value: the same mistake.
+    fn behind_yaml_list(&self, mut at: usize) -> usize {
+        while at < self.text.len() {
+            let line = line_at(self.text, at);
+            if !self.text[line.clone()].trim_start().starts_with("- ") {
+                break;
+            }
+            at = line.end;
+        }
+        at
+    }
+
+    /// What of a statement is open still where the line of a place begins.
+    fn inside(&self, statement: usize, place: usize) -> Inside {
+        let place = place.min(self.text.len());
+        let line = self.text[..place].rfind('\n').map_or(0, |n| n + 1);
+        let mut lexer = Lexer::default();
+        let mut at = statement;
+        while at < line {
+            let next = line_at(self.text, at);
+            lexer.feed(&self.text[next.clone()]);
+            at = next.end;
+        }
+        match (lexer.multi_line, lexer.depth) {
+            (Some(_), _) => Inside::Text,
+            (None, 0) => Inside::Nothing,
+            (None, _) => Inside::Brackets,
+        }
+    }
+
     fn broken(&mut self, span: Range<usize>, message: &str, statement: Option<Range<usize>>) {
-        let error = syntax_error(self.text, span, message);
+        let inside = self.inside(
+            statement.as_ref().map_or(span.start, |s| s.start),
+            span.start,
+        );
+        let error = syntax_error(self.text, span, message, inside);
         self.parsed.errors.push(error);
         let Some(statement) = statement else { return };
         let text = &self.text[statement];
@@ -193,6 +251,9 @@ impl Reader<'_> {
             self.parsed.errors.push(match guess.as_deref() {
                 Some([(kind, _), (name, _)]) => {
                     let header = format!("[{kind}.{}]", shown_name(name));
+                    // A comment behind it stays.
+                    let code = text.split('#').next().unwrap_or_default().trim_end();
+                    let whole = start..start + code.len();
                     SyntaxError {
                         kind: SyntaxKind::NotToml,
                         span: whole.clone(),
@@ -205,7 +266,7 @@ impl Reader<'_> {
                 _ => {
                     let span = error.span().unwrap_or(0..0);
                     let place = start + span.start..start + span.end;
-                    syntax_error(self.text, place, error.message())
+                    syntax_error(self.text, place, error.message(), Inside::Nothing)
                 }
             });
             path = path.or(guess);
@@ -244,11 +305,19 @@ impl Reader<'_> {
                     .spans
                     .insert(&pointer, span.clone(), place.clone());
             }
+            if let Some((Whole::Closed, first)) = self.whole.get(&pointer).cloned() {
+                self.closed(part, first, place.clone());
+                return None;
+            }
             if let Value::Array(items) = found {
                 pointer = format!("{pointer}/{}", items.len().checked_sub(1)?);
             }
         }
         pointer = format!("{pointer}/{}", escape(last));
+        if let Some((_, first)) = self.whole.get(&pointer).cloned() {
+            self.closed(last, first, place.clone());
+            return None;
+        }
         let first = self.opened.get(&pointer).cloned();
         let found = slot(&mut self.parsed.value, &pointer)?;
         match (found, is_list) {
@@ -331,8 +400,16 @@ impl Reader<'_> {
         let Some(found) = slot(&mut self.parsed.value, &pointer) else {
             return;
         };
+        let begins = self.text.as_bytes().get(value.span().start + offset);
+        let is_closed = matches!(begins, Some(b'{' | b'['));
         // `a.b = 1` and `a.c = 2` are two statements about one table.
-        if let (Value::Object(_), DeValue::Table(inner)) = (&*found, value.get_ref()) {
+        if let (Value::Object(_), DeValue::Table(inner), false) =
+            (&*found, value.get_ref(), is_closed)
+        {
+            if let Some((Whole::Closed, first)) = self.whole.get(&pointer).cloned() {
+                self.closed(key.get_ref(), first, place);
+                return;
+            }
             for (key, value) in inner.iter() {
                 self.put(&pointer, key, value, offset);
             }
@@ -351,6 +428,14 @@ impl Reader<'_> {
             return;
         }
         let span = value.span().start + offset..value.span().end + offset;
+        if matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_)) {
+            let how = if is_closed {
+                Whole::Closed
+            } else {
+                Whole::Dotted
+            };
+            self.whole.insert(pointer.clone(), (how, place.clone()));
+        }
         self.parsed.spans.insert(&pointer, place, span);
         let mut walk = Walk::new(&mut self.parsed, offset, pointer.clone());
         let json = walk.value(value);
@@ -359,11 +444,30 @@ impl Reader<'_> {
         }
     }
 
+    /// A table or list that was given whole before.
+    fn closed(&mut self, key: &str, first: Range<usize>, place: Range<usize>) {
+        self.parsed.errors.push(SyntaxError {
+            kind: SyntaxKind::KeyTwice,
+            span: place,
+            message: format!("`{key}` is given already, and nothing can be added to it here"),
+            help: "Write all of it in one place.".into(),
+            first: Some(first),
+            fix: None,
+        });
+    }
+
     fn give_up(&mut self, at: usize) {
         let message = format!(
             "the file has more than {MOST_ERRORS} such mistakes; from here on it was not looked at"
         );
-        self.parsed.errors.push(syntax_error("", at..at, &message));
+        self.parsed.errors.push(SyntaxError {
+            kind: SyntaxKind::NotToml,
+            span: at..at,
+            message,
+            help: "Correct those before it, and look again.".into(),
+            first: None,
+            fix: None,
+        });
         self.parsed.names_unknown = Kinds::ALL;
         self.parsed.lost_text.push(self.text[at..].to_owned());
     }
@@ -406,157 +510,4 @@ fn value_part(text: &str, line: &Range<usize>) -> Range<usize> {
     let behind = text[line.clone()].find('=').map_or(0, |n| n + 1);
     let value = &text[line.start + behind..line.end];
     line.end - value.trim_start().len()..line.end
-}
-
-/// The path of a header that is TOML by itself, with the places of its parts.
-fn header_path(header: &str) -> Option<Vec<(String, Range<usize>)>> {
-    let table = DeTable::parse(header).ok()?;
-    let mut path = Vec::new();
-    let mut at = table.get_ref();
-    while let Some((key, value)) = at.iter().next() {
-        path.push((key.get_ref().to_string(), key.span()));
-        at = match value.get_ref() {
-            DeValue::Table(inner) => inner,
-            DeValue::Array(items) => match items.iter().next().map(Spanned::get_ref) {
-                Some(DeValue::Table(inner)) => inner,
-                _ => break,
-            },
-            _ => break,
-        };
-    }
-    (!path.is_empty() && path.len() < 64).then_some(path)
-}
-
-/// The kind of a line that is a header but for its brackets: `upgrade.v2]`, `node.a:`.
-fn lost_header(line: &str) -> Option<&'static str> {
-    let code = line.split('#').next()?.trim();
-    let is_header =
-        (code.ends_with(']') || code.ends_with(':')) && !code.contains(['=', '[', ' ', '{']);
-    let of = |kind: &&str| {
-        let rest = code.strip_prefix(*kind).and_then(|r| r.strip_prefix('.'));
-        rest.is_some_and(|r| r.len() > 1)
-    };
-    let mut kinds = ObjectKind::ALL.into_iter().map(ObjectKind::word);
-    kinds.find(of).filter(|_| is_header)
-}
-
-/// The object that a header means which cannot be read: `[node a]`, `[hook/a]`, `[upgrade."v2]`.
-fn guessed_header(header: &str) -> Option<Vec<(String, Range<usize>)>> {
-    let at = header.len() - header.trim_start_matches(['[', ' ']).len();
-    let inner = header[at..].split(['#', ']']).next()?.trim_end();
-    let mut kinds = ObjectKind::ALL.into_iter().map(ObjectKind::word);
-    let kind = kinds.find(|k| inner.starts_with(k))?;
-    let rest = &inner[kind.len()..];
-    if !rest.starts_with(['.', '/', ' ', ':', '-']) {
-        return None;
-    }
-    let name = rest.trim_matches(['.', '/', ' ', ':', '-', '"', '\'']);
-    // A name that stands in quotes and is followed by more is no name.
-    if name.contains(['"', '\'']) {
-        return None;
-    }
-    let start = name.as_ptr() as usize - header.as_ptr() as usize;
-    (!name.is_empty()).then(|| {
-        vec![
-            (kind.to_owned(), at..at + kind.len()),
-            (name.to_owned(), start..start + name.len()),
-        ]
-    })
-}
-
-/// The key of a statement that cannot be read: what stands before `=`, or its first word.
-fn guessed_key(statement: &str) -> Option<Vec<(String, Range<usize>)>> {
-    let before = statement.split('=').next().unwrap_or_default().trim();
-    let word = statement
-        .split(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c)))
-        .next()
-        .unwrap_or_default();
-    [before, word]
-        .into_iter()
-        .filter(|key| !key.is_empty() && key.len() < 256)
-        .find_map(|key| header_path(&format!("{key} = 0")))
-}
-
-/// A line that is blank, a comment, a header, or begins with a key and `=`.
-pub(super) fn begins_statement(line: &str) -> bool {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
-        return true;
-    }
-    if let Some(inner) = line.strip_prefix('[') {
-        let inner = inner.trim_start_matches('[');
-        return !inner.contains(',')
-            && inner.starts_with(|c: char| c.is_ascii_alphabetic())
-            && header_path(line).is_some();
-    }
-    let Some((key, _)) = line.split_once('=') else {
-        return false;
-    };
-    key.len() < 256 && header_path(&format!("{key} = 0")).is_some()
-}
-
-/// Follows strings and brackets from line to line.
-#[derive(Default)]
-struct Lexer {
-    depth: usize,
-    multi_line: Option<&'static str>,
-}
-
-impl Lexer {
-    fn is_open(&self) -> bool {
-        self.depth > 0 || self.multi_line.is_some()
-    }
-
-    fn feed(&mut self, line: &str) {
-        let mut rest = line;
-        while !rest.is_empty() {
-            if let Some(mark) = self.multi_line {
-                let escaped = mark == "\"\"\"" && rest.starts_with('\\');
-                if rest.starts_with(mark) {
-                    self.multi_line = None;
-                    rest = &rest[3..];
-                    // A string may end in quotes of its own.
-                    rest = rest.trim_start_matches(&mark[..1]);
-                } else {
-                    rest = skip(rest, 1 + usize::from(escaped));
-                }
-                continue;
-            }
-            match rest.as_bytes()[0] {
-                b'#' => return,
-                b'[' | b'{' => self.depth += 1,
-                b']' | b'}' => self.depth = self.depth.saturating_sub(1),
-                quote @ (b'"' | b'\'') => {
-                    let mark = if quote == b'"' { "\"\"\"" } else { "'''" };
-                    if let Some(inside) = rest.strip_prefix(mark) {
-                        self.multi_line = Some(mark);
-                        rest = inside;
-                    } else {
-                        rest = behind_string(&rest[1..], quote);
-                    }
-                    continue;
-                }
-                _ => {}
-            }
-            rest = skip(rest, 1);
-        }
-    }
-}
-
-/// What stands behind a string on one line; nothing when it is not closed.
-fn behind_string(mut rest: &str, quote: u8) -> &str {
-    while let Some(&byte) = rest.as_bytes().first() {
-        if byte == quote {
-            return &rest[1..];
-        }
-        let escaped = byte == b'\\' && quote == b'"';
-        rest = skip(rest, 1 + usize::from(escaped));
-    }
-    rest
-}
-
-fn skip(text: &str, n: usize) -> &str {
-    let mut chars = text.chars();
-    chars.by_ref().take(n).for_each(drop);
-    chars.as_str()
 }

@@ -1,5 +1,7 @@
 //! The one schema of manifests, derived from the types; `structure` makes its errors into findings.
 
+use super::spans::{escape, find};
+use super::words::is_mark;
 use super::{Artifact, Backup, Batch, Hook, Node, Upgrade};
 use jsonschema::Validator;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
@@ -84,7 +86,35 @@ pub(super) enum FlawKind {
     Minimum(Value),
     Maximum(Value),
     EmptyList,
+    /// A text that no program and no file system can be given.
+    Nul,
     Other(String),
+}
+
+/// Texts that hold a NUL, which TOML can say by an escape.
+pub(super) fn nuls(value: &Value) -> Vec<Flaw> {
+    let mut out = Vec::new();
+    let mut left = vec![(value, String::new())];
+    while let Some((value, pointer)) = left.pop() {
+        match value {
+            Value::String(text) if text.contains('\0') => out.push(Flaw {
+                pointer,
+                kind: FlawKind::Nul,
+            }),
+            Value::Array(items) => {
+                let items = items.iter().enumerate();
+                left.extend(items.map(|(i, v)| (v, format!("{pointer}/{i}"))));
+            }
+            Value::Object(map) => {
+                left.extend(
+                    map.iter()
+                        .map(|(k, v)| (v, format!("{pointer}/{}", escape(k)))),
+                );
+            }
+            _ => {}
+        }
+    }
+    out
 }
 
 /// Everything that the schema says against a value.
@@ -122,6 +152,23 @@ pub(super) fn flaws(value: &Value) -> Vec<Flaw> {
         };
         out.push(Flaw { pointer, kind });
     }
+    // A date or a fraction is no table: whatever is said about its inside, or of what it lacks, is that.
+    let mut marks = BTreeSet::new();
+    out.retain_mut(|flaw| {
+        let inside = flaw
+            .pointer
+            .rfind("/\0")
+            .map(|at| flaw.pointer[..at].to_owned());
+        let at = inside.unwrap_or_else(|| flaw.pointer.clone());
+        if !find(value, &at).is_some_and(is_mark)
+            || matches!(flaw.kind, FlawKind::Type(_)) && at == flaw.pointer
+        {
+            return true;
+        }
+        flaw.kind = FlawKind::Type("object".into());
+        flaw.pointer.clone_from(&at);
+        marks.insert(at)
+    });
     // A value of another type is none of the choices either, which need not be said.
     let types: BTreeSet<String> = out
         .iter()
@@ -136,6 +183,52 @@ pub(super) fn flaws(value: &Value) -> Vec<Flaw> {
 pub(super) fn properties(pointer: &str) -> impl Iterator<Item = &'static str> + Clone + use<> {
     let found = schema_at(pointer).and_then(|s| s.get("properties")?.as_object());
     found.into_iter().flatten().map(|(key, _)| key.as_str())
+}
+
+/// What the properties of a name want, wherever they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Text,
+    /// A number, a truth value, a table or a list.
+    Other,
+}
+
+/// What a key of this name wants; nothing when the schema has none of it, or has it want both.
+pub(super) fn wanted(key: &str) -> Option<Wanted> {
+    let mut of_name = named(key).map(|schema| match schema.get("type") {
+        Some(t) if t == "string" => Wanted::Text,
+        _ => Wanted::Other,
+    });
+    let first = of_name.next()?;
+    of_name.all(|w| w == first).then_some(first)
+}
+
+/// An example of a key of this name, as TOML.
+pub(super) fn example_of(key: &str) -> Option<String> {
+    let mut examples = named(key).filter_map(|s| s.get("examples")?.get(0));
+    examples.next().map(super::structure::as_toml)
+}
+
+fn named(key: &str) -> impl Iterator<Item = &'static Value> {
+    let mut found = Vec::new();
+    let mut left: Vec<&'static Value> = vec![&SCHEMA];
+    while let Some(schema) = left.pop() {
+        let properties = schema.get("properties").and_then(Value::as_object);
+        found.extend(properties.and_then(|p| p.get(key)));
+        left.extend(properties.into_iter().flat_map(|p| p.values()));
+        left.extend(
+            ["additionalProperties", "items"]
+                .iter()
+                .filter_map(|k| schema.get(k)),
+        );
+        left.extend(
+            ["anyOf", "oneOf"]
+                .iter()
+                .filter_map(|k| schema.get(k)?.as_array())
+                .flatten(),
+        );
+    }
+    found.into_iter()
 }
 
 /// The first example of a value.

@@ -18,7 +18,8 @@ struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spans {
     entries: Vec<Entry>,
-    is_sorted: bool,
+    /// So many of them are sorted by hash, each hash once; those behind came later, and hold.
+    sorted: usize,
 }
 
 impl Spans {
@@ -46,12 +47,11 @@ impl Spans {
 
     /// Where a value that is there, and its key, stand, by the FNV-1a hash of its pointer.
     fn exact(&self, hash: u64) -> Option<&Entry> {
-        if self.is_sorted {
-            let i = self.entries.binary_search_by_key(&hash, |e| e.hash);
-            i.ok().map(|i| &self.entries[i])
-        } else {
-            self.entries.iter().rfind(|e| e.hash == hash)
-        }
+        let (sorted, later) = self.entries.split_at(self.sorted);
+        later.iter().rfind(|e| e.hash == hash).or_else(|| {
+            let i = sorted.binary_search_by_key(&hash, |e| e.hash);
+            i.ok().map(|i| &sorted[i])
+        })
     }
 
     pub(super) fn reserve(&mut self, places: usize) {
@@ -64,7 +64,6 @@ impl Spans {
 
     /// The same for a pointer whose FNV-1a hash is known.
     pub(super) fn insert_hashed(&mut self, hash: u64, key: Range<usize>, value: Range<usize>) {
-        self.is_sorted = false;
         self.entries.push(Entry {
             hash,
             key: narrow(&key),
@@ -77,7 +76,7 @@ impl Spans {
         self.entries.reverse();
         self.entries.sort_by_key(|e| e.hash);
         self.entries.dedup_by_key(|e| e.hash);
-        self.is_sorted = true;
+        self.sorted = self.entries.len();
     }
 
     /// Gives a value, and all that is below it, another pointer as well.
@@ -85,8 +84,7 @@ impl Spans {
         let mut below = vec![(value, from.to_owned(), to.to_owned())];
         let mut more = Vec::new();
         while let Some((value, from, to)) = below.pop() {
-            let wanted = fnv1a(&from);
-            if let Some(found) = self.entries.iter().rfind(|e| e.hash == wanted) {
+            if let Some(found) = self.exact(fnv1a(&from)) {
                 more.push(Entry {
                     hash: fnv1a(&to),
                     ..*found
@@ -106,7 +104,10 @@ impl Spans {
             }
         }
         self.entries.extend(more);
-        self.settle();
+        // Not each time: a file may be full of what is moved.
+        if self.entries.len() - self.sorted > 64 + self.sorted / 8 {
+            self.settle();
+        }
     }
 
     fn nearest(&self, pointer: &str, below: &str) -> Option<Entry> {

@@ -4,9 +4,9 @@
 //! speak of what stands beside it.
 
 use super::load::Kinds;
-use super::mend::{given_name, mend};
+use super::mend::{given_name, mend, names};
 use super::parse::Parsed;
-use super::schema::{Flaw, FlawKind, example_at, flaws, placeholder, properties, schema_at};
+use super::schema::{Flaw, FlawKind, example_at, flaws, nuls, placeholder, properties, schema_at};
 use super::spans::{Spans, escape, find, find_mut, unescape};
 use super::words::{FLOAT, closest, json_type, list, type_word};
 use crate::diag::{Code, Finding, Fix, Place};
@@ -39,6 +39,13 @@ pub(super) fn judge(file: usize, text: &str, parsed: &mut Parsed) -> Judged {
         if !findings.is_empty() {
             found = flaws(&parsed.value);
         }
+    }
+    let can_hold_nul = |text: &str| {
+        let escapes = ["\\u0000", "\\U00000000", "\\x00"];
+        text.contains('\\') && escapes.iter().any(|e| text.contains(e))
+    };
+    if can_hold_nul(text) {
+        found.extend(nuls(&parsed.value));
     }
     let mut judge = Judge {
         file,
@@ -176,7 +183,13 @@ impl Judge<'_> {
                     format!("`{name}` cannot be {shown}"),
                     help,
                 );
-                if let Some(guess) = guess {
+                // Another letter may make another word of it, as of `tar.xz`.
+                let is_slip = |guess: &&str| {
+                    let text = value.as_str().unwrap_or_default().trim();
+                    text.chars().count() != guess.chars().count() && is_slip(text, guess)
+                        || text.eq_ignore_ascii_case(guess)
+                };
+                if let Some(guess) = guess.filter(is_slip) {
                     self.fix(span, format!("\"{guess}\""));
                 }
             }
@@ -191,6 +204,12 @@ impl Judge<'_> {
                 span,
                 format!("`{name}` is at most {limit}; this is {shown}"),
                 format!("Write {limit} or less."),
+            ),
+            FlawKind::Nul => self.push(
+                Code::BadValue,
+                span,
+                format!("`{name}` holds a NUL character"),
+                "Take it out: no program and no file system can be given one.".into(),
             ),
             FlawKind::EmptyList => self.push(
                 Code::BadValue,
@@ -241,7 +260,7 @@ impl Judge<'_> {
             }
             ("integer", Value::Object(float)) => float
                 .get(FLOAT)
-                .and_then(|f| f.as_str()?.replace('_', "").parse::<f64>().ok())
+                .and_then(|f| f.get(0)?.as_str()?.replace('_', "").parse::<f64>().ok())
                 .filter(|f| f.fract() == 0.0 && (0.0..1e15).contains(f))
                 .map(|f| format!("{f:.0}")),
             _ => unquoted(want, value),
@@ -276,14 +295,19 @@ impl Judge<'_> {
     fn no_version(&mut self) {
         // Comments at the top are about the file: a licence, or the schema for editors.
         let is_comment = |line: &&str| line.starts_with('#');
-        let lines = self.text.split_inclusive('\n');
-        let at: usize = lines.take_while(is_comment).map(str::len).sum();
+        let mark = if self.text.starts_with('\u{feff}') {
+            3
+        } else {
+            0
+        };
+        let lines = self.text[mark..].split_inclusive('\n');
+        let at = mark + lines.take_while(is_comment).map(str::len).sum::<usize>();
         let end = if self.text.contains("\r\n") {
             "\r\n"
         } else {
             "\n"
         };
-        let begins_line = at == 0 || self.text[..at].ends_with('\n');
+        let begins_line = at == mark || self.text[..at].ends_with('\n');
         let text = format!("{}visor = 1{end}", if begins_line { "" } else { end });
         if let Some(span) = self.misplaced_version.clone() {
             self.push(
@@ -295,7 +319,8 @@ impl Judge<'_> {
             let line_end = self.text[span.end..]
                 .find('\n')
                 .map_or(self.text.len(), |n| span.end + n + 1);
-            let is_whole = self.text[..span.start].ends_with('\n')
+            let is_whole = says_one(&self.text[span.clone()])
+                && self.text[..span.start].ends_with('\n')
                 && self.text[span.end..line_end].trim().is_empty();
             if is_whole {
                 self.fix(at..at, text);
@@ -370,10 +395,16 @@ impl Judge<'_> {
             format!("there is no key `{key}` here"),
             help,
         );
-        if let Some(guess) = guess.filter(|_| is_certain) {
+        if let Some(guess) = guess.filter(|_| is_certain && names(self.text, &place, key)) {
             self.fix(place, guess);
         }
     }
+}
+
+/// True for `visor = 1`.
+fn says_one(statement: &str) -> bool {
+    let value = statement.split_once('=').map(|(_, value)| value.trim());
+    value == Some("1")
 }
 
 /// True for a key that is another but for one letter, two that changed places, its case, or `_` for `-`.
@@ -412,7 +443,9 @@ fn called(pointer: &str) -> String {
 fn shown(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".into(),
-        Value::Object(o) if o.contains_key(FLOAT) => o[FLOAT].as_str().unwrap_or_default().into(),
+        Value::Object(o) if o.contains_key(FLOAT) => {
+            o[FLOAT][0].as_str().unwrap_or_default().into()
+        }
         other => {
             if other.is_object() {
                 return "a table".into();

@@ -4,11 +4,18 @@ use crate::diag::{fnv1a, fnv1a_on};
 use rayon::prelude::*;
 use serde_json::Value;
 
-/// JSON has no dates: one is a table with this only key, which no text of TOML can spell by accident.
+/// JSON has no dates: one is a table with this only key, which no text of TOML can spell by accident, and a list that holds its text: no
+/// property is of that form.
 pub(super) const DATE: &str = "\u{0}date";
 
-/// JSON does not tell 5.0 from 5, and TOML does: a number with a point or an exponent is a table with this only key.
+/// JSON does not tell 5.0 from 5, and TOML does: a number with a point or an exponent is the same.
 pub(super) const FLOAT: &str = "\u{0}float";
+
+/// True for a date or a fraction, which is no table although it is held in one.
+pub(super) fn is_mark(value: &Value) -> bool {
+    let object = value.as_object();
+    object.is_some_and(|o| o.contains_key(DATE) || o.contains_key(FLOAT))
+}
 
 /// What a value is, in JSON's terms.
 pub(super) fn json_type(value: &Value) -> &'static str {
@@ -36,9 +43,15 @@ pub(super) fn type_word(json: &str) -> &str {
     }
 }
 
+/// Longer words are compared with none: that takes the product of both lengths.
+const LONGEST: usize = 512;
+
 /// The known word nearest to a misspelt one, if it is near enough.
 pub(crate) fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
+    if length > LONGEST {
+        return None;
+    }
     let most = (length / 3).max(1);
     let lower = word.to_lowercase();
     let scored = known

@@ -6,9 +6,9 @@ use super::gate::{Gate, trigger};
 use super::observed::{Fact, Liveness, Observed, OpenRun};
 use super::standing::{Standing, Standings};
 use super::step::Plan;
-use super::{compile_install, compile_upgrade};
+use super::{compile_install, compile_upgrade, expand_launch};
 use crate::check::{DesiredNode, DesiredUpgrade};
-use crate::model::{Name, Release, Trigger, rfc3339};
+use crate::model::{Name, Release, Trigger, rfc3339, sha256_hex};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ pub struct Diff {
     /// The plan of the first change, or of the next scheduled upgrade with a height.
     #[serde(skip)]
     pub next: Option<Plan>,
+    /// What a start would start, as SHA-256: program, arguments, environment and how the process is run.
+    #[serde(skip)]
+    pub start: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -93,6 +96,7 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
         blocked: vec![],
         overrides: overrides(observed),
         next: None,
+        start: None,
     };
     if let Liveness::Unclear { why } = &observed.node {
         d.block(
@@ -174,6 +178,8 @@ pub fn diff(node: &DesiredNode, observed: &Observed, platform: &str) -> Diff {
         };
         d.changes
             .push(Change::harmless(ChangeKind::Start, what, why));
+        let launch = serde_json::to_string(&expand_launch(&node.spec));
+        d.start = launch.ok().map(|text| sha256_hex(text.as_bytes()));
     }
     upgrades(&mut d, node, observed, &current, platform);
     if let Some(open) = &observed.open_run {

@@ -195,6 +195,10 @@ fn facts(d: &Diff, observed: &Observed) -> BTreeMap<String, String> {
             "wish of the manifests".to_owned(),
             d.due().map_or_else(none, |p| p.digest.clone()),
         ),
+        (
+            "start of the node".to_owned(),
+            d.start.clone().unwrap_or_else(none),
+        ),
         ("applied upgrades".to_owned(), list(applied)),
         ("failed upgrades".to_owned(), list(failed)),
         (

@@ -62,7 +62,7 @@ impl<'a> Standings<'a> {
         }
         let heights = height_of(upgrade).zip(self.height);
         let is_behind = heights.is_some_and(|(height, now)| height <= now);
-        let mut later = upgrade.batch.iter().flat_map(|b| &b.after);
+        let mut later = upgrade.batch.iter().flat_map(|b| b.after());
         if is_behind || later.any(|name| self.applied.contains(name)) {
             return Standing::Passed;
         }
@@ -80,7 +80,7 @@ impl<'a> Standings<'a> {
 
     /// The member of the batch that holds an upgrade back: the first before it that is neither applied nor passed.
     pub fn holder(&self, upgrade: &DesiredUpgrade) -> Option<(&'a Name, Standing)> {
-        let before = upgrade.batch.iter().flat_map(|b| &b.before);
+        let before = upgrade.batch.iter().flat_map(|b| b.before());
         before
             .filter_map(|name| self.upgrades.get(name))
             .map(|u| (&u.name, self.of(u)))

@@ -13,6 +13,7 @@ use std::hash::{Hash as _, Hasher as _};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Larger than any manifest a person writes.
@@ -51,16 +52,36 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
         beside: BTreeMap::new(),
     };
     let mut manifests = Vec::new();
+    let mut odd: Vec<(String, String)> = Vec::new();
     let mut level = vec![String::new()];
     for depth in 0..=MAX_DEPTH {
-        let found = each(level.len(), level, |at| list(&dir, &at));
+        let found = each(level.len(), level, |at| {
+            let listing = list(&dir, &at);
+            (at, listing)
+        });
         level = Vec::new();
-        for listing in found {
-            let listing = listing?;
+        for (at, listing) in found {
+            let listing = match listing {
+                // Of the set itself nothing else is to be said.
+                Err(SourceError::Path(error)) if !at.is_empty() => {
+                    odd.push((at, error.source.to_string()));
+                    continue;
+                }
+                listing => listing?,
+            };
+            odd.extend(listing.links.into_iter().map(|link| {
+                let why = "it is a link to a directory of manifests, and links are not followed";
+                (link, why.to_owned())
+            }));
             manifests.extend(listing.manifests);
             set.beside.extend(listing.beside);
             if depth < MAX_DEPTH {
                 level.extend(listing.dirs);
+            } else {
+                odd.extend(listing.dirs.into_iter().map(|deep| {
+                    let why = format!("it lies more than {MAX_DEPTH} directories deep");
+                    (deep, why)
+                }));
             }
         }
         if manifests.len() + set.beside.len() > MAX_FILES {
@@ -68,25 +89,37 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
         }
     }
     manifests.par_sort_unstable();
+    let bytes = AtomicUsize::new(0);
     let read = each(manifests.len(), manifests, |relative| {
-        let text = if relative.contains(char::REPLACEMENT_CHARACTER) {
+        let text = if bytes.load(Ordering::Relaxed) > MAX_BYTES {
+            Err("the set is too large".into())
+        } else if relative.contains(char::REPLACEMENT_CHARACTER) {
             Err("its name is not UTF-8".into())
         } else {
             text(&dir.join(&relative))
         };
+        let read = text.as_ref().map_or(0, String::len);
+        bytes.fetch_add(read, Ordering::Relaxed);
         (relative, text)
     });
-    let mut bytes = 0;
+    if bytes.into_inner() > MAX_BYTES {
+        return Err(SourceError::TooLarge(dir));
+    }
     for (path, text) in read {
         let text = text.unwrap_or_else(|why| {
             set.unreadable.push((path.clone(), why));
             String::new()
         });
-        bytes += text.len();
         set.files.push(SourceText { path, text });
     }
-    if bytes > MAX_BYTES {
-        return Err(SourceError::TooLarge(dir));
+    if !odd.is_empty() {
+        let empty = |(path, _): &(String, String)| SourceText {
+            path: path.clone(),
+            text: String::new(),
+        };
+        set.files.extend(odd.iter().map(empty));
+        set.files.sort_by(|a, b| a.path.cmp(&b.path));
+        set.unreadable.extend(odd);
     }
     set.unreadable.sort();
     Ok(set)
@@ -98,6 +131,8 @@ struct Listing {
     dirs: Vec<String>,
     manifests: Vec<String>,
     beside: Vec<(String, BesideFile)>,
+    /// Links to directories that hold manifests.
+    links: Vec<String>,
 }
 
 fn list(set: &Path, at: &str) -> Result<Listing, SourceError> {
@@ -121,17 +156,25 @@ fn list(set: &Path, at: &str) -> Result<Listing, SourceError> {
             out.dirs.push(relative);
         } else if kind.is_dir() || Path::new(&name).extension().is_some_and(|e| e == "toml") {
             out.manifests.push(relative);
-        } else if let Ok(meta) = fs::metadata(path())
-            && meta.is_file()
-        {
-            let mode = meta.mode() & 0o7777;
-            out.beside.push((relative, BesideFile { mode }));
+        } else if let Ok(meta) = fs::metadata(path()) {
+            if meta.is_file() {
+                let mode = meta.mode() & 0o7777;
+                out.beside.push((relative, BesideFile { mode }));
+            } else if meta.is_dir() && holds_manifests(&path()) {
+                out.links.push(relative);
+            }
         }
         if out.manifests.len() + out.beside.len() > MAX_FILES {
             return Err(SourceError::TooMany(set.to_owned()));
         }
     }
     Ok(out)
+}
+
+fn holds_manifests(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names = entries.map(|e| e.file_name());
+    names.any(|name| Path::new(&name).extension().is_some_and(|e| e == "toml"))
 }
 
 fn text(path: &Path) -> Result<String, String> {

@@ -62,20 +62,24 @@ fn the_order_of_files_and_the_number_of_threads_change_nothing() {
             )
         })
         .collect();
-    let files: Vec<(&str, &str)> = texts
-        .iter()
-        .map(|(p, t)| (p.as_str(), t.as_str()))
-        .collect();
-    let mut turned = files.clone();
-    turned.reverse();
-    let form = |files: &[(&str, &str)], threads: usize| {
+    // Directories list their files in the order in which they came, or in one of their own.
+    let laid = |texts: &mut dyn Iterator<Item = &(String, String)>| {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in texts {
+            std::fs::write(dir.path().join(path), text).unwrap();
+        }
+        let mut set = visor::source::read_set(dir.path()).unwrap();
+        set.dir = "/set".into();
+        set
+    };
+    let (files, turned) = (laid(&mut texts.iter()), laid(&mut texts.iter().rev()));
+    let form = |set: &ManifestSet, threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
             .unwrap();
         pool.install(|| {
-            let set = set(files);
-            let findings = check(&set).findings;
+            let findings = check(set).findings;
             human(&findings, &set.files, Style::plain(80))
                 + &json(&findings, &set.files)
                 + &sarif(&findings, &set.files)

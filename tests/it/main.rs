@@ -24,6 +24,7 @@ mod data;
 mod disks;
 mod env;
 mod faults;
+mod fixes;
 mod geth;
 mod house;
 mod idle;

@@ -195,7 +195,7 @@ fn a_crash_inside_a_once_hook_needs_a_person() {
 fn output_of_hooks_is_bounded() {
     let env = Env::due(
         "hooks = { pre-stop = [\"loud\"] }",
-        "[hook.loud]\nrun = [\"/bin/sh\", \"-c\", \"head -c 3000000 /dev/zero | tr '\\\\\\\\0' a; echo; echo the end; exit 1\"]\n",
+        "[hook.loud]\nrun = [\"/bin/sh\", \"-c\", \"head -c 3000000 /dev/zero | tr '\\\\0' a; echo; echo the end; exit 1\"]\n",
     );
     let out = env.visor(&["reconcile"]).expect(3);
     assert!(

@@ -225,7 +225,7 @@ pub(crate) const PLANTS: &[Plant] = &[
     Plant {
         code: Code::Syntax,
         text: "[hook.hN]\nrun = [\n  \"/bin/true\"\n  \"b\",\n]\n",
-        line: 3,
+        line: 2,
     },
     Plant {
         code: Code::Syntax,

@@ -120,7 +120,7 @@ fn holds(node: &DesiredNode, observed: &Observed, d: &Diff) -> Result<(), TestCa
                 prop_assert!(approvals.any(|a| a.upgrade == *name));
             }
         }
-        for before in upgrade.batch.iter().flat_map(|b| &b.before) {
+        for before in upgrade.batch.iter().flat_map(|b| b.before()) {
             let before = node.upgrades.iter().find(|u| u.name == *before).unwrap();
             let before = standings.of(before);
             prop_assert!(matches!(before, Standing::Applied | Standing::Passed));

@@ -166,6 +166,32 @@ fn history_tells_what_was_done_and_for_whom() {
 }
 
 #[test]
+fn a_saved_start_starts_what_it_was_saved_for() {
+    let env = Env::with(&Set {
+        upgrades: vec![],
+        ..Set::default()
+    });
+    let _ = env.visor(&["reconcile"]).expect(0);
+    crate::env::kill(env.nodes()[0], "KILL");
+    env.eventually("the end", || env.nodes().is_empty());
+    let file = env.path("saved.json").display().to_string();
+    let diff = env.visor(&["plan", "diff", "--out", &file]).expect(2);
+    assert!(diff.stdout.contains("start the node"), "{}", diff.stdout);
+    env.write_set(&Set {
+        upgrades: vec![],
+        args_extra: vec!["--block-ms".into(), "777".into()],
+        ..Set::default()
+    });
+    let stale = env.visor(&["reconcile", "--plan", &file]).expect(4);
+    assert!(
+        stale.stderr.contains("start of the node"),
+        "{}",
+        stale.stderr
+    );
+    assert!(env.nodes().is_empty());
+}
+
+#[test]
 fn what_is_no_file_is_not_replaced_by_a_plan() {
     let env = due();
     let (dir, link, file) = (env.path("dir"), env.path("link"), env.path("saved.json"));

@@ -63,6 +63,30 @@ fn files_that_cannot_be_read_are_findings_and_hide_no_other() {
 }
 
 #[test]
+fn no_manifest_is_left_out_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let good = "visor = 1\n";
+    fs::write(dir.path().join("good.toml"), good).unwrap();
+    fs::write(elsewhere.path().join("a.toml"), good).unwrap();
+    fs::create_dir(elsewhere.path().join("empty")).unwrap();
+    symlink(elsewhere.path(), dir.path().join("linked")).unwrap();
+    symlink(elsewhere.path().join("empty"), dir.path().join("harmless")).unwrap();
+    let deep = dir.path().join("d/".repeat(17));
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("deep.toml"), good).unwrap();
+    let (code, text) = check(dir.path());
+    assert_eq!(code, Some(1), "{text}");
+    for says in [
+        "linked cannot be read: it is a link to a directory",
+        "d/d cannot be read: it lies more",
+        "2 errors, 0 warnings",
+    ] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+}
+
+#[test]
 fn a_set_of_nothing_is_an_error_and_a_place_that_is_not_there_is_another() {
     let dir = tempfile::tempdir().unwrap();
     let (code, text) = check(dir.path());
