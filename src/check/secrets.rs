@@ -1,7 +1,6 @@
 //! Secrets that are written as values. What they are is never repeated.
 
 use super::local::Local;
-use super::releases::holds_password;
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{Hook, Node, Object};
 use std::collections::BTreeMap;
@@ -105,9 +104,13 @@ pub fn without_secrets(args: &[String]) -> String {
 
 /// True for an address with a password; a user alone may be a key that all may know, as of an `enode://`.
 fn names_password(value: &str) -> bool {
-    let user = value.split('@').next().unwrap_or_default();
-    let behind_scheme = user.split_once("://").map_or("", |(_, rest)| rest);
-    holds_password(value) && behind_scheme.contains(':')
+    let behind_scheme = value.split_once("://").map_or("", |(_, rest)| rest);
+    // Of a list of addresses, the first.
+    let authority = behind_scheme.split(['/', '?', '#', ',', ' ']).next();
+    let user = authority
+        .and_then(|a| a.split_once('@'))
+        .map(|(user, _)| user);
+    user.is_some_and(|user| user.contains(':') && !user.contains("${"))
 }
 
 /// True for the name of something that is secret.
@@ -157,6 +160,12 @@ mod tests {
             assert_eq!(says_secret(name) && is_value(value), is_secret, "{name}");
         }
         assert!(names_password("postgres://u:hunter2@db/x"));
-        assert!(!names_password("enode://a1b2c3@10.0.0.1:30303"));
+        for open in [
+            "enode://a1b2c3@10.0.0.1:30303",
+            "tcp://10.0.0.1:26656,abc@10.0.0.2:26656",
+            "tcp://${env.U}:${env.P}@db",
+        ] {
+            assert!(!names_password(open), "{open}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::model::{OnFailure, Release, Trigger, UnixMs, human_ms, rfc3339};
 use crate::observe::observe;
 use crate::plan::{
     Diff, Fact, Gate, Observed, Remark, Standing, Standings, backup_problems, diff as compare,
-    trigger, wrapped,
+    trigger, upgrade_problems, wrapped,
 };
 use crate::release::is_staged;
 use schemars::JsonSchema;
@@ -308,6 +308,9 @@ impl Look<'_> {
                 } else {
                     missing.push("the release is not fetched yet".to_owned());
                 }
+            } else {
+                let (artifact, here) = (&upgrade.artifact.name, platform());
+                missing.push(format!("artifact {artifact} has no file for {here}"));
             }
             for hook in &upgrade.hooks {
                 let program = hook.spec.run.first().map_or("", String::as_str);
@@ -323,14 +326,23 @@ impl Look<'_> {
             if upgrade.backup.is_some() && backup_problems(upgrade, observed).is_empty() {
                 ready.push("a backup can be made".to_owned());
             }
-            // What is in the way, and what to do, in the words of the difference.
+            // The difference says more, but nothing in the midst of a run or without a release.
+            let said = |what: &str, help: &str| {
+                let what = what.trim_start_matches([':', ' ']);
+                format!("{what}. {help}")
+            };
+            let problems = upgrade_problems(upgrade, observed);
+            missing.extend(problems.iter().map(|(what, help)| said(what, help)));
             let its = |r: &&Remark| r.upgrade.as_ref() == Some(&upgrade.name);
-            let remarks = self.diff.blocked.iter().filter(its);
-            missing.extend(remarks.map(|r| {
-                let what = r.what.strip_prefix(&format!("upgrade {}", upgrade.name));
-                let what = what.unwrap_or(&r.what).trim_start_matches([':', ' ']);
-                format!("{what}. {}", r.help)
-            }));
+            for remark in self.diff.blocked.iter().filter(its) {
+                let what = remark
+                    .what
+                    .strip_prefix(&format!("upgrade {}", upgrade.name));
+                let text = said(what.unwrap_or(&remark.what), &remark.help);
+                if !missing.iter().any(|m| text.starts_with(m.as_str())) {
+                    missing.push(text);
+                }
+            }
             if upgrade.trigger == Trigger::Manual && matches!(gate, Gate::Closed(_)) {
                 missing.push(format!("`visor upgrade approve {}`", upgrade.name));
             }

@@ -116,7 +116,7 @@ impl CliError {
         }) = self
         {
             let style = out::style(&std::io::stderr());
-            out::note(&crate::diag::human(findings, files, style));
+            out::raw_note(&crate::diag::human(findings, files, style));
             return;
         }
         let mut text = format!("visor: {self}");

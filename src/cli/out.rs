@@ -21,13 +21,18 @@ pub(super) fn try_data(text: &str) -> bool {
     sent.is_ok()
 }
 
-/// Everything else, to stderr.
+/// Everything else, to stderr, as visible as data for people.
 pub(super) fn note(text: &str) {
+    raw_note(&visible(text));
+}
+
+/// The same for findings.
+pub(super) fn raw_note(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 pub(super) fn line(text: &str) {
-    note(&format!("{}\n", visible(text)));
+    note(&format!("{text}\n"));
 }
 
 /// How findings are shown on a stream: colour only where a person looks and `NO_COLOR` is not set, 80 columns where there is no

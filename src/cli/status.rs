@@ -7,6 +7,7 @@ use super::out;
 use super::reach::Reach;
 use crate::agent::Since;
 use crate::control::Status;
+use crate::diag::visible;
 use crate::host::wall_clock;
 use crate::model::{UnixMs, human_ms, rfc3339};
 use crate::plan::{Fact, Liveness, wrapped};
@@ -53,11 +54,11 @@ fn follow(cx: &Context, format: Format) -> Result<Exit, CliError> {
             Format::Json if is_news => out::try_data(&out::json_line(&status)),
             Format::Human if is_terminal => {
                 // Home, and what was there before cleared.
-                out::try_data(&format!("\x1b[H\x1b[2J{}", text(&status, now)))
+                out::try_data(&format!("\x1b[H\x1b[2J{}", visible(&text(&status, now))))
             }
             Format::Human if is_news => {
                 let time = rfc3339(now);
-                out::try_data(&format!("--- {time}\n{}", text(&status, now)))
+                out::try_data(&format!("--- {time}\n{}", visible(&text(&status, now))))
             }
             _ => true,
         };

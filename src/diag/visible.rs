@@ -25,11 +25,12 @@ fn is_obeyed(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The same, byte for byte as long, for a text whose places are known: only the second set of controls, which takes two bytes.
+/// What the renderer of excerpts leaves as it is, byte for byte as long, for the places in them are known.
 pub(super) fn without_c1(text: String) -> String {
     let is_c1 = |c: char| matches!(c, '\u{80}'..='\u{9f}');
-    if text.contains(is_c1) {
-        text.replace(is_c1, "\u{b7}")
+    let is_mark = |c: char| matches!(c, '\u{200e}' | '\u{200f}');
+    if text.contains(|c| is_c1(c) || is_mark(c)) {
+        text.replace(is_c1, "\u{b7}").replace(is_mark, "\u{fffd}")
     } else {
         text
     }

@@ -2,6 +2,7 @@
 //!
 //! An edit is offered only where the line is TOML after it.
 
+use super::characters::{LOOK_ALIKE, is_escape, is_in_threes, is_odd_quote, outside_quotes};
 use super::guess::begins_statement;
 use super::parse::{SyntaxError, SyntaxKind};
 use super::schema::{Wanted, example_of, wanted};
@@ -72,24 +73,6 @@ struct Line<'a> {
 fn trim_end(text: &str) -> &str {
     text.trim_end_matches([' ', '\t', '\r'])
 }
-
-/// Letters that look like Latin ones.
-const LOOK_ALIKE: &[(char, char)] = &[
-    ('а', 'a'),
-    ('е', 'e'),
-    ('о', 'o'),
-    ('р', 'p'),
-    ('с', 'c'),
-    ('х', 'x'),
-    ('у', 'y'),
-    ('і', 'i'),
-    ('к', 'k'),
-    ('м', 'm'),
-    ('н', 'h'),
-    ('т', 't'),
-    ('ο', 'o'),
-    ('α', 'a'),
-];
 
 impl Line<'_> {
     /// An error at a part of the line.
@@ -197,7 +180,7 @@ impl Line<'_> {
         let element = trim_end(code.strip_suffix(',').unwrap_or(code));
         let is_bare = element.starts_with(['-', '/', '$', '~']);
         if is_bare && !element.contains(['"', '\'', ',', '#', '{', '[', ']']) {
-            return Some(self.quotes("", element, element));
+            return Some(self.quotes("", element, element, Some(Wanted::Text)));
         }
         self.inner("", code)
     }
@@ -210,6 +193,8 @@ impl Line<'_> {
         if code.is_empty() || code.ends_with([',', '[', '{']) {
             return None;
         }
+        // In `"a,"` the comma and the quote changed places.
+        let is_turned = [",\"", ",'"].iter().any(|end| code.ends_with(end));
         let at = code.as_ptr() as usize - self.before.as_ptr() as usize + code.len();
         Some(SyntaxError {
             kind: SyntaxKind::NotToml,
@@ -217,7 +202,7 @@ impl Line<'_> {
             message: "there is no `,` behind this element".into(),
             help: "Put a `,` between the elements.".into(),
             first: None,
-            fix: Some((at..at, ",".into())),
+            fix: (!is_turned).then(|| (at..at, ",".into())),
         })
     }
 
@@ -231,12 +216,14 @@ impl Line<'_> {
         let (at, odd) = outside_quotes(self.line).find(|(_, c)| !c.is_ascii())?;
         let part = &self.line[at..at + odd.len_utf8()];
         let code = format!("U+{:04X}", u32::from(odd));
-        if "“”„‟‘’«»".contains(odd) {
+        if is_odd_quote(odd) {
             let message = format!("`{odd}` ({code}) is no quotation mark of TOML");
             let help = "Write `\"` before and behind the text.";
             let whole = self.line[at..].split(['#', ',']).next()?.trim_end();
-            let inner = whole.trim_matches(|c| "“”„‟‘’«»".contains(c));
-            let is_plain = !inner.contains(['"', '\\']) && whole.len() > inner.len();
+            let inner = whole.trim_matches(is_odd_quote);
+            let is_plain = !inner.contains(['"', '\\'])
+                && !inner.contains(is_odd_quote)
+                && whole.len() > inner.len();
             return Some(if is_plain {
                 let mut error = self.cured(whole, message, help.into(), &format!("\"{inner}\""));
                 error.span.end = error.span.start + odd.len_utf8();
@@ -319,6 +306,17 @@ impl Line<'_> {
     fn value(&self, key: &str, value: &str) -> Option<SyntaxError> {
         let bare = outside_quotes(value).find(|(_, c)| *c == '#');
         let bare = trim_end(bare.map_or(value, |(at, _)| &value[..at]));
+        let mut error = self.value_alone(key, value, bare)?;
+        // What stands right behind it, or would close it, may be a part of it.
+        let comment = &value[bare.len()..];
+        if comment.starts_with('#') || comment.contains([']', '}']) {
+            error.fix = None;
+        }
+        Some(error)
+    }
+
+    /// The same without its comment.
+    fn value_alone(&self, key: &str, value: &str, bare: &str) -> Option<SyntaxError> {
         if let Some(rest) = ["=", ">", ":"].iter().find_map(|s| bare.strip_prefix(s)) {
             let mark = &bare[..bare.len() - rest.len()];
             let message = format!("`={mark}` joins no key and value");
@@ -342,7 +340,8 @@ impl Line<'_> {
             return Some(self.cured(mark, message, "Take it out.".into(), ""));
         }
         let word = trim_end(bare.trim_end_matches([',', ';']));
-        if let Some(error) = self.word(key, word) {
+        let wanted = self.wanted("", key);
+        if let Some(error) = self.word(key, word, wanted) {
             return Some(error);
         }
         for (quote, name) in [('"', "`\"`"), ('\'', "`'`")] {
@@ -352,7 +351,9 @@ impl Line<'_> {
                 let help = format!("End it with {name}.");
                 let end = &bare[bare.len()..];
                 // Where it was to end is plain only when nothing else could stand behind it.
-                let is_plain = !value.contains(['#', ',']) && !bare[1..].contains(['"', '\'']);
+                let is_plain = !value.contains(['#', ','])
+                    && !bare[1..].contains(['"', '\''])
+                    && !bare.contains(is_odd_quote);
                 let close = if is_plain {
                     quote.to_string()
                 } else {
@@ -380,10 +381,18 @@ impl Line<'_> {
         if bare.starts_with('"') && self.message.contains("escape") {
             let message = "a `\\` inside of `\"` begins an escape";
             let help = "Write `\\\\` for one, or put the text between `'`.";
-            let inner = bare.trim_matches('"');
-            let plain = format!("'{inner}'");
-            let by = if inner.contains('\'') { bare } else { &plain };
-            return Some(self.cured(bare, message.into(), help.into(), by));
+            let inner = bare.strip_prefix('"').and_then(|b| b.strip_suffix('"'));
+            // Between `'` an escape that is right would be one no longer.
+            let is_plain = |inner: &&str| {
+                let mut behind = inner.split('\\').skip(1);
+                !inner.contains(['"', '\''])
+                    && !inner.contains("\\\\")
+                    && behind.all(|b| !b.starts_with(is_escape))
+            };
+            return Some(match inner.filter(is_plain) {
+                Some(inner) => self.cured(bare, message.into(), help.into(), &format!("'{inner}'")),
+                None => self.error(bare, message.into(), help.into()),
+            });
         }
         if let Some((at, _)) =
             outside_quotes(value).find(|(at, c)| *c == '/' && value[*at..].starts_with("//"))
@@ -403,15 +412,34 @@ impl Line<'_> {
         }
         let is_word = bare.starts_with(|c: char| c.is_ascii_alphanumeric() || "/.$~_-".contains(c));
         if is_word && !word.contains(['"', '\'', '\\', ',', '{', '[']) {
-            return Some(self.quotes(key, bare, word));
+            return Some(self.quotes(key, bare, word, wanted));
         }
         None
     }
 
+    /// What a key wants. Below `env` and `labels` it is text, whatever the key is called.
+    fn wanted(&self, outer: &str, key: &str) -> Option<Wanted> {
+        let mut headers = self
+            .before
+            .lines()
+            .rev()
+            .filter(|l| l.trim_start().starts_with('['));
+        let header = headers.next().unwrap_or_default();
+        let header = header.trim_matches(['[', ']', ' ', '\t', '\r']);
+        let (above, last) = key.rsplit_once('.').unwrap_or(("", key));
+        let mut tables = [header, outer, above]
+            .into_iter()
+            .flat_map(|t| t.split('.'));
+        if tables.any(|t| ["env", "labels"].contains(&t.trim())) {
+            return Some(Wanted::Text);
+        }
+        // A format is a number, and no other can be guessed.
+        (last != "visor").then(|| wanted(last.trim())).flatten()
+    }
+
     /// A text without its quotes. `word` is the text, `part` what it stands in.
-    fn quotes(&self, key: &str, part: &str, word: &str) -> SyntaxError {
+    fn quotes(&self, key: &str, part: &str, word: &str, wanted: Option<Wanted>) -> SyntaxError {
         let key = key.rsplit('.').next().unwrap_or(key).trim();
-        let wanted = wanted(key);
         if wanted == Some(Wanted::Other) {
             let message = format!("`{word}` is no value of TOML");
             let help = match example_of(key) {
@@ -424,7 +452,9 @@ impl Line<'_> {
         let message = "a text needs quotes".to_owned();
         let help = format!("Write {quoted}.");
         // More than one word may be a text and something behind it.
-        let is_plain = !word.contains(char::is_whitespace) && !word.contains([';', '=', '}', ']']);
+        let is_plain = !word.contains(char::is_whitespace)
+            && !word.contains([';', '=', '}', ']'])
+            && word.contains(|c: char| c.is_ascii_alphanumeric());
         let is_number = word.starts_with(|c: char| c.is_ascii_digit());
         if is_plain && (!is_number || wanted == Some(Wanted::Text)) {
             self.cured(part, message, help, &quoted)
@@ -470,15 +500,21 @@ impl Line<'_> {
             // Its own key, in a table.
             let before = value[..from].trim_end().strip_suffix('=');
             let own = before.and_then(|b| b.trim_end().rsplit(['{', ',', ' ', '[']).next());
-            return self
-                .word(own.unwrap_or(key), word)
-                .or_else(|| Some(self.quotes(own.unwrap_or_default(), word, word)));
+            // What stands in a list is text.
+            let wanted = own.map_or(Some(Wanted::Text), |own| self.wanted(key, own));
+            let mut error = self
+                .word(own.unwrap_or(key), word, wanted)
+                .unwrap_or_else(|| self.quotes(own.unwrap_or_default(), word, word, wanted));
+            if value[to..].starts_with('#') {
+                error.fix = None;
+            }
+            return Some(error);
         }
         None
     }
 
     /// A bare word that is none of TOML's.
-    fn word(&self, key: &str, word: &str) -> Option<SyntaxError> {
+    fn word(&self, key: &str, word: &str, wanted: Option<Wanted>) -> Option<SyntaxError> {
         match word.to_ascii_lowercase().as_str() {
             "none" if matches!(key.rsplit('.').next(), Some("backup" | "kind")) => {
                 let (message, help) = ("a text needs quotes".to_owned(), "Write \"none\".");
@@ -489,22 +525,18 @@ impl Line<'_> {
                 let help = format!("Take `{key}` out: a key that is not there has its default.");
                 return Some(self.error(word, message, help));
             }
+            _ if wanted != Some(Wanted::Other) => return None,
             "true" | "yes" | "on" if word != "true" => return Some(self.truth(word, "true")),
             "false" | "no" | "off" if word != "false" => return Some(self.truth(word, "false")),
             _ => {}
         }
-        // A version, an address or a mode of files is no number, whatever it is made of.
-        let is_number = match wanted(key.rsplit('.').next()?) {
-            Some(Wanted::Text) => false,
-            Some(Wanted::Other) => {
-                let is_of_number = |c: char| c.is_ascii_digit() || ",_'.".contains(c);
-                word.starts_with(|c: char| c.is_ascii_digit())
-                    && word.chars().all(is_of_number)
-                    && word.matches('.').count() != 1
-            }
-            None => is_in_threes(word),
-        };
-        if !is_number {
+        // Leading zeros, and digits in threes.
+        let is_digits = !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+        if !is_digits
+            && ![',', '_', '\'', '.']
+                .iter()
+                .any(|mark| is_in_threes(word, *mark))
+        {
             return None;
         }
         let digits: String = word.chars().filter(char::is_ascii_digit).collect();
@@ -551,38 +583,4 @@ impl Line<'_> {
         error.fix = error.fix.filter(|_| is_plain);
         Some(error)
     }
-}
-
-/// `1,000,000` and `1'000`.
-fn is_in_threes(word: &str) -> bool {
-    let mut groups = word.split([',', '_', '\'']);
-    let first = groups.next().unwrap_or_default();
-    let is_digits = |g: &str| !g.is_empty() && g.bytes().all(|b| b.is_ascii_digit());
-    let begins = is_digits(first) && !first.starts_with('0') && first.len() <= 3;
-    let mut groups = groups.peekable();
-    begins && groups.peek().is_some() && groups.all(|g| g.len() == 3 && is_digits(g))
-}
-
-/// The characters of a line that stand in no text and no comment. A text that is not closed goes to the end.
-fn outside_quotes(line: &str) -> impl Iterator<Item = (usize, char)> + '_ {
-    let mut quote = None;
-    let mut escaped = false;
-    let mut ended = false;
-    line.char_indices().filter(move |(_, c)| {
-        if ended {
-            return false;
-        }
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some('"') if *c == '\\' => escaped = true,
-            Some(q) if q == *c => quote = None,
-            Some(_) => {}
-            None if *c == '"' || *c == '\'' => quote = Some(*c),
-            None => {
-                ended = *c == '#';
-                return true;
-            }
-        }
-        false
-    })
 }

@@ -1,6 +1,7 @@
 //! What a line that is no TOML was meant to be: a header, an object, a key.
 
 use super::load::ObjectKind;
+use super::schema::properties;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -49,7 +50,13 @@ pub(super) fn guessed_header(header: &str) -> Option<Vec<(String, Range<usize>)>
     }
     let name = rest.trim_matches(['.', '/', ' ', ':', '-', '"', '\'']);
     // A name that stands in quotes and is followed by more is no name.
-    if name.contains(['"', '\'']) {
+    if name.contains(['"', '\'', '\\']) || header.starts_with("[[") {
+        return None;
+    }
+    // One of a table in an object is two names.
+    let mut of_object = properties(&format!("/{kind}/x"));
+    let last = name.rsplit(['.', ' ', '/']).next().unwrap_or(name);
+    if last != name && of_object.any(|p| p == last) {
         return None;
     }
     let start = name.as_ptr() as usize - header.as_ptr() as usize;

@@ -38,7 +38,8 @@ pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed, found: &[Flaw])
         FlawKind::Unknown(key) => {
             let table = parsed.find(&flaw.pointer).and_then(Value::as_object);
             let value = table.and_then(|t| t.get(key));
-            value.is_some_and(|v| (v.is_object() || v.is_array()) && !is_mark(v))
+            let is_table = value.is_some_and(|v| (v.is_object() || v.is_array()) && !is_mark(v));
+            is_table || is_called_as_a_property(&flaw.pointer)
         }
         FlawKind::Type(want) => want == "object" || want == "array",
         _ => false,
@@ -279,8 +280,15 @@ impl Mend<'_> {
             }
             Some(value @ Value::Object(table)) if !is_mark(value) => {
                 let is_own = |key: &String| known.clone().any(|k| k == key);
-                let says_something =
-                    |(key, value): (&String, &Value)| is_own(key) && !value.is_object();
+                // A table that has the keys of a property, and none of an object, is the property.
+                let is_property = |key: &String, value: &Map<String, Value>| {
+                    let inner = properties(&format!("{here}/x/{}", escape(key)));
+                    let is_known = |k: &String| inner.clone().any(|i| i == k) && !is_own(k);
+                    !value.is_empty() && value.keys().all(is_known)
+                };
+                let says_something = |(key, value): (&String, &Value)| {
+                    is_own(key) && value.as_object().is_none_or(|v| is_property(key, v))
+                };
                 if !table.iter().any(says_something) {
                     return;
                 }
@@ -397,7 +405,8 @@ impl Mend<'_> {
                     ),
                     format!("Write [{word}.\"{whole}\"]."),
                 );
-                if is_one {
+                let there = self.text.get(span.clone()).unwrap_or_default();
+                if is_one && there.replace(['"', '\'', ' '], "") == whole {
                     self.fix(span, format!("\"{whole}\""));
                 }
                 if let Some(value) = self.take(&pointer) {
@@ -482,7 +491,11 @@ impl Mend<'_> {
                 "`file` is a list of tables, one for each platform; this is one table".into(),
                 format!("Write [[artifact.{shown}.file]], with two brackets."),
             );
-            if let Some(header) = header {
+            let is_one = |h: &Range<usize>| {
+                let header = &self.text[h.clone()];
+                !header.starts_with("[[") && !header.ends_with("]]")
+            };
+            if let Some(header) = header.filter(is_one) {
                 self.fix(header.start..header.start, "[".into());
                 self.fix(header.end..header.end, "]".into());
             }
@@ -495,6 +508,14 @@ impl Mend<'_> {
             self.move_pointers(&here, &format!("{here}/0"));
         }
     }
+}
+
+/// True for an object with the name of a property of its kind: it may be that property, of an object without a name.
+fn is_called_as_a_property(pointer: &str) -> bool {
+    let mut parts = pointer.split('/').skip(1);
+    let (kind, name) = (parts.next(), parts.next());
+    let known = kind.map(|kind| properties(&format!("/{kind}/x")));
+    parts.next().is_none() && known.is_some_and(|mut known| known.any(|k| Some(k) == name))
 }
 
 /// The kind that a key of the file is nearly: another case, a plural, a typing error.

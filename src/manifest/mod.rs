@@ -14,6 +14,7 @@ mod advice;
 mod artifact;
 mod backup;
 mod batch;
+mod characters;
 mod guess;
 mod hook;
 mod lexer;

@@ -381,6 +381,14 @@ impl Judge<'_> {
             ),
             None => format!("The keys here are {}.", list(&known)),
         };
+        let help = match inner_home(pointer, key) {
+            Some((home, form)) if guess.is_none() && !is_digest => {
+                // That it is missing would be the same mistake again.
+                self.out.poisoned.push(format!("{pointer}/{home}"));
+                format!("It belongs to `{home}`: write {form}.")
+            }
+            _ => help,
+        };
         let guess = guess.filter(|_| !is_digest);
         if let Some(guess) = &guess {
             // What was meant may stand here: nothing is said about it being absent.
@@ -399,6 +407,26 @@ impl Judge<'_> {
             self.fix(place, guess);
         }
     }
+}
+
+/// The one property of a table that has a key of this name in it, and how that is written.
+fn inner_home(pointer: &str, key: &str) -> Option<(&'static str, String)> {
+    let holds = |pointer: String| properties(&pointer).any(|k| k == key);
+    let mut homes = properties(pointer).filter_map(|home| {
+        let path = format!("{pointer}/{home}");
+        if holds(format!("{path}/0")) && json_of(&path) == Some("array") {
+            let above: Vec<Cow<'_, str>> = pointer.split('/').skip(1).map(unescape).collect();
+            return Some((home, format!("it below [[{}.{home}]]", above.join("."))));
+        }
+        let is_table = json_of(&path) == Some("object");
+        (is_table && holds(path)).then(|| (home, format!("`{home} = {{ {key} = … }}`")))
+    });
+    let home = homes.next()?;
+    homes.next().is_none().then_some(home)
+}
+
+fn json_of(pointer: &str) -> Option<&'static str> {
+    schema_at(pointer)?.get("type")?.as_str()
 }
 
 /// True for `visor = 1`.

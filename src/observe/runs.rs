@@ -67,16 +67,18 @@ impl RunSummary {
     }
 }
 
-/// The height up to which upgrades are behind the current release, by the runs alone: that of its own upgrade, or the greatest that any
-/// run reached where it has none. The set may have forgotten them all.
+/// The height up to which upgrades are behind the current release, by the runs alone: that of its own upgrade, or the greatest that
+/// was reached before it where it has none. The set may have forgotten them all.
 pub(super) fn reached(runs: &[RunSummary], current: &Release) -> Option<u64> {
     if *current == Release::Genesis {
         return None;
     }
-    let brought = || runs.iter().rev().filter_map(RunSummary::brought);
-    let own = brought().find(|(release, _)| release == current);
-    own.and_then(|(_, height)| height)
-        .or_else(|| brought().filter_map(|(_, height)| height).max())
+    let brought: Vec<_> = runs.iter().filter_map(RunSummary::brought).collect();
+    // What came after it, and was taken back by hand, is ahead again.
+    let own = brought.iter().rposition(|(release, _)| release == current);
+    let until = &brought[..own.map_or(brought.len(), |own| own + 1)];
+    let height = own.and_then(|own| brought[own].1);
+    height.or_else(|| until.iter().filter_map(|(_, height)| *height).max())
 }
 
 /// All runs, oldest first. A closed run of a plan that this visor cannot read is passed over; an open one is an error.

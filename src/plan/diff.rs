@@ -494,7 +494,19 @@ fn schedule(upgrade: &DesiredUpgrade, head: Option<u64>, note: Option<String>) -
 
 /// Reasons of this machine against an upgrade; true when there is one.
 fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bool {
-    let before = d.blocked.len();
+    let problems = upgrade_problems(upgrade, observed);
+    for (what, help) in &problems {
+        d.block_upgrade(&upgrade.name, what, help);
+    }
+    !problems.is_empty()
+}
+
+/// Why this machine would not have an upgrade made, and what to do; `what` goes on after the upgrade's name.
+pub fn upgrade_problems(
+    upgrade: &DesiredUpgrade,
+    observed: &Observed,
+) -> Vec<(String, &'static str)> {
+    let mut out = Vec::new();
     for hook in &upgrade.hooks {
         let program = hook
             .spec
@@ -507,24 +519,20 @@ fn in_the_way(d: &mut Diff, upgrade: &DesiredUpgrade, observed: &Observed) -> bo
             .iter()
             .find(|f| f.path.as_os_str() == program);
         if let Some(problem) = found.and_then(|f| f.problem.as_ref()) {
-            d.block_upgrade(
-                &upgrade.name,
-                &format!(": hook {} cannot be run: {problem}", hook.spec.name),
+            out.push((
+                format!(": hook {} cannot be run: {problem}", hook.spec.name),
                 "visor runs only programs that root or its own user owns and nobody else can change.",
-            );
+            ));
         }
     }
-    for (what, help) in backup_problems(upgrade, observed) {
-        d.block_upgrade(&upgrade.name, &what, help);
-    }
+    out.extend(backup_problems(upgrade, observed));
     if let Some(problem) = &observed.start_problem {
-        d.block_upgrade(
-            &upgrade.name,
-            &format!(": this machine would not have the node started again: {problem}"),
+        out.push((
+            format!(": this machine would not have the node started again: {problem}"),
             "Change the node's `process`, or what the machine lacks for it.",
-        );
+        ));
     }
-    d.blocked.len() > before
+    out
 }
 
 /// Why the backup that an upgrade asks for cannot be made here, and what to do; `what` goes on after the upgrade's name.

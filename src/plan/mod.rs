@@ -22,7 +22,7 @@ mod step;
 
 pub use change::{Change, ChangeKind, Outage, OutagePart, Reason, Risk};
 pub use compile::{compile_install, compile_upgrade, expand_launch};
-pub use diff::{Diff, Remark, Scheduled, backup_problems, diff};
+pub use diff::{Diff, Remark, Scheduled, backup_problems, diff, upgrade_problems};
 pub use draw::{plan_dot, plan_mermaid};
 pub use gate::{Gate, chain_safe, trigger};
 pub use graph::{Cycle, order};

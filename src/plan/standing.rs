@@ -25,8 +25,9 @@ pub struct Standings<'a> {
     applied: HashSet<&'a Name>,
     /// The digests that failed, by upgrade.
     denied: HashSet<(&'a Name, &'a str)>,
-    /// Of the current release's upgrade, by the set or else by the runs.
-    height: Option<u64>,
+    /// Upgrades of lower heights are behind the current release: below and at its own height where the set has it, below it where only
+    /// the runs know it, for what has the same height then takes its place.
+    ahead: Option<u64>,
     platform: &'a str,
 }
 
@@ -40,8 +41,9 @@ impl<'a> Standings<'a> {
         };
         let denied = observed.denied.iter();
         Self {
-            height: current
+            ahead: current
                 .and_then(|c| height_of(upgrades.get(c)?))
+                .map(|height| height.saturating_add(1))
                 .or(observed.reached),
             applied: observed
                 .applied
@@ -60,8 +62,8 @@ impl<'a> Standings<'a> {
         if self.applied.contains(&upgrade.name) {
             return Standing::Applied;
         }
-        let heights = height_of(upgrade).zip(self.height);
-        let is_behind = heights.is_some_and(|(height, now)| height <= now);
+        let heights = height_of(upgrade).zip(self.ahead);
+        let is_behind = heights.is_some_and(|(height, ahead)| height < ahead);
         let mut later = upgrade.batch.iter().flat_map(|b| b.after());
         if is_behind || later.any(|name| self.applied.contains(name)) {
             return Standing::Passed;

@@ -78,7 +78,9 @@ pub fn read_set(path: &Path) -> Result<ManifestSet, SourceError> {
             if depth < MAX_DEPTH {
                 level.extend(listing.dirs);
             } else {
-                odd.extend(listing.dirs.into_iter().map(|deep| {
+                let dirs = listing.dirs.into_iter();
+                let deep = dirs.filter(|deep| holds_manifests(&dir.join(deep)));
+                odd.extend(deep.map(|deep| {
                     let why = format!("it lies more than {MAX_DEPTH} directories deep");
                     (deep, why)
                 }));
@@ -171,10 +173,25 @@ fn list(set: &Path, at: &str) -> Result<Listing, SourceError> {
     Ok(out)
 }
 
+/// True where a file says in its first lines that it is a manifest: not all that is TOML is one.
 fn holds_manifests(dir: &Path) -> bool {
+    const HEAD: u64 = 4096;
+    let says_so = |path: PathBuf| {
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let mut head = Vec::new();
+        let read = file.and_then(|f| f.take(HEAD).read_to_end(&mut head));
+        let text = String::from_utf8_lossy(&head);
+        read.is_ok()
+            && text
+                .lines()
+                .any(|l| l.replace(' ', "").starts_with("visor="))
+    };
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names = entries.map(|e| e.file_name());
-    names.any(|name| Path::new(&name).extension().is_some_and(|e| e == "toml"))
+    let mut manifests = entries
+        .map(|e| e.path())
+        .filter(|p| p.extension().is_some_and(|e| e == "toml"));
+    manifests.any(says_so)
 }
 
 fn text(path: &Path) -> Result<String, String> {
