@@ -2,9 +2,9 @@
 
 use super::facts::{BatchFacts, Facts, Reference};
 use crate::check::DesiredBatch;
-use crate::diag::{Finding, Place};
+use crate::diag::{Finding, Lines, Place};
 use crate::manifest::{LoadedFile, ManifestSet, Named, ObjectKind, load_file};
-use std::cell::OnceCell;
+use std::cell::RefCell;
 
 /// Finds a path that is much like another.
 pub(super) type Near<'a> = dyn Fn(&str) -> Option<String> + Sync + 'a;
@@ -18,8 +18,7 @@ pub(super) struct Local<'a> {
     pub(super) facts: Facts,
     /// The file of the set, other than its manifests, whose path is nearest to a misspelt one.
     pub(super) near: &'a Near<'a>,
-    /// Where the lines of the file begin, once one is asked for.
-    lines: OnceCell<Vec<usize>>,
+    lines: RefCell<Lines<'a>>,
 }
 
 /// Reads a file and tries every rule on it that needs no other: the names in it, and what else it leaves.
@@ -49,7 +48,7 @@ pub(super) fn local(
         keep,
         facts,
         near,
-        lines: OnceCell::new(),
+        lines: RefCell::new(Lines::new(&set.files)),
     };
     local.artifacts();
     local.hooks();
@@ -84,13 +83,8 @@ impl Local<'_> {
     pub(super) fn place_text(&self, place: &Place) -> String {
         match self.set.files.get(place.file) {
             Some(file) => {
-                let starts = || {
-                    let ends = file.text.match_indices('\n');
-                    ends.map(|(at, _)| at + 1).collect()
-                };
-                let lines = self.lines.get_or_init(starts);
-                let line = 1 + lines.partition_point(|start| *start <= place.start);
-                format!("{}:{line}", file.path)
+                let (line, _) = self.lines.borrow_mut().line(place.file, place.start);
+                format!("{}:{}", file.path, line + 1)
             }
             None => String::new(),
         }

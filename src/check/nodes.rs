@@ -337,7 +337,7 @@ impl Local<'_> {
 
 /// What visor keeps in its root.
 const OWN: &[&str] = &[
-    "backups", "cache", "current", "failed", "genesis", "state", "upgrades",
+    "backups", "cache", "current", "failed", "genesis", "logs", "state", "upgrades",
 ];
 
 fn is_plain_absolute(path: &Path) -> bool {

@@ -100,10 +100,11 @@ impl Local<'_> {
             "It is an operating system and an architecture, such as \"linux/amd64\" or \"linux/arm64\".",
         );
         self.push(if known((os, arch)) {
-            let mut finding = finding;
-            if is_certain {
-                finding = finding.fixed_by(place(), format!("\"{os}/{arch}\""));
-            }
+            let mut finding = if is_certain {
+                finding.fixed_by(place(), format!("\"{os}/{arch}\""))
+            } else {
+                finding
+            };
             finding.help = format!("Did you mean \"{os}/{arch}\"?").into();
             finding
         } else {
@@ -254,10 +255,13 @@ fn undressed<'a>(text: &'a str, key: &str) -> Option<(&'a str, String)> {
 
 /// True for an address with a user or a password before its host.
 pub(super) fn holds_password(url: &str) -> bool {
-    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    rest.split(['/', '?', '#'])
-        .next()
-        .is_some_and(|a| a.contains('@'))
+    user_of(url).is_some()
+}
+
+/// What stands before the `@` of an address.
+pub(super) fn user_of(url: &str) -> Option<&str> {
+    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+    authority.split_once('@').map(|(user, _)| user)
 }
 
 enum Source {

@@ -12,7 +12,7 @@ use super::upgrades::Definitions;
 use crate::diag::{Code, Finding, Place, Severity, sort};
 use crate::manifest::{Kinds, ManifestSet, Named, NearNames};
 use crate::model::BackupSpec;
-use crate::model::{Name, Trigger};
+use crate::model::Name;
 use crate::parallel::{both, each, free};
 use foldhash::{HashMap, HashMapExt, HashSet};
 use std::collections::BTreeMap;
@@ -188,13 +188,9 @@ fn resolve(
     with_places
         .filter_map(|((desired, node), at)| {
             let mut desired = desired?;
-            desired.upgrades.sort_by_key(|u| {
-                let height = match u.trigger {
-                    Trigger::Height(h) => h,
-                    Trigger::Manual => u64::MAX,
-                };
-                (height, u.name.clone())
-            });
+            desired
+                .upgrades
+                .sort_by_key(|u| (u.trigger.height().unwrap_or(u64::MAX), u.name.clone()));
             Some((desired, !node.is_unsound && !unsound.contains(&at)))
         })
         .collect()

@@ -1,6 +1,7 @@
 //! Secrets that are written as values. What they are is never repeated.
 
 use super::local::Local;
+use super::releases::user_of;
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{Hook, Node, Object};
 use std::collections::BTreeMap;
@@ -104,12 +105,8 @@ pub fn without_secrets(args: &[String]) -> String {
 
 /// True for an address with a password; a user alone may be a key that all may know, as of an `enode://`.
 fn names_password(value: &str) -> bool {
-    let behind_scheme = value.split_once("://").map_or("", |(_, rest)| rest);
     // Of a list of addresses, the first.
-    let authority = behind_scheme.split(['/', '?', '#', ',', ' ']).next();
-    let user = authority
-        .and_then(|a| a.split_once('@'))
-        .map(|(user, _)| user);
+    let user = value.split([',', ' ']).next().and_then(user_of);
     user.is_some_and(|user| user.contains(':') && !user.contains("${"))
 }
 

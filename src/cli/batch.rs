@@ -286,11 +286,7 @@ impl Look<'_> {
             }
             (None, Standing::Open) => "pending",
         };
-        let height = if let Trigger::Height(h) = upgrade.trigger {
-            Some(h)
-        } else {
-            None
-        };
+        let height = upgrade.trigger.height();
         let is_ahead = !matches!(state, "applied" | "passed");
         let remaining = height
             .zip(head)
@@ -302,46 +298,37 @@ impl Look<'_> {
         let (mut ready, mut missing) = (Vec::new(), Vec::new());
         if is_ahead {
             let release = Release::Upgrade(upgrade.name.clone());
-            if let Some(file) = upgrade.artifact.file(&platform()) {
-                if is_staged(&cx.layout, file, &release, &cx.node().spec.launch.binary)? {
-                    ready.push("the release is staged".to_owned());
-                } else {
-                    missing.push("the release is not fetched yet".to_owned());
-                }
-            } else {
-                let (artifact, here) = (&upgrade.artifact.name, platform());
-                missing.push(format!("artifact {artifact} has no file for {here}"));
-            }
-            for hook in &upgrade.hooks {
-                let program = hook.spec.run.first().map_or("", String::as_str);
-                let found = observed
-                    .hook_files
-                    .iter()
-                    .find(|f| f.path.as_os_str() == program);
-                if found.is_none_or(|f| f.problem.is_none()) {
-                    let (phase, name) = (hook.spec.phase.as_str(), &hook.spec.name);
-                    ready.push(format!("hook {phase}/{name} can be run"));
-                }
-            }
-            if upgrade.backup.is_some() && backup_problems(upgrade, observed).is_empty() {
-                ready.push("a backup can be made".to_owned());
-            }
-            // The difference says more, but nothing in the midst of a run or without a release.
             let said = |what: &str, help: &str| {
                 let what = what.trim_start_matches([':', ' ']);
                 format!("{what}. {help}")
             };
             let problems = upgrade_problems(upgrade, observed);
             missing.extend(problems.iter().map(|(what, help)| said(what, help)));
-            let its = |r: &&Remark| r.upgrade.as_ref() == Some(&upgrade.name);
-            for remark in self.diff.blocked.iter().filter(its) {
-                let what = remark
-                    .what
-                    .strip_prefix(&format!("upgrade {}", upgrade.name));
-                let text = said(what.unwrap_or(&remark.what), &remark.help);
-                if !missing.iter().any(|m| text.starts_with(m.as_str())) {
-                    missing.push(text);
+            if let Some(file) = upgrade.artifact.file(&platform()) {
+                if is_staged(&cx.layout, file, &release, &cx.node().spec.launch.binary)? {
+                    ready.push("the release is staged".to_owned());
+                } else {
+                    missing.push("the release is not fetched yet".to_owned());
                 }
+                // Of an upgrade that nothing hinders the difference says what it waits for; else it says the same.
+                let its = |r: &&Remark| r.upgrade.as_ref() == Some(&upgrade.name);
+                let remarks = self.diff.blocked.iter().filter(its);
+                missing.extend(remarks.filter(|_| problems.is_empty()).map(|r| {
+                    let what = r.what.strip_prefix(&format!("upgrade {}", upgrade.name));
+                    said(what.unwrap_or(&r.what), &r.help)
+                }));
+            } else {
+                let (artifact, here) = (&upgrade.artifact.name, platform());
+                missing.push(format!("artifact {artifact} has no file for {here}"));
+            }
+            for hook in &upgrade.hooks {
+                if observed.hook_problem(&hook.spec).is_none() {
+                    let (phase, name) = (hook.spec.phase.as_str(), &hook.spec.name);
+                    ready.push(format!("hook {phase}/{name} can be run"));
+                }
+            }
+            if upgrade.backup.is_some() && backup_problems(upgrade, observed).is_empty() {
+                ready.push("a backup can be made".to_owned());
             }
             if upgrade.trigger == Trigger::Manual && matches!(gate, Gate::Closed(_)) {
                 missing.push(format!("`visor upgrade approve {}`", upgrade.name));

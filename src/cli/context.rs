@@ -4,10 +4,12 @@ use super::args::Global;
 use super::error::CliError;
 use crate::agent::Wish;
 use crate::check::DesiredNode;
+use crate::durable::read_bounded;
 use crate::host::{Ambient, Baton, RealHost, Say, Wake, wall_clock};
 use crate::store::{Layout, LockError, Owner, StateLock};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -141,6 +143,15 @@ fn set_at(signal: i32, flag: &Arc<AtomicBool>) -> Result<(), CliError> {
     let set = signal_hook::flag::register(signal, Arc::clone(flag));
     set.map(|_| ())
         .map_err(|e| CliError::Machine(format!("signals cannot be caught: {e}")))
+}
+
+/// A file that a person named: a device or a FIFO would never end.
+pub(super) fn named_file(path: &Path, most: u64, help: &str) -> Result<Vec<u8>, CliError> {
+    let none = |why: &str| CliError::usage(format!("{} {why}", path.display()), help.to_owned());
+    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(none("is no file"));
+    }
+    read_bounded(path, most)?.ok_or_else(|| none("is not there"))
 }
 
 fn actor(command: &str) -> String {

@@ -82,16 +82,11 @@ fn unreadable(run: RunId, journal: &[u8], error: &dyn std::error::Error) -> Entr
         run: run.to_string(),
         what: "a plan that cannot be read".to_owned(),
         outcome,
-        detail: format!("{said}{}", causes(error)),
+        detail: format!("{said}{}", HostError::from_error(error)),
         by: by(&records),
         began: records.first().map_or(run.0.timestamp_ms(), |r| r.at),
         ended: ended.map_or(run.0.timestamp_ms(), |r| r.at),
     }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let next = std::iter::successors(Some(error), |e| e.source());
-    next.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn by(records: &[Record]) -> String {

@@ -1,8 +1,8 @@
 //! `visor batch import`: a peer's plan file as manifests.
 
+use super::context::named_file;
 use super::error::{CliError, Exit};
 use super::out;
-use crate::durable::read_bounded;
 use crate::model::Name;
 use serde::Deserialize;
 use serde_json::Value;
@@ -40,15 +40,7 @@ pub(super) fn batch_plan(set: &Path, file: &Path) -> Result<Exit, CliError> {
             "It is JSON with name and upgrades, each with name and height.",
         )
     };
-    if fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
-        return Err(what("it is no file".to_owned()));
-    }
-    let bytes = read_bounded(file, MAX_PLAN)?.ok_or_else(|| {
-        CliError::usage(
-            format!("{} is not there", file.display()),
-            "Name a batch plan.",
-        )
-    })?;
+    let bytes = named_file(file, MAX_PLAN, "Name a batch plan.")?;
     let plan: BatchPlan = serde_json::from_slice(&bytes).map_err(|e| what(e.to_string()))?;
     let name: Name = plan
         .name

@@ -1,9 +1,9 @@
 //! Saved plans on disk: `plan diff --out`, `reconcile --plan`.
 
-use super::context::Context;
+use super::context::{Context, named_file};
 use super::error::CliError;
 use super::out;
-use crate::durable::{read_bounded, write_atomic};
+use crate::durable::write_atomic;
 use crate::plan::{Diff, Moved, Observed, SavedPlan};
 use std::fs;
 use std::path::Path;
@@ -30,16 +30,11 @@ pub(super) fn write(path: &Path, d: &Diff, observed: &Observed) -> Result<(), Cl
 
 pub(super) fn read(cx: &Context, path: &Path) -> Result<SavedPlan, CliError> {
     let shown = path.display();
-    let none = |why: &str| {
-        CliError::usage(
-            format!("{shown} {why}"),
-            "`visor plan diff --out FILE` saves a plan.",
-        )
-    };
-    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
-        return Err(none("is no file"));
-    }
-    let bytes = read_bounded(path, MAX_SAVED)?.ok_or_else(|| none("is not there"))?;
+    let bytes = named_file(
+        path,
+        MAX_SAVED,
+        "`visor plan diff --out FILE` saves a plan.",
+    )?;
     SavedPlan::read(&bytes, &cx.node().spec.name).map_err(|error| {
         let cause = std::error::Error::source(&error)
             .map(|c| format!(" ({c})"))

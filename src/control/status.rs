@@ -133,6 +133,8 @@ pub fn gather(
         });
         Some((height?, r.plan.action.describe()))
     });
+    let its = observed.open_run.as_ref().and_then(|o| o.upgrade.clone());
+    let its = its.filter(|_| waits.is_some());
     let last_run = runs.iter().rfind(|r| !r.is_open()).and_then(|r| {
         let (outcome, detail) = r.outcome()?;
         Some(LastRun {
@@ -176,7 +178,7 @@ pub fn gather(
             head_age_ms: age,
         }),
         visor: StateLock::holder(&host.layout),
-        next: next(&diff, waits, live),
+        next: next(&diff, waits, its.as_ref(), live),
         now: live.map(Live::now),
         run,
         last_run,
@@ -201,8 +203,13 @@ pub fn gather(
     Ok(status)
 }
 
-/// `waits` is the height that an open run waits for, and what the run is for.
-fn next(diff: &Diff, waits: Option<(u64, String)>, live: Option<&Live>) -> Vec<Next> {
+/// `waits` is the height that an open run waits for, and what the run is for; `its` is its upgrade.
+fn next(
+    diff: &Diff,
+    waits: Option<(u64, String)>,
+    its: Option<&Name>,
+    live: Option<&Live>,
+) -> Vec<Next> {
     let guess = |height: u64| {
         let (live, head) = live.zip(diff.head)?;
         live.when(head, height)
@@ -225,19 +232,11 @@ fn next(diff: &Diff, waits: Option<(u64, String)>, live: Option<&Live>) -> Vec<N
     };
     let start = again("the node is started", now.next_start);
     let look = again("what was refused is tried again", now.next_look);
-    // The run says it of its own upgrade.
-    let is_its = |upgrade: &Name| {
-        let what = waits.as_ref().map(|(_, what)| what.as_str());
-        what == Some(&format!("upgrade {upgrade}"))
-    };
-    let scheduled: Vec<_> = diff
-        .scheduled
-        .iter()
-        .filter(|s| !is_its(&s.upgrade))
-        .collect();
+    // Of its own upgrade the run says it.
+    let scheduled = diff.scheduled.iter().filter(|s| Some(&s.upgrade) != its);
     let run =
         waits.map(|(height, what)| at_height(format!("{what} at height {height}"), Some(height)));
-    let upgrades = scheduled.into_iter().map(|s| {
+    let upgrades = scheduled.map(|s| {
         let when = s.height.map_or_else(
             || "once it is approved".to_owned(),
             |height| format!("at height {height}"),

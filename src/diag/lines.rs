@@ -11,13 +11,13 @@ pub(super) struct Position {
 }
 
 /// The line starts of the files that were asked for.
-pub(super) struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     files: &'a [SourceText],
     starts: HashMap<usize, Vec<usize>>,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(files: &'a [SourceText]) -> Self {
+    pub(crate) fn new(files: &'a [SourceText]) -> Self {
         Self {
             files,
             starts: HashMap::new(),
@@ -34,7 +34,7 @@ impl<'a> Lines<'a> {
     }
 
     /// Number of the line that holds a byte, from 0, and the line's bytes without its end.
-    pub(super) fn line(&mut self, file: usize, at: usize) -> (usize, std::ops::Range<usize>) {
+    pub(crate) fn line(&mut self, file: usize, at: usize) -> (usize, std::ops::Range<usize>) {
         let text = &self.files[file].text;
         let starts = self.starts(file);
         let number = starts.partition_point(|s| *s <= at).saturating_sub(1);

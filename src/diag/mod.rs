@@ -13,5 +13,6 @@ pub use explain::{EXAMPLE_BASE, Explanation, code_page};
 pub use finding::{Finding, Fix, Place, Related, Severity, SourceText, mask, sort};
 pub(crate) use finding::{fnv1a, fnv1a_on};
 pub use human::{Style, human};
+pub(crate) use lines::Lines;
 pub use machine::{findings_schema, github, json, sarif};
 pub use visible::visible;

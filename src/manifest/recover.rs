@@ -127,11 +127,12 @@ impl Reader<'_> {
                 }
                 let has_no_value = self.text[first_line.clone()].ends_with('=');
                 self.broken(place, error.message(), Some(first_line));
-                if has_no_value && is_closed {
-                    return self.behind_yaml_list(end);
-                }
                 if is_closed {
-                    return end;
+                    return if has_no_value {
+                        self.behind_yaml_list(end)
+                    } else {
+                        end
+                    };
                 }
                 // What is left of it are lines that begin no statement.
                 let mut next = line.end;

@@ -262,6 +262,16 @@ pub enum Trigger {
     Manual,
 }
 
+impl Trigger {
+    /// The height that it waits for, if it waits for one.
+    pub fn height(&self) -> Option<u64> {
+        match self {
+            Self::Height(height) => Some(*height),
+            Self::Manual => None,
+        }
+    }
+}
+
 impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -48,10 +48,7 @@ impl RunSummary {
             Action::Install { release, trigger } => (release, trigger.as_ref()),
             Action::Upgrade { to, trigger, .. } => (to, Some(trigger)),
         };
-        let height = trigger.and_then(|t| match t {
-            Trigger::Height(height) => Some(*height),
-            Trigger::Manual => None,
-        });
+        let height = trigger.and_then(Trigger::height);
         let is_committed = self.outcome()?.0 == Outcome::Committed;
         is_committed.then(|| (release.clone(), height))
     }

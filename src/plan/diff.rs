@@ -326,14 +326,6 @@ fn first_release(d: &mut Diff, node: &DesiredNode, observed: &Observed, platform
     }
 }
 
-pub(super) fn height_of(upgrade: &DesiredUpgrade) -> Option<u64> {
-    if let Trigger::Height(h) = upgrade.trigger {
-        Some(h)
-    } else {
-        None
-    }
-}
-
 fn upgrades(
     d: &mut Diff,
     node: &DesiredNode,
@@ -481,7 +473,7 @@ fn upgrades(
 
 /// An upgrade that waits.
 fn schedule(upgrade: &DesiredUpgrade, head: Option<u64>, note: Option<String>) -> Scheduled {
-    let height = height_of(upgrade);
+    let height = upgrade.trigger.height();
     Scheduled {
         upgrade: upgrade.name.clone(),
         trigger: upgrade.trigger.to_string(),
@@ -508,17 +500,7 @@ pub fn upgrade_problems(
 ) -> Vec<(String, &'static str)> {
     let mut out = Vec::new();
     for hook in &upgrade.hooks {
-        let program = hook
-            .spec
-            .run
-            .first()
-            .map(String::as_str)
-            .unwrap_or_default();
-        let found = observed
-            .hook_files
-            .iter()
-            .find(|f| f.path.as_os_str() == program);
-        if let Some(problem) = found.and_then(|f| f.problem.as_ref()) {
+        if let Some(problem) = observed.hook_problem(&hook.spec) {
             out.push((
                 format!(": hook {} cannot be run: {problem}", hook.spec.name),
                 "visor runs only programs that root or its own user owns and nobody else can change.",

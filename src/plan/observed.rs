@@ -1,6 +1,6 @@
 //! What the planner is told about machine, process, chain and the operator's overrides. Data only; `observe/` fills it.
 
-use crate::model::{Answer, CopyFacts, Name, Release, RunId, StartId, UnixMs};
+use crate::model::{Answer, CopyFacts, HookSpec, Name, Release, RunId, StartId, UnixMs};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -208,4 +208,16 @@ pub struct Observed {
     pub hook_files: Vec<HookFile>,
     /// The last upgrade that went through, as a measure for the next.
     pub last_outage: Option<MeasuredOutage>,
+}
+
+impl Observed {
+    /// Why the program of a hook may not be run; nothing of one that was not looked at.
+    pub fn hook_problem(&self, hook: &HookSpec) -> Option<&str> {
+        let program = hook.run.first()?;
+        let found = self
+            .hook_files
+            .iter()
+            .find(|f| f.path.as_os_str() == program.as_str());
+        found?.problem.as_deref()
+    }
 }

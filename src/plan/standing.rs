@@ -1,7 +1,6 @@
 //! Where the upgrades of a node stand, whatever the chain says.
 
 use super::compile::upgrade_digest;
-use super::diff::height_of;
 use super::observed::Observed;
 use crate::check::{DesiredNode, DesiredUpgrade};
 use crate::model::{Name, Release};
@@ -42,7 +41,7 @@ impl<'a> Standings<'a> {
         let denied = observed.denied.iter();
         Self {
             ahead: current
-                .and_then(|c| height_of(upgrades.get(c)?))
+                .and_then(|c| upgrades.get(c)?.trigger.height())
                 .map(|height| height.saturating_add(1))
                 .or(observed.reached),
             applied: observed
@@ -62,7 +61,7 @@ impl<'a> Standings<'a> {
         if self.applied.contains(&upgrade.name) {
             return Standing::Applied;
         }
-        let heights = height_of(upgrade).zip(self.ahead);
+        let heights = upgrade.trigger.height().zip(self.ahead);
         let is_behind = heights.is_some_and(|(height, ahead)| height < ahead);
         let mut later = upgrade.batch.iter().flat_map(|b| b.after());
         if is_behind || later.any(|name| self.applied.contains(name)) {

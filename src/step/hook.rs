@@ -3,7 +3,7 @@
 use super::report::{Notice, Report};
 use super::run::{Cx, StepEnd, StepError};
 use crate::host::{HookCall, HookEnd, Host, HostError};
-use crate::model::{HookSpec, Trigger};
+use crate::model::HookSpec;
 use crate::plan::{Action, Step};
 use std::collections::BTreeMap;
 
@@ -76,14 +76,7 @@ fn vars<H: Host>(
 ) -> BTreeMap<String, String> {
     let node = &cx.plan.node;
     let (upgrade, height) = match &cx.plan.action {
-        Action::Upgrade { name, trigger, .. } => (
-            name.to_string(),
-            if let Trigger::Height(h) = trigger {
-                *h
-            } else {
-                0
-            },
-        ),
+        Action::Upgrade { name, trigger, .. } => (name.to_string(), trigger.height().unwrap_or(0)),
         Action::Install { release, .. } => (release.to_string(), 0),
     };
     let info = serde_json::json!({ "name": upgrade, "height": height, "info": "" }).to_string();

@@ -343,3 +343,33 @@ fn paths_for_programs_are_those_of_the_repository() {
     let json = run(".", false, &["--format", "json", "infra/manifests"]);
     assert!(json.contains("\"file\": \"a.toml\""), "{json}");
 }
+
+/// Whatever visor keeps in its root, the data may not be in it.
+#[test]
+fn data_may_not_lie_among_what_visor_keeps() {
+    let root = std::path::Path::new("/h/visor");
+    let layout = visor::store::Layout::new(root);
+    let genesis = root.join(visor::model::Release::Genesis.dir());
+    let upgrade = visor::model::Release::Upgrade("v2".parse().unwrap());
+    let kept = [
+        layout.state(),
+        layout.current(),
+        layout.generations(),
+        layout.failed(),
+        layout.cache(),
+        layout.log(),
+        genesis,
+        root.join(upgrade.dir()),
+    ];
+    for path in kept {
+        let own = path.strip_prefix("/h").unwrap();
+        let first: std::path::PathBuf = own.components().take(2).collect();
+        let text = format!(
+            "visor = 1\n[node.n]\nbinary = \"b\"\nhome = \"/h\"\ndata = {{ path = \"{}\" }}\nchain = {{ kind = \"evm\", rpc = \"http://127.0.0.1:1\" }}\n",
+            first.display()
+        );
+        let found = check(&set(&[("a.toml", &text)])).findings;
+        let codes: Vec<Code> = found.iter().map(|f| f.code).collect();
+        assert_eq!(codes, [Code::BadPath], "{}", first.display());
+    }
+}
