@@ -7,7 +7,7 @@ use super::desired::{Artifact, DesiredBatch, DesiredNode};
 use super::hooks::HookParts;
 use super::upgrades::UpgradeParts;
 use crate::diag::{Finding, Place};
-use crate::manifest::{Kinds, ObjectKind, Selector};
+use crate::manifest::{Blind, Kinds, ObjectKind, Selector};
 use crate::model::BackupSpec;
 use std::path::PathBuf;
 
@@ -18,6 +18,7 @@ pub(super) struct Facts {
     pub(super) references: Vec<Reference>,
     pub(super) names_unknown: Kinds,
     pub(super) mentioned: Vec<String>,
+    pub(super) blind: Vec<Blind>,
     /// Programs of the set whose mode is wrong, where they are named.
     pub(super) programs: Vec<(String, Mode, Place)>,
     pub(super) nodes: Vec<NodeFacts>,
@@ -50,7 +51,7 @@ pub(super) enum Mode {
 pub(super) struct Reference {
     pub(super) kind: ObjectKind,
     pub(super) name: String,
-    /// Nowhere when it was stood in for: the object is in use, and nothing is said.
+    /// Nowhere when it was stood in for: nothing is said.
     pub(super) place: Place,
     /// The node of the file that needs it.
     pub(super) node: Option<usize>,
@@ -62,13 +63,16 @@ pub(super) struct NodeFacts {
     /// Of its name.
     pub(super) place: Place,
     pub(super) home: Place,
-    /// Root and data.
-    pub(super) dirs: [PathBuf; 2],
+    /// Root and data, where they can be.
+    pub(super) dirs: Option<[PathBuf; 2]>,
+    /// In their order.
     pub(super) labels: Vec<(String, String)>,
     pub(super) has_chain: bool,
     /// Nothing was wrong with its `chain`, or with its `labels`.
     pub(super) chain_is_sound: bool,
     pub(super) labels_are_sound: bool,
+    /// Labels whose value is stood in for.
+    pub(super) odd_labels: Vec<String>,
     /// Something was said of it.
     pub(super) is_unsound: bool,
     pub(super) genesis: Option<String>,
@@ -77,8 +81,8 @@ pub(super) struct NodeFacts {
 
 impl NodeFacts {
     pub(super) fn label(&self, key: &str) -> Option<&String> {
-        let mut labels = self.labels.iter();
-        labels.find(|(k, _)| k == key).map(|(_, value)| value)
+        let found = self.labels.binary_search_by(|(k, _)| k.as_str().cmp(key));
+        found.ok().map(|i| &self.labels[i].1)
     }
 }
 

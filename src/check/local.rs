@@ -39,6 +39,7 @@ pub(super) fn local(
     let facts = Facts {
         findings: std::mem::take(&mut file.findings),
         mentioned: std::mem::take(&mut file.mentioned),
+        blind: std::mem::take(&mut file.blind),
         names_unknown: file.names_unknown,
         ..Facts::default()
     };

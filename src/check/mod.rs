@@ -25,6 +25,7 @@ mod secrets;
 mod select;
 mod table;
 mod units;
+mod unused;
 mod upgrades;
 pub mod vars;
 

@@ -1,5 +1,5 @@
-//! Names: one path segment each, each given once, none that would collide where case does not count; what is named exists, and
-//! what exists is named.
+//! Names: one path segment each, each given once, none that would collide where case does not count; and what is named
+//! exists.
 
 use super::facts::{Facts, Reference};
 use super::table::Table;
@@ -48,7 +48,8 @@ pub(super) fn names(table: &Table<'_>) -> Vec<Finding> {
             if defined.is_some_and(|e| e.first.is_some()) {
                 alike.push(&lower);
             }
-            alike.sort_unstable();
+            // The later one is said.
+            alike.sort_by_key(|name| table.entry(kind, name).and_then(|e| e.first.clone()));
             findings.extend(
                 alike
                     .windows(2)
@@ -96,11 +97,15 @@ fn dangling(table: &Table<'_>, reference: &Reference) -> Option<Finding> {
     let Reference {
         kind, name, place, ..
     } = reference;
+    // What is stood in for names nothing.
+    if place.is_nowhere() {
+        return None;
+    }
     if let Some(entry) = table.entry(*kind, name) {
         entry.mark_used();
         return None;
     }
-    if table.names_unknown.contains(*kind) || place.is_nowhere() {
+    if table.names_unknown.contains(*kind) {
         return None;
     }
     let word = kind.word();
@@ -136,41 +141,4 @@ fn quoted(name: &str) -> String {
     } else {
         format!("\"{name}\"")
     }
-}
-
-/// Objects that nothing names, once all references are followed.
-pub(super) fn unused(facts: &[Facts], table: &Table<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    // Those that name them stand in upgrades and nodes.
-    let named_by = [ObjectKind::Upgrade, ObjectKind::Node];
-    if named_by.iter().any(|k| table.names_unknown.contains(*k)) {
-        return findings;
-    }
-    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    let mentioned: HashSet<&str> = facts
-        .iter()
-        .flat_map(|f| &f.mentioned)
-        .flat_map(|text| text.split(|c| !is_of_name(c)))
-        .collect();
-    for kind in [ObjectKind::Artifact, ObjectKind::Hook, ObjectKind::Backup] {
-        for (name, entry) in table.names(kind) {
-            let is_used = entry.is_used() || entry.is_broken || mentioned.contains(name);
-            let Some(place) = entry.first.as_ref().filter(|_| !is_used) else {
-                continue;
-            };
-            let word = kind.word();
-            let users = match kind {
-                ObjectKind::Artifact => "an upgrade's `artifact` or a node's `genesis`",
-                ObjectKind::Hook => "an upgrade's `hooks`",
-                _ => "an upgrade's `backup`",
-            };
-            findings.push(Finding::warning(
-                Code::Unused,
-                place.clone(),
-                format!("nothing names {word} \"{name}\""),
-                format!("Name it in {users}, or take it out."),
-            ));
-        }
-    }
-    findings
 }

@@ -37,9 +37,12 @@ impl Local<'_> {
             let home = PathBuf::from(&node.home);
             let mut good = true;
             for (key, path) in [("home", Some(&node.home)), ("root", node.root.as_ref())] {
-                if let Some(path) = path
-                    && !is_plain_absolute(Path::new(path))
-                {
+                let Some(path) = path else { continue };
+                if let Some(message) = too_long(key, path) {
+                    let help = "Write the path of a directory that is there, or can be.";
+                    error(Code::BadPath, &format!("/{key}"), message, help.into());
+                    good = false;
+                } else if !is_plain_absolute(Path::new(path)) {
                     error(
                         Code::BadPath,
                         &format!("/{key}"),
@@ -50,7 +53,11 @@ impl Local<'_> {
                 }
             }
             let data = home.join(&node.data.path);
-            if !is_plain_absolute(&data) && good || node.data.path.is_empty() {
+            let has_dirs = good && data.as_os_str().len() <= LONGEST_PATH;
+            if let Some(message) = too_long("path", &node.data.path) {
+                let help = "Write for example \"data\".";
+                error(Code::BadPath, "/data/path", message, help.into());
+            } else if !is_plain_absolute(&data) && good || node.data.path.is_empty() {
                 error(
                     Code::BadPath,
                     "/data/path",
@@ -129,8 +136,10 @@ impl Local<'_> {
             self.arguments(object, "args", &node.args);
             let said = self.facts.findings.len();
             let chain = self.chain(object);
-            let chain_is_sound =
-                said == self.facts.findings.len() && !loaded.at(object, "/chain/kind").is_nowhere();
+            let is_broken = |below: &str| loaded.at(object, below).is_nowhere();
+            let chain_is_sound = said == self.facts.findings.len()
+                && !is_broken("/chain/kind")
+                && !is_broken("/chain/rpc");
             let uses_chain = |text: &String| text.contains("${chain.");
             if chain == ChainSpec::None
                 && chain_is_sound
@@ -209,11 +218,12 @@ impl Local<'_> {
                 name: object.name.clone(),
                 place,
                 home: at("/home"),
-                dirs: [root, data],
+                dirs: has_dirs.then_some([root, data]),
                 labels: node.labels.clone().into_iter().collect(),
                 has_chain,
                 chain_is_sound,
                 labels_are_sound: !at("/labels").is_nowhere(),
+                odd_labels: loaded.broken_below(object, "/labels"),
                 is_unsound,
                 genesis: node.genesis.clone(),
                 parts,
@@ -292,6 +302,10 @@ impl Local<'_> {
                 ));
                 ChainSpec::None
             }
+            // It may be what could not be read.
+            (ChainKind::Evm, None) if loaded.at(object, "/chain/rpc").is_nowhere() => {
+                ChainSpec::None
+            }
             (ChainKind::Evm, None) => {
                 self.push(Finding::error(
                     Code::BadChain,
@@ -339,6 +353,15 @@ impl Local<'_> {
 const OWN: &[&str] = &[
     "backups", "cache", "current", "failed", "genesis", "logs", "state", "upgrades",
 ];
+
+/// Bytes of the longest path that Linux opens: `PATH_MAX` without the NUL at its end (limits.h).
+const LONGEST_PATH: usize = 4095;
+
+fn too_long(key: &str, path: &str) -> Option<String> {
+    let bytes = path.len();
+    (bytes > LONGEST_PATH)
+        .then(|| format!("`{key}` has {bytes} bytes, and no path has more than {LONGEST_PATH}"))
+}
 
 fn is_plain_absolute(path: &Path) -> bool {
     path.is_absolute()

@@ -7,7 +7,7 @@ use super::facts::{Facts, NodeFacts, UpgradeFacts};
 use super::names::NodeAt;
 use super::table::Table;
 use crate::diag::{Code, Finding, Place};
-use crate::manifest::{ObjectKind, Selector, closest};
+use crate::manifest::{NearNames, ObjectKind, Selector};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -105,24 +105,25 @@ pub(super) fn no_match(
         entry.is_none_or(|e| e.is_broken)
     };
     if table.names_unknown.contains(ObjectKind::Node)
-        || nodes.iter().any(|n| !n.labels_are_sound)
         || table.names(ObjectKind::Node).any(|(_, e)| e.is_broken)
     {
         return;
     }
+    let odd = Odd::new(nodes);
+    let mut labels = Labels::new(nodes);
     for group in groups.iter().filter(|g| g.nodes.is_empty()) {
         for upgrade in &group.upgrades {
             let Some(selector) = &upgrade.nodes else {
                 continue;
             };
-            if selector.names.iter().flatten().any(is_lost) {
+            if selector.names.iter().flatten().any(is_lost) || odd.may_fit(selector) {
                 continue;
             }
             let finding = Finding::error(
                 Code::NoMatch,
                 upgrade.nodes_at.clone(),
                 format!("upgrade \"{}\" selects no node", upgrade.name),
-                odd_label(selector, nodes).unwrap_or_else(|| {
+                labels.odd(selector).unwrap_or_else(|| {
                     "Correct names or labels, or leave `nodes` out for every node of the set."
                         .into()
                 }),
@@ -132,27 +133,106 @@ pub(super) fn no_match(
     }
 }
 
-/// The first label of a selector that no node has, and what nodes have in its place.
-fn odd_label(selector: &Selector, nodes: &[&NodeFacts]) -> Option<String> {
-    let has = |key: &String, value: &String| nodes.iter().any(|n| n.label(key) == Some(value));
-    let mut labels = selector.labels.iter().flatten();
-    let (key, value) = labels.find(|(key, value)| !has(key, value))?;
-    let values: BTreeSet<&str> = nodes
-        .iter()
-        .filter_map(|n| n.label(key).map(String::as_str))
-        .collect();
-    if let Some(near) = closest(value, values.iter().copied()) {
-        return Some(format!("Did you mean {key} = \"{near}\"?"));
+/// Nodes of which some labels are not known: one of them may be what a selector means.
+struct Odd<'a> {
+    /// Those of which no label is known.
+    unknown: Vec<&'a NodeFacts>,
+    /// By a label that they have, or by one of theirs that may have any value.
+    by_label: HashMap<(&'a str, Option<&'a str>), Vec<&'a NodeFacts>>,
+}
+
+impl<'a> Odd<'a> {
+    fn new(nodes: &[&'a NodeFacts]) -> Self {
+        let mut out = Self {
+            unknown: vec![],
+            by_label: HashMap::new(),
+        };
+        for node in nodes {
+            if !node.labels_are_sound {
+                out.unknown.push(node);
+            } else if !node.odd_labels.is_empty() {
+                let known = node.labels.iter();
+                let known = known.map(|(key, value)| (key.as_str(), Some(value.as_str())));
+                let odd = node.odd_labels.iter().map(|key| (key.as_str(), None));
+                for label in known.chain(odd) {
+                    out.by_label.entry(label).or_default().push(node);
+                }
+            }
+        }
+        out
     }
-    let shown: Vec<String> = values.iter().take(5).map(|v| format!("\"{v}\"")).collect();
-    Some(if shown.is_empty() {
-        format!("No node has a label `{key}`.")
-    } else {
-        format!(
+
+    fn may_fit(&self, selector: &Selector) -> bool {
+        let Some(labels) = &selector.labels else {
+            return false;
+        };
+        let is_named = |node: &&NodeFacts| {
+            let names = selector.names.as_ref();
+            names.is_none_or(|names| names.contains(&node.name))
+        };
+        let lists = labels.iter().map(|(key, value)| {
+            let with = |value| self.by_label.get(&(key.as_str(), value));
+            [with(None), with(Some(value.as_str()))]
+        });
+        let fewest = lists.min_by_key(|l| l.iter().flatten().map(|n| n.len()).sum::<usize>());
+        let some = fewest.into_iter().flatten().flatten().flatten().copied();
+        let fits = |node: &&NodeFacts| {
+            let has = |(key, value): (&String, &String)| {
+                node.odd_labels.contains(key) || node.label(key) == Some(value)
+            };
+            labels.iter().all(has)
+        };
+        let unknown = self.unknown.iter().copied();
+        unknown.chain(some.filter(fits)).any(|n| is_named(&n))
+    }
+}
+
+/// The values of labels, gathered once they are asked for.
+struct Labels<'a> {
+    nodes: &'a [&'a NodeFacts],
+    values: Option<HashMap<&'a str, BTreeSet<&'a str>>>,
+    near: HashMap<&'a str, NearNames<'a>>,
+}
+
+impl<'a> Labels<'a> {
+    fn new(nodes: &'a [&'a NodeFacts]) -> Self {
+        Self {
+            nodes,
+            values: None,
+            near: HashMap::new(),
+        }
+    }
+
+    /// The first label of a selector that no node has, and what nodes have in its place.
+    fn odd(&mut self, selector: &Selector) -> Option<String> {
+        let of_nodes = || {
+            let mut values: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+            for (key, value) in self.nodes.iter().flat_map(|n| &n.labels) {
+                values.entry(key).or_default().insert(value);
+            }
+            values
+        };
+        let values = self.values.get_or_insert_with(of_nodes);
+        let mut labels = selector.labels.iter().flatten();
+        let has = |key: &String, value: &String| {
+            let of_key = values.get(key.as_str());
+            of_key.is_some_and(|v| v.contains(value.as_str()))
+        };
+        let (key, value) = labels.find(|(key, value)| !has(key, value))?;
+        let Some((key, values)) = values.get_key_value(key.as_str()) else {
+            return Some(format!("No node has a label `{key}`."));
+        };
+        let names = || NearNames::new(values.iter().copied().collect());
+        let near = self.near.entry(key).or_insert_with(names);
+        if let Some(near) = near.closest(value) {
+            return Some(format!("Did you mean {key} = \"{near}\"?"));
+        }
+        let shown: Vec<String> = values.iter().take(5).map(|v| format!("\"{v}\"")).collect();
+        Some(format!(
             "No node has the label {key} = \"{value}\"; there are {}.",
             shown.join(", ")
-        )
-    })
+        ))
+    }
 }
 
 /// Heights are awaited, and some node has no chain to ask: said once a node.
@@ -283,8 +363,12 @@ pub(super) fn twins(facts: &[Facts]) -> (Vec<Finding>, HashSet<NodeAt>) {
     };
     let mut data: HashMap<&Path, &NodeFacts> = HashMap::with_capacity(facts.len());
     for (at, node) in nodes() {
-        data.entry(&node.dirs[1]).or_insert(node);
-        let before = node.dirs.iter().map(|dir| dirs.insert(dir, node));
+        let Some([_, data_dir]) = &node.dirs else {
+            continue;
+        };
+        data.entry(data_dir).or_insert(node);
+        let before = node.dirs.iter().flatten();
+        let before = before.map(|dir| dirs.insert(dir, node));
         let before: Vec<&NodeFacts> = before.flatten().collect();
         let Some(twin) = before.into_iter().find(|twin| twin.name != node.name) else {
             continue;
@@ -294,7 +378,8 @@ pub(super) fn twins(facts: &[Facts]) -> (Vec<Finding>, HashSet<NodeAt>) {
         say(at, node, twin, message);
     }
     for (at, node) in nodes() {
-        let above = node.dirs.iter().flat_map(|dir| dir.ancestors().skip(1));
+        let own = node.dirs.iter().flatten();
+        let above = own.flat_map(|dir| dir.ancestors().skip(1));
         let mut owners = above.filter_map(|dir| Some((dir, *data.get(dir)?)));
         if let Some((dir, owner)) = owners.find(|(_, owner)| owner.name != node.name) {
             let message = format!(

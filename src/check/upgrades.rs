@@ -4,10 +4,10 @@ use super::desired::{Artifact, DesiredHook, DesiredUpgrade};
 use super::facts::UpgradeFacts;
 use super::hooks::HookParts;
 use super::local::Local;
-use crate::diag::{Code, Finding};
+use crate::diag::{Code, Finding, Place};
 use crate::manifest::{self, Object, ObjectKind, Upgrade};
 use crate::model::{BackupSpec, HealthSpec, HookPhase, Name, OnFailure, Trigger};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet, HashSetExt};
 use std::time::Duration;
 
 /// Blocks that the head must rise before a release counts as healthy.
@@ -122,10 +122,11 @@ impl Local<'_> {
             (HookPhase::OnFailure, &upgrade.hooks.on_failure),
         ];
         for (phase, names) in phases {
+            let mut seen = HashSet::with_capacity(names.len());
             for (i, name) in names.iter().enumerate() {
                 let place = || at(&format!("/hooks/{}/{i}", phase.as_str()));
                 self.refer(ObjectKind::Hook, name, place());
-                if names[..i].contains(name) {
+                if !seen.insert(name) {
                     let message = format!("hook \"{name}\" is named twice in one phase");
                     self.push(Finding::error(
                         Code::Duplicate,
@@ -189,7 +190,11 @@ impl Local<'_> {
             height,
             blocks,
             nodes: upgrade.nodes.clone(),
-            nodes_at: at("/nodes"),
+            // A part of it may be stood in for.
+            nodes_at: match loaded.broken_below(object, "/nodes").as_slice() {
+                [] => at("/nodes"),
+                _ => Place::NOWHERE,
+            },
             parts,
         }
     }

@@ -14,6 +14,17 @@ pub(super) struct Position {
 pub(crate) struct Lines<'a> {
     files: &'a [SourceText],
     starts: HashMap<usize, Vec<usize>>,
+    /// Characters before each block of a file: a line may be as long as the file, and all findings on it.
+    characters: HashMap<usize, Vec<usize>>,
+}
+
+/// Bytes of a block.
+const BLOCK: usize = 1024;
+
+/// How many characters begin in so many bytes.
+fn characters(bytes: &[u8]) -> usize {
+    let begins = |byte: &&u8| !matches!(byte, 0x80..=0xbf);
+    bytes.iter().filter(begins).count()
 }
 
 impl<'a> Lines<'a> {
@@ -21,6 +32,7 @@ impl<'a> Lines<'a> {
         Self {
             files,
             starts: HashMap::new(),
+            characters: HashMap::new(),
         }
     }
 
@@ -42,11 +54,29 @@ impl<'a> Lines<'a> {
         (number, starts[number]..end)
     }
 
+    /// Characters of a file that begin before a byte.
+    fn characters_before(&mut self, file: usize, at: usize) -> usize {
+        let text = self.files[file].text.as_bytes();
+        let blocks = self.characters.entry(file).or_insert_with(|| {
+            let counts = text.chunks(BLOCK).map(characters);
+            counts
+                .scan(0, |sum, count| {
+                    *sum += count;
+                    Some(*sum - count)
+                })
+                .collect()
+        });
+        let block = (at / BLOCK).min(blocks.len().saturating_sub(1));
+        let before = blocks.get(block).copied().unwrap_or_default();
+        before + characters(&text[block * BLOCK..at])
+    }
+
     pub(super) fn position(&mut self, file: usize, at: usize) -> Position {
         let text = &self.files[file].text;
         let at = boundary(text, at);
         let (number, line) = self.line(file, at);
-        let column = text[line.start..at.max(line.start)].chars().count() + 1;
+        let before = self.characters_before(file, at.max(line.start));
+        let column = before - self.characters_before(file, line.start) + 1;
         Position {
             line: number + 1,
             column,

@@ -4,8 +4,9 @@ use super::human::summary;
 use super::lines::{Lines, Position};
 use super::{Code, Finding, Place, Severity, SourceText};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::fmt::Write as _;
 
 /// The format of the JSON form. 1: first.
@@ -170,13 +171,11 @@ pub fn sarif(findings: &[Finding], files: &[SourceText]) -> String {
         }
         out
     };
-    let mut results = Vec::with_capacity(findings.len());
-    for f in findings {
+    let results = findings.iter().map(|f| {
         let n = seen.entry((f.code, f.place.file, &f.message)).or_default();
         *n += 1;
-        let related: Vec<Value> = f
-            .related
-            .iter()
+        let related = f.related.iter();
+        let related: Vec<Value> = related
             .map(|r| location(&r.place, Some(&r.message)))
             .collect();
         let mut result = json!({
@@ -190,23 +189,49 @@ pub fn sarif(findings: &[Finding], files: &[SourceText]) -> String {
         if !related.is_empty() {
             result["relatedLocations"] = related.into();
         }
-        results.push(result);
-    }
-    let log = json!({
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{
-            "tool": { "driver": {
-                "name": "visor",
-                "semanticVersion": env!("CARGO_PKG_VERSION"),
-                "version": env!("CARGO_PKG_VERSION"),
-                "rules": rules,
-            }},
-            "columnKind": "unicodeCodePoints",
-            "results": results,
-        }],
+        result
     });
+    let run = SarifRun {
+        column_kind: "unicodeCodePoints",
+        results: InTurn(RefCell::new(results)),
+        tool: json!({ "driver": {
+            "name": "visor",
+            "semanticVersion": env!("CARGO_PKG_VERSION"),
+            "version": env!("CARGO_PKG_VERSION"),
+            "rules": rules,
+        }}),
+    };
+    let log = SarifLog {
+        schema: "https://json.schemastore.org/sarif-2.1.0.json",
+        runs: [run],
+        version: "2.1.0",
+    };
     serde_json::to_string_pretty(&log).expect("plain data") + "\n"
+}
+
+#[derive(Serialize)]
+struct SarifLog<R> {
+    #[serde(rename = "$schema")]
+    schema: &'static str,
+    runs: [R; 1],
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SarifRun<R> {
+    column_kind: &'static str,
+    results: R,
+    tool: Value,
+}
+
+/// A list of which one element is made at a time: there may be hundreds of thousands, of kilobytes each.
+struct InTurn<I>(RefCell<I>);
+
+impl<I: Iterator<Item: Serialize>> Serialize for InTurn<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&mut *self.0.borrow_mut())
+    }
 }
 
 /// GitHub's workflow commands, errors first: a step shows ten of each kind. The last line counts all. Files' paths are those in the

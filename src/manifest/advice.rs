@@ -2,7 +2,9 @@
 //!
 //! An edit is offered only where the line is TOML after it.
 
-use super::characters::{LOOK_ALIKE, is_escape, is_in_threes, is_odd_quote, outside_quotes};
+use super::characters::{
+    LOOK_ALIKE, is_escape, is_in_threes, is_invisible, is_odd_quote, outside_quotes,
+};
 use super::guess::begins_statement;
 use super::parse::{SyntaxError, SyntaxKind};
 use super::schema::{Wanted, example_of, wanted};
@@ -57,7 +59,7 @@ pub(super) fn syntax_error(
 }
 
 /// The line that the parser stopped in.
-struct Line<'a> {
+pub(super) struct Line<'a> {
     /// The text before it.
     before: &'a str,
     line: &'a str,
@@ -65,7 +67,7 @@ struct Line<'a> {
     /// What the parser said.
     message: &'a str,
     /// Of the line in the file.
-    start: usize,
+    pub(super) start: usize,
     inside: Inside,
 }
 
@@ -76,7 +78,7 @@ fn trim_end(text: &str) -> &str {
 
 impl Line<'_> {
     /// An error at a part of the line.
-    fn error(&self, part: &str, message: String, help: String) -> SyntaxError {
+    pub(super) fn error(&self, part: &str, message: String, help: String) -> SyntaxError {
         let at = self.start + self.offset(part);
         SyntaxError {
             kind: SyntaxKind::NotToml,
@@ -88,12 +90,12 @@ impl Line<'_> {
         }
     }
 
-    fn offset(&self, part: &str) -> usize {
+    pub(super) fn offset(&self, part: &str) -> usize {
         part.as_ptr() as usize - self.line.as_ptr() as usize
     }
 
     /// The same, cured by another text in the part's place, where that is TOML.
-    fn cured(&self, part: &str, message: String, help: String, by: &str) -> SyntaxError {
+    pub(super) fn cured(&self, part: &str, message: String, help: String, by: &str) -> SyntaxError {
         let mut error = self.error(part, message, help);
         let at = self.offset(part);
         let cured = format!("{}{by}{}", &self.line[..at], &self.line[at + part.len()..]);
@@ -153,6 +155,12 @@ impl Line<'_> {
         let key = key.trim();
         if DeTable::parse(&format!("{key} = 0")).is_err() {
             let is_bare = |c: char| c.is_ascii_alphanumeric() || "_- ".contains(c);
+            let bare = key.trim_matches(['[', ']', ' ']);
+            if key.starts_with('[') && !bare.is_empty() && bare.chars().all(is_bare) {
+                let message = "`[` and `]` stand around headers, not around keys";
+                let help = format!("Write `{bare} = …`.");
+                return Some(self.cured(key, message.into(), help, bare));
+            }
             if !key.is_empty() && key.chars().all(is_bare) {
                 let joined = key.split_whitespace().collect::<Vec<_>>().join("-");
                 let message = "a key cannot hold a blank";
@@ -237,34 +245,13 @@ impl Line<'_> {
             let help = format!("Type `{latin}` in its place.");
             return Some(self.cured(part, message, help, &latin.to_string()));
         }
-        if odd.is_whitespace() || matches!(odd, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}') {
+        if is_invisible(odd) {
             let message = format!("an invisible character ({code}) stands here");
             return Some(self.cured(part, message, "Type a plain blank.".into(), " "));
         }
         let message = format!("`{odd}` ({code}) cannot stand here without quotes");
         let help = "Put the key or the text into quotes.";
         Some(self.error(part, message, help.into()))
-    }
-
-    fn header(&self, code: &str) -> Option<SyntaxError> {
-        let bare = code.split('#').next()?.trim_end();
-        let closing = if bare.starts_with("[[") { "]]" } else { "]" };
-        if bare.ends_with(closing) {
-            return None;
-        }
-        if let Some((_, rest)) = bare.split_once(closing) {
-            let rest = rest.trim_start();
-            let message = "something stands behind the header";
-            let help = "Put it on a line of its own.";
-            return Some(self.error(rest, message.into(), help.into()));
-        }
-        let message = "the header is not closed";
-        let help = format!("End it with `{closing}`.");
-        let found = bare.len() - bare.trim_end_matches(']').len();
-        let end = &bare[bare.len() - found..];
-        let mut error = self.cured(end, message.into(), help, closing);
-        error.span.start = self.start + self.offset(bare);
-        Some(error)
     }
 
     /// `key: value`, as in YAML and JSON.

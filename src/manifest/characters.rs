@@ -29,6 +29,12 @@ pub(super) fn is_in_threes(word: &str, mark: char) -> bool {
     begins && rest.len() >= least && rest.iter().all(|g| g.len() == 3 && is_digits(g))
 }
 
+/// Blanks that are none of TOML's, and what takes no room at all.
+pub(super) fn is_invisible(c: char) -> bool {
+    !c.is_ascii() && c.is_whitespace()
+        || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
+}
+
 pub(super) fn is_odd_quote(c: char) -> bool {
     "“”„‟‘’«»".contains(c)
 }

@@ -1,85 +1,69 @@
-//! What a line that is no TOML was meant to be: a header, an object, a key.
+//! What a line that is no TOML was meant to be: a key, a part of a list, a statement of its own.
 
+use super::characters::{LOOK_ALIKE, is_invisible, outside_quotes};
+use super::headers::header_path;
 use super::load::ObjectKind;
 use super::schema::properties;
-use std::ops::Range;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use super::words::closest;
 
-/// The path of a header that is TOML by itself, with the places of its parts.
-pub(super) fn header_path(header: &str) -> Option<Vec<(String, Range<usize>)>> {
-    let table = DeTable::parse(header).ok()?;
-    let mut path = Vec::new();
-    let mut at = table.get_ref();
-    while let Some((key, value)) = at.iter().next() {
-        path.push((key.get_ref().to_string(), key.span()));
-        at = match value.get_ref() {
-            DeValue::Table(inner) => inner,
-            DeValue::Array(items) => match items.iter().next().map(Spanned::get_ref) {
-                Some(DeValue::Table(inner)) => inner,
-                _ => break,
-            },
-            _ => break,
-        };
-    }
-    (!path.is_empty() && path.len() < 64).then_some(path)
-}
+/// A key with more bytes than this is no key of a manifest.
+pub(super) const LONGEST_KEY: usize = 256;
 
-/// The kind of a line that is a header but for its brackets: `upgrade.v2]`, `node.a:`.
-pub(super) fn lost_header(line: &str) -> Option<&'static str> {
-    let code = line.split('#').next()?.trim();
-    let is_header =
-        (code.ends_with(']') || code.ends_with(':')) && !code.contains(['=', '[', ' ', '{']);
-    let of = |kind: &&str| {
-        let rest = code.strip_prefix(*kind).and_then(|r| r.strip_prefix('.'));
-        rest.is_some_and(|r| r.len() > 1)
-    };
-    let mut kinds = ObjectKind::ALL.into_iter().map(ObjectKind::word);
-    kinds.find(of).filter(|_| is_header)
-}
-
-/// The object that a header means which cannot be read: `[node a]`, `[hook/a]`, `[upgrade."v2]`.
-pub(super) fn guessed_header(header: &str) -> Option<Vec<(String, Range<usize>)>> {
-    let at = header.len() - header.trim_start_matches(['[', ' ']).len();
-    let inner = header[at..].split(['#', ']']).next()?.trim_end();
-    let mut kinds = ObjectKind::ALL.into_iter().map(ObjectKind::word);
-    let kind = kinds.find(|k| inner.starts_with(k))?;
-    let rest = &inner[kind.len()..];
-    if !rest.starts_with(['.', '/', ' ', ':', '-']) {
-        return None;
-    }
-    let name = rest.trim_matches(['.', '/', ' ', ':', '-', '"', '\'']);
-    // A name that stands in quotes and is followed by more is no name.
-    if name.contains(['"', '\'', '\\']) || header.starts_with("[[") {
-        return None;
-    }
-    // One of a table in an object is two names.
-    let mut of_object = properties(&format!("/{kind}/x"));
-    let last = name.rsplit(['.', ' ', '/']).next().unwrap_or(name);
-    if last != name && of_object.any(|p| p == last) {
-        return None;
-    }
-    let start = name.as_ptr() as usize - header.as_ptr() as usize;
-    (!name.is_empty()).then(|| {
-        vec![
-            (kind.to_owned(), at..at + kind.len()),
-            (name.to_owned(), start..start + name.len()),
-        ]
-    })
-}
-
-/// The key of a statement that cannot be read: what stands before `=`, or its first word.
-pub(super) fn guessed_key(statement: &str) -> Option<Vec<(String, Range<usize>)>> {
+/// The key of a statement that cannot be read, in its parts: what stands before `=`, or its first word. Letters that only look Latin
+/// are read as those, and what stands around it by mistake (`$chain`, `"chain`, `export chain`) is left out: of what the key may
+/// be, one that the table has.
+pub(super) fn guessed_key(statement: &str, table: &str) -> Option<Vec<String>> {
     let statement = statement.trim_start().trim_start_matches("- ");
-    let before = statement.split('=').next().unwrap_or_default().trim();
-    let word = statement
-        .split(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c)))
-        .next()
-        .unwrap_or_default();
-    [before, word]
+    let (before, is_key) = match statement.split_once('=') {
+        Some((before, _)) => (before.trim(), true),
+        None => (statement.trim(), false),
+    };
+    if before.len() > LONGEST_KEY {
+        return None;
+    }
+    let before = plainly(before);
+    let bare = before.trim_matches(|c: char| !c.is_alphanumeric());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let words = || bare.split(|c| !is_plain(c)).filter(|w| !w.is_empty());
+    let joined = bare.split_whitespace().collect::<Vec<_>>().join("-");
+    let parse = |key: &str| -> Option<Vec<String>> {
+        let path = header_path(&format!("{key} = 0"))?;
+        Some(path.into_iter().map(|(part, _)| part).collect())
+    };
+    let is_odd = |key: &str| is_key && key.chars().all(|c| is_plain(c) || !c.is_ascii());
+    let odd = Some(joined.as_str()).filter(|key| is_odd(key) && !key.is_empty());
+    let as_given = [before.as_str(), bare]
         .into_iter()
-        .filter(|key| !key.is_empty() && key.len() < 256)
-        .find_map(|key| header_path(&format!("{key} = 0")))
+        .filter(|k| !k.is_empty());
+    let mut found: Vec<Vec<String>> = as_given.filter_map(parse).collect();
+    found.extend(odd.map(|key| key.split('.').map(str::to_owned).collect()));
+    let of_words = [words().next(), words().next_back().filter(|_| is_key)];
+    found.extend(of_words.into_iter().flatten().filter_map(parse));
+    let is_known = |path: &&Vec<String>| closest(&path[0], properties(table)).is_some();
+    // A word in the midst of a line that begins with no key is none.
+    let begins = before.starts_with(|c: char| c.is_alphanumeric() || "_\"'".contains(c));
+    let known = found.iter().find(is_known);
+    known.or(found.first().filter(|_| begins)).cloned()
+}
+
+/// A text without the letters that only look Latin, and without what nobody sees.
+pub(super) fn plainly(text: &str) -> String {
+    let latin = |c: char| {
+        let alike = LOOK_ALIKE.iter().find(|(odd, _)| *odd == c);
+        alike.map_or(c, |(_, latin)| *latin)
+    };
+    let seen = text.chars().filter(|c| !is_invisible(*c));
+    seen.map(latin).collect()
+}
+
+/// True when a line can be a part of the list or table that is open behind the line before it: an element stands behind a comma or a
+/// bracket; nothing else that begins with a letter is one.
+pub(super) fn may_go_on(before: &str, line: &str) -> bool {
+    let comment = outside_quotes(before).find(|(_, c)| *c == '#');
+    let before = comment.map_or(before, |(at, _)| &before[..at]).trim_end();
+    before.is_empty()
+        || before.ends_with([',', '[', '{'])
+        || !line.trim_start().starts_with(char::is_alphabetic)
 }
 
 /// A line that is blank, a comment, a header, or begins with a key and `=`.
@@ -106,5 +90,5 @@ pub(super) fn begins_statement(line: &str) -> bool {
     let Some((key, _)) = line.split_once('=') else {
         return false;
     };
-    key.len() < 256 && header_path(&format!("{key} = 0")).is_some()
+    key.len() <= LONGEST_KEY && header_path(&format!("{key} = 0")).is_some()
 }

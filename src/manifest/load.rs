@@ -2,7 +2,7 @@
 
 use super::mend::{given_name, is_shadow};
 use super::parse::{SyntaxError, SyntaxKind, parse};
-use super::spans::{Spans, escape, unescape};
+use super::spans::{Spans, escape, is_in, unescape};
 use super::structure::judge;
 use super::{Artifact, Backup, Batch, Hook, Node, Upgrade};
 use crate::diag::{Code, Finding, Place};
@@ -89,6 +89,16 @@ pub struct Named {
     pub broken: bool,
 }
 
+/// A reference of which the name could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blind {
+    pub kind: ObjectKind,
+    /// The object that has it.
+    pub owner: String,
+    /// Where that begins in the file.
+    pub at: usize,
+}
+
 /// Everything that could be read of a file.
 #[derive(Debug, Default)]
 pub struct LoadedFile {
@@ -104,6 +114,8 @@ pub struct LoadedFile {
     pub names_unknown: Kinds,
     /// Texts that were left out, and so may name an object that nothing else names.
     pub mentioned: Vec<String>,
+    /// References that name something, nobody knows what.
+    pub blind: Vec<Blind>,
     /// Of the file in its set.
     index: usize,
     spans: Spans,
@@ -122,9 +134,7 @@ impl LoadedFile {
     }
 
     fn is_poisoned(&self, pointer: &str) -> bool {
-        let ends = pointer.match_indices('/').map(|(at, _)| at);
-        let mut above = ends.chain([pointer.len()]).map(|end| &pointer[..end]);
-        above.any(|p| self.poisoned.contains(p))
+        is_in(&self.poisoned, pointer)
     }
 
     /// Where a value of an object stands; `below` as in `/trigger/height`. Nowhere when it was broken and stood in for.
@@ -162,6 +172,31 @@ impl LoadedFile {
         self.poisoned.contains(&object.pointer) || next.is_some_and(|p| p.starts_with(&below))
     }
 
+    /// The reference that a broken value is.
+    fn blind(&self, pointer: &str) -> Option<Blind> {
+        let mut parts = pointer.split('/').skip(1);
+        let (of, owner, key) = (parts.next()?, parts.next()?, parts.next()?);
+        let kind = match (of, key) {
+            ("upgrade", "artifact") | ("node", "genesis") => ObjectKind::Artifact,
+            ("upgrade", "backup") => ObjectKind::Backup,
+            ("upgrade", "hooks") => ObjectKind::Hook,
+            _ => return None,
+        };
+        Some(Blind {
+            kind,
+            owner: given_name(&unescape(owner)).to_owned(),
+            at: self.spans.key(&format!("/{of}/{owner}")).start,
+        })
+    }
+
+    /// The keys of an object's table whose values were broken and are stood in for.
+    pub fn broken_below<T>(&self, object: &Object<T>, table: &str) -> Vec<String> {
+        let above = format!("{}{table}/", object.pointer);
+        let below = self.poisoned.range(above.clone()..);
+        let keys = below.map_while(|p| p.strip_prefix(&above));
+        keys.map(|key| unescape(key).into_owned()).collect()
+    }
+
     /// Writes a name down; shadows have none.
     fn name(&mut self, kind: ObjectKind, name: String, place: Option<Place>, broken: bool) {
         if !is_shadow(&name) {
@@ -184,7 +219,7 @@ pub fn load_file(index: usize, text: &str) -> LoadedFile {
         mentioned: parsed.lost_text,
         index,
         spans: parsed.spans,
-        poisoned: judged.poisoned.into_iter().collect(),
+        poisoned: judged.poisoned,
         ..LoadedFile::default()
     };
     out.findings
@@ -217,9 +252,11 @@ pub fn load_file(index: usize, text: &str) -> LoadedFile {
                 out.findings.push(finding);
             }
             let whole = matches!(read, Some(Ok(())));
-            out.name(kind, name, Some(place), !whole);
+            let place = Some(place).filter(|_| !parsed.guessed.contains(&pointer));
+            out.name(kind, name, place, !whole);
         }
     }
+    out.blind = judged.silent.iter().filter_map(|p| out.blind(p)).collect();
     // What stood where `/node/a` was no table is named all the same.
     for pointer in out.poisoned.clone() {
         let mut parts = pointer.split('/').skip(1);

@@ -8,6 +8,7 @@
 //!  [[backup.x]]         a list for a table        ─▶ backup.x
 //!  [artifact.x.file]    a table for a list        ─▶ artifact.x.file[0]
 //!  [node]               an object without a name  ─▶ a shadow
+//!  [data]               a part without an object  ─▶ node.x.data (`astray`)
 //! ```
 //!
 //! A *shadow* is an object that rules look at and nothing can name: its name ends in a NUL and a number.
@@ -71,10 +72,10 @@ pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed, found: &[Flaw])
     mend.findings
 }
 
-struct Mend<'a> {
-    file: usize,
-    text: &'a str,
-    parsed: &'a mut Parsed,
+pub(super) struct Mend<'a> {
+    pub(super) file: usize,
+    pub(super) text: &'a str,
+    pub(super) parsed: &'a mut Parsed,
     findings: Vec<Finding>,
     shadows: usize,
 }
@@ -84,7 +85,7 @@ impl Mend<'_> {
         Place::new(self.file, span)
     }
 
-    fn say(&mut self, code: Code, span: Range<usize>, message: String, help: String) {
+    pub(super) fn say(&mut self, code: Code, span: Range<usize>, message: String, help: String) {
         let place = self.place(span);
         self.findings
             .push(Finding::error(code, place, message, help));
@@ -98,18 +99,18 @@ impl Mend<'_> {
     }
 
     /// The edit of a key into another, where the key stands at the span: one that could not be read has no place of its own.
-    fn fix_key(&mut self, span: Range<usize>, key: &str, meant: &str) {
+    pub(super) fn fix_key(&mut self, span: Range<usize>, key: &str, meant: &str) {
         if names(self.text, &span, key) {
             self.fix(span, meant.into());
         }
     }
 
-    fn table(&self, pointer: &str) -> Option<&Map<String, Value>> {
+    pub(super) fn table(&self, pointer: &str) -> Option<&Map<String, Value>> {
         let value = self.parsed.find(pointer)?;
         value.as_object().filter(|_| !is_mark(value))
     }
 
-    fn keys(&self, pointer: &str) -> Vec<String> {
+    pub(super) fn keys(&self, pointer: &str) -> Vec<String> {
         let table = self.table(pointer);
         table
             .map(|t| t.keys().cloned().collect())
@@ -122,7 +123,7 @@ impl Mend<'_> {
     }
 
     /// Takes a value out of the tree; tables that are left empty by that go too.
-    fn take(&mut self, pointer: &str) -> Option<Value> {
+    pub(super) fn take(&mut self, pointer: &str) -> Option<Value> {
         let (above, key) = pointer.rsplit_once('/')?;
         let parent = self.parsed.find_mut(above)?.as_object_mut()?;
         let value = parent.remove(&*unescape(key));
@@ -133,20 +134,43 @@ impl Mend<'_> {
     }
 
     /// What was lost below a pointer is lost below another now.
-    fn move_pointers(&mut self, from: &str, to: &str) {
-        for pointer in self.parsed.lost.iter_mut().chain(&mut self.parsed.holes) {
+    pub(super) fn move_pointers(&mut self, from: &str, to: &str) {
+        let moved = |pointer: &str| format!("{to}{}", &pointer[from.len()..]);
+        let parsed = &mut *self.parsed;
+        let alike = parsed.lost.range(from.to_owned()..);
+        let below = alike.take_while(|p| p.starts_with(from));
+        let below: Vec<String> = below.filter(|p| is_below(p, from)).cloned().collect();
+        for pointer in below {
+            parsed.lost.insert(moved(&pointer));
+            parsed.lost.remove(&pointer);
+        }
+        // Of these there are no more than errors of syntax.
+        let others = parsed.holes.iter_mut().chain(&mut parsed.silent);
+        for pointer in others.chain(&mut parsed.guessed) {
             if is_below(pointer, from) {
-                *pointer = format!("{to}{}", &pointer[from.len()..]);
+                *pointer = moved(pointer);
             }
         }
     }
 
-    /// Gives a value another place; one of that name which is there already makes it a shadow.
+    /// Gives a value another place. One of that name which is there already makes it a shadow, or takes it in, when it has none of
+    /// its keys: the rest of an object whose other headers are right.
     fn put(&mut self, value: Value, from: &str, kind: ObjectKind, name: &str) {
         let kind = kind.word();
-        let is_taken = self
-            .table(&format!("/{kind}"))
-            .is_some_and(|t| t.contains_key(name));
+        let taken = self.parsed.find(&format!("/{kind}/{}", escape(name)));
+        let is_taken = taken.is_some();
+        if let (Some(Value::Object(there)), Value::Object(more)) = (taken, &value)
+            && !more.keys().any(|k| there.contains_key(k))
+        {
+            let to = format!("/{kind}/{}", escape(name));
+            self.parsed.spans.rename(&value, from, &to);
+            self.move_pointers(from, &to);
+            let there = self.parsed.find_mut(&to).and_then(Value::as_object_mut);
+            if let (Some(there), Value::Object(more)) = (there, value) {
+                there.extend(more);
+            }
+            return;
+        }
         let name = if is_taken {
             self.shadow(name)
         } else {
@@ -167,6 +191,7 @@ impl Mend<'_> {
 
     /// Keys of the file that are nearly a kind, or hold a whole header in quotes.
     fn root(&mut self) {
+        let mut objects = None;
         for key in self.keys("") {
             let here = format!("/{}", escape(&key));
             let span = self.parsed.spans.key(&here);
@@ -189,6 +214,9 @@ impl Mend<'_> {
                 continue;
             }
             let is_known = key == "visor" || ObjectKind::of_word(&key).is_some();
+            if !is_known && self.astray(&key, &mut objects) {
+                continue;
+            }
             let names = self.keys(&here);
             let holds_objects = names.iter().any(|n| {
                 let below = format!("{here}/{}", escape(n));
@@ -249,15 +277,16 @@ impl Mend<'_> {
         match self.parsed.find(&here) {
             Some(Value::Array(items)) if items.iter().all(Value::is_object) => {
                 let items = items.clone();
-                self.say(
-                    Code::NoName,
-                    span,
-                    format!("`[[{word}]]` gives no name"),
-                    format!("Write [{word}.NAME], once for each."),
-                );
                 self.take(&here);
                 for (i, mut item) in items.into_iter().enumerate() {
                     let from = format!("{here}/{i}");
+                    let header = self.header(&self.parsed.spans.key(&from));
+                    self.say(
+                        Code::NoName,
+                        header.unwrap_or_else(|| span.clone()),
+                        format!("`[[{word}]]` gives no name"),
+                        format!("Write [{word}.NAME], once for each."),
+                    );
                     // `[node.a]` behind `[[node]]` is read as a part of it, and means an object.
                     let fields = item.as_object_mut().into_iter().flatten();
                     let is_object = |(key, value): (&String, &Value)| {
@@ -363,7 +392,7 @@ impl Mend<'_> {
     }
 
     /// The whole header around a span, brackets and all, when it stands alone on its line.
-    fn header(&self, span: &Range<usize>) -> Option<Range<usize>> {
+    pub(super) fn header(&self, span: &Range<usize>) -> Option<Range<usize>> {
         let start = self
             .text
             .get(..span.start)?
@@ -386,6 +415,11 @@ impl Mend<'_> {
             }
             let mut meant = Vec::new();
             self.inner(kind, &here, &name, &mut meant);
+            // `v1.0 = "x"` below `[node.a]` is a key of it, and no name.
+            let has_header = |p: &str| self.header(&self.parsed.spans.key(p)).is_some();
+            if has_header(&here) {
+                meant.retain(|(pointer, _)| has_header(pointer));
+            }
             for (pointer, whole) in meant {
                 // From behind the kind to the end of the name, in its own header.
                 let key = self.parsed.spans.key(&pointer);

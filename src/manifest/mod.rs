@@ -12,10 +12,12 @@
 
 mod advice;
 mod artifact;
+mod astray;
 mod backup;
 mod batch;
 mod characters;
 mod guess;
+mod headers;
 mod hook;
 mod lexer;
 mod load;
@@ -36,7 +38,7 @@ pub use artifact::{Artifact, ArtifactFile};
 pub use backup::{ArchiveFormat, Backup, BackupKeep, Late, Method};
 pub use batch::Batch;
 pub use hook::{Hook, Retry};
-pub use load::{Kinds, LoadedFile, Named, Object, ObjectKind, load_file};
+pub use load::{Blind, Kinds, LoadedFile, Named, Object, ObjectKind, load_file};
 pub use node::{Chain, ChainKind, Control, Data, Node, Profile, Restart, RestartOn, Stop};
 pub use parse::{Parsed, parse};
 pub use process::{Cgroup, Limits, Process};

@@ -7,6 +7,7 @@ use super::recover::recover;
 use super::spans::{Spans, escape, find, find_mut};
 use crate::diag::{fnv1a, fnv1a_on};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -45,9 +46,13 @@ pub struct Parsed {
     pub spans: Spans,
     pub errors: Vec<SyntaxError>,
     /// Pointers of values that could not be read; nothing may be said about them.
-    pub lost: Vec<String>,
+    pub lost: BTreeSet<String>,
+    /// Those of them of which not a word is left.
+    pub silent: Vec<String>,
     /// Pointers of tables that may have lost keys whose names are unknown.
     pub holes: Vec<String>,
+    /// Pointers of objects whose header was guessed: the name may be another.
+    pub guessed: Vec<String>,
     /// The texts that were left out: what they name counts as named.
     pub lost_text: Vec<String>,
     /// Kinds of which a header itself was not readable: names may be missing.
@@ -60,8 +65,10 @@ impl Parsed {
             value: Value::Object(Map::new()),
             spans: Spans::default(),
             errors: vec![],
-            lost: vec![],
+            lost: BTreeSet::new(),
             holes: vec![],
+            silent: vec![],
+            guessed: vec![],
             lost_text: vec![],
             names_unknown: Kinds::default(),
         }
@@ -189,7 +196,7 @@ impl<'a> Walk<'a> {
                         fix: None,
                     };
                     self.parsed.errors.push(error);
-                    self.parsed.lost.push(self.pointer.clone());
+                    self.parsed.lost.insert(self.pointer.clone());
                     Value::Null
                 }
             },
@@ -221,7 +228,8 @@ mod tests {
         assert_eq!(parsed.value["node"]["a"]["home"], 5);
         assert_eq!(parsed.value["node"]["b"]["binary"], "y");
         assert_eq!(parsed.value["hook"]["c"]["once"], true);
-        assert_eq!(parsed.lost, ["/node/a/binary", "/hook/c/run"]);
+        let lost = ["/node/a/binary", "/hook/c/run"].map(str::to_owned);
+        assert_eq!(parsed.lost, lost.into());
         assert_eq!(&text[parsed.spans.value("/node/b/binary")], "\"y\"");
         assert_eq!(parsed.names_unknown, Kinds::default());
     }

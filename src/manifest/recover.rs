@@ -5,10 +5,10 @@
 //! its name.
 
 use super::advice::{Inside, syntax_error};
-use super::guess::{begins_statement, guessed_header, guessed_key, header_path, lost_header};
+use super::guess::{begins_statement, guessed_key, may_go_on};
+use super::headers::{MeantHeader, header_path, is_list, key_in_brackets, meant_header};
 use super::lexer::Lexer;
 use super::load::{Kinds, ObjectKind};
-use super::mend::shown_name;
 use super::parse::{Parsed, SyntaxError, SyntaxKind, Walk};
 use super::spans::escape;
 use serde_json::{Map, Value};
@@ -90,25 +90,14 @@ impl Reader<'_> {
             }
             return line.end;
         }
-        if trimmed.starts_with('[') {
+        if trimmed.starts_with('[') && !key_in_brackets(trimmed) {
             self.header(start, &line);
             return line.end;
         }
-        if let Some(kind) = lost_header(trimmed) {
+        if let Some(meant) = meant_header(trimmed) {
             let code = trimmed.split('#').next().unwrap_or_default().trim_end();
-            let name = code[kind.len() + 1..].trim_end_matches([']', ':']).trim();
             let whole = start..start + code.len();
-            self.parsed.errors.push(SyntaxError {
-                kind: SyntaxKind::NotToml,
-                span: whole.clone(),
-                message: "a header stands between `[` and `]`".into(),
-                help: format!("Write [{kind}.{name}]."),
-                first: None,
-                fix: Some((whole.clone(), format!("[{kind}.{name}]"))),
-            });
-            let bare = name.trim_matches(['"', '\'']).to_owned();
-            let path = [(kind.to_owned(), whole.clone()), (bare, whole.clone())];
-            self.table = self.open(&path, false, &whole);
+            self.meant_header(whole, meant, "a header stands between `[` and `]`");
             return line.end;
         }
         let (end, is_closed) = self.extent(start);
@@ -126,8 +115,9 @@ impl Reader<'_> {
                     place = value_part(self.text, &first_line);
                 }
                 let has_no_value = self.text[first_line.clone()].ends_with('=');
-                self.broken(place, error.message(), Some(first_line));
+                let lost = self.broken(place, error.message(), Some(first_line));
                 if is_closed {
+                    self.silent(lost, start..end);
                     return if has_no_value {
                         self.behind_yaml_list(end)
                     } else {
@@ -135,12 +125,18 @@ impl Reader<'_> {
                     };
                 }
                 // What is left of it are lines that begin no statement.
+                let is_text = self.inside(start, line.end) == Inside::Text;
+                let mut before = &self.text[line.clone()];
                 let mut next = line.end;
-                while next < self.text.len()
-                    && !begins_statement(&self.text[line_at(self.text, next)])
-                {
-                    next = line_at(self.text, next).end;
+                while next < self.text.len() {
+                    let line = line_at(self.text, next);
+                    let code = &self.text[line.clone()];
+                    if begins_statement(code) || !is_text && !may_go_on(before, code) {
+                        break;
+                    }
+                    (before, next) = (code, line.end);
                 }
+                self.silent(lost, start..next);
                 // Among them may be keys that lack no more than their `=`.
                 if next > line.end {
                     self.parsed.holes.extend(self.table.clone());
@@ -182,30 +178,55 @@ impl Reader<'_> {
         }
     }
 
-    fn broken(&mut self, span: Range<usize>, message: &str, statement: Option<Range<usize>>) {
+    /// Says a mistake. When a statement could not be read for it: the pointer of the value that is lost by that.
+    fn broken(
+        &mut self,
+        span: Range<usize>,
+        message: &str,
+        statement: Option<Range<usize>>,
+    ) -> Option<String> {
         let inside = self.inside(
             statement.as_ref().map_or(span.start, |s| s.start),
             span.start,
         );
         let error = syntax_error(self.text, span, message, inside);
         self.parsed.errors.push(error);
-        let Some(statement) = statement else { return };
+        let statement = statement?;
         let text = &self.text[statement];
         self.parsed
             .lost_text
             .push(text.chars().take(4096).collect());
-        let Some(table) = &self.table else { return };
-        match guessed_key(text) {
-            Some(path) => {
-                let pointer = path
-                    .iter()
-                    .fold(table.clone(), |p, (key, _)| format!("{p}/{}", escape(key)));
-                // The slot is made, and stays empty.
-                if slot(&mut self.parsed.value, &pointer).is_some_and(|v| v.is_null()) {
-                    self.parsed.lost.push(pointer);
-                }
-            }
-            None => self.parsed.holes.push(table.clone()),
+        let table = self.table.as_ref()?;
+        let Some(path) = guessed_key(text, table) else {
+            self.parsed.holes.push(table.clone());
+            return None;
+        };
+        let keys = path.iter();
+        let pointer = keys.fold(table.clone(), |p, key| format!("{p}/{}", escape(key)));
+        // The slot is made, and stays empty.
+        if !slot(&mut self.parsed.value, &pointer)?.is_null() {
+            return None;
+        }
+        self.parsed.lost.insert(pointer.clone());
+        Some(pointer)
+    }
+
+    /// Writes down what of a lost value nobody can tell: even its text has no word in it.
+    fn silent(&mut self, lost: Option<String>, statement: Range<usize>) {
+        let mut parts = self.text[statement].split('=').skip(1).peekable();
+        let mut has_word = false;
+        while let Some(part) = parts.next() {
+            // The word before another `=` is a key.
+            let value = match parts.peek() {
+                Some(_) => part
+                    .trim_end()
+                    .trim_end_matches(|c: char| !" ,{".contains(c)),
+                None => part,
+            };
+            has_word |= value.contains(char::is_alphabetic) && value.trim() != "null";
+        }
+        if !has_word {
+            self.parsed.silent.extend(lost);
         }
     }
 
@@ -236,6 +257,7 @@ impl Reader<'_> {
         let whole = start..trimmed_end(self.text, line);
         let text = &self.text[whole.clone()];
         let mut path = header_path(text);
+        let mut opens_list = text.starts_with("[[");
         if let Err(error) = DeTable::parse(text) {
             // One that is not closed still says its name.
             let bare = text.trim_start_matches('[');
@@ -248,29 +270,22 @@ impl Reader<'_> {
                 }
                 path
             });
-            let guess = guessed_header(text).filter(|_| path.is_none());
-            self.parsed.errors.push(match guess.as_deref() {
-                Some([(kind, _), (name, _)]) => {
-                    let header = format!("[{kind}.{}]", shown_name(name));
-                    // A comment behind it stays.
-                    let code = text.split('#').next().unwrap_or_default().trim_end();
-                    let whole = start..start + code.len();
-                    SyntaxError {
-                        kind: SyntaxKind::NotToml,
-                        span: whole.clone(),
-                        message: "this header cannot be read".into(),
-                        help: format!("Write {header}."),
-                        first: None,
-                        fix: Some((whole.clone(), header)),
-                    }
-                }
-                _ => {
-                    let span = error.span().unwrap_or(0..0);
-                    let place = start + span.start..start + span.end;
-                    syntax_error(self.text, place, error.message(), Inside::Nothing)
-                }
-            });
-            path = path.or(guess);
+            let meant = meant_header(text).filter(|_| path.is_none());
+            if let Some(meant) = meant {
+                // A comment behind it stays.
+                let code = text.split('#').next().unwrap_or_default().trim_end();
+                let whole = start..start + code.len();
+                self.meant_header(whole, meant, "this header cannot be read");
+                return;
+            }
+            let span = error.span().unwrap_or(0..0);
+            let place = start + span.start..start + span.end;
+            let error = syntax_error(self.text, place, error.message(), Inside::Nothing);
+            self.parsed.errors.push(error);
+            if let Some([_, _, ..]) = path.as_deref() {
+                let parts = path.iter().flatten().map(|(part, _)| part.clone());
+                opens_list = is_list(&parts.collect::<Vec<_>>());
+            }
         }
         let Some(mut path) = path else {
             self.table = None;
@@ -280,12 +295,44 @@ impl Reader<'_> {
         for (_, span) in &mut path {
             *span = span.start + start..span.end + start;
         }
-        self.table = self.open(&path, text.starts_with("[["), &whole);
+        self.table = self.open(&path, opens_list, &whole);
         if let (None, [(kind, _)]) = (&self.table, path.as_slice())
             && let Some(kind) = ObjectKind::of_word(kind)
         {
             self.parsed.names_unknown.insert(kind);
         }
+    }
+
+    /// A header that cannot be read and means another.
+    fn meant_header(&mut self, whole: Range<usize>, meant: MeantHeader, message: &str) {
+        let is_odd = !self.text[whole.clone()].is_ascii();
+        self.parsed.errors.push(if is_odd {
+            syntax_error(self.text, whole.clone(), message, Inside::Nothing)
+        } else {
+            SyntaxError {
+                kind: SyntaxKind::NotToml,
+                span: whole.clone(),
+                message: message.into(),
+                help: format!("Write {}.", meant.text),
+                first: None,
+                fix: meant.is_certain.then(|| (whole.clone(), meant.text)),
+            }
+        });
+        let opens_list = is_list(&meant.path);
+        if let ([kind, name], false) = (&meant.path[..], meant.is_certain) {
+            let pointer = format!("/{}/{}", escape(kind), escape(name));
+            self.parsed.guessed.push(pointer);
+        }
+        let mut from = whole.start;
+        let text = self.text;
+        let place = |part: String| {
+            let found = text[from..whole.end].find(&part).map(|at| from + at);
+            let span = found.map_or(whole.clone(), |at| at..at + part.len());
+            from = found.map_or(from, |at| at + part.len());
+            (part, span)
+        };
+        let path: Vec<_> = meant.path.into_iter().map(place).collect();
+        self.table = self.open(&path, opens_list, &whole);
     }
 
     /// Opens a table, or appends to a list of tables; its pointer.
@@ -361,6 +408,13 @@ impl Reader<'_> {
                     first,
                     fix: None,
                 });
+                // A header that was given twice has nothing below its first.
+                if let (Value::Object(table), false) =
+                    (&*slot(&mut self.parsed.value, &pointer)?, is_list)
+                    && table.is_empty()
+                {
+                    return Some(pointer);
+                }
                 let is_object = path.len() == 2 && ObjectKind::of_word(&path[0].0).is_some();
                 if !is_object || is_list {
                     // What stands below it is looked at for its syntax only.

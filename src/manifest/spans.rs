@@ -3,6 +3,7 @@
 use crate::diag::{fnv1a, fnv1a_on};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// Where a value stands, and its key if it has one. Manifests are limited to a few MiB, far below four GiB.
@@ -20,6 +21,8 @@ pub struct Spans {
     entries: Vec<Entry>,
     /// So many of them are sorted by hash, each hash once; those behind came later, and hold.
     sorted: usize,
+    /// Those of values that were moved after that, by hash; they hold before all.
+    moved: BTreeMap<u64, Entry>,
 }
 
 impl Spans {
@@ -47,6 +50,9 @@ impl Spans {
 
     /// Where a value that is there, and its key, stand, by the FNV-1a hash of its pointer.
     fn exact(&self, hash: u64) -> Option<&Entry> {
+        if let Some(moved) = self.moved.get(&hash) {
+            return Some(moved);
+        }
         let (sorted, later) = self.entries.split_at(self.sorted);
         later.iter().rfind(|e| e.hash == hash).or_else(|| {
             let i = sorted.binary_search_by_key(&hash, |e| e.hash);
@@ -64,11 +70,14 @@ impl Spans {
 
     /// The same for a pointer whose FNV-1a hash is known.
     pub(super) fn insert_hashed(&mut self, hash: u64, key: Range<usize>, value: Range<usize>) {
-        self.entries.push(Entry {
+        let entry = Entry {
             hash,
             key: narrow(&key),
             value: narrow(&value),
-        });
+        };
+        // The last one holds.
+        self.moved.remove(&hash);
+        self.entries.push(entry);
     }
 
     /// Makes lookups fast. The last insertion of a pointer holds.
@@ -82,13 +91,9 @@ impl Spans {
     /// Gives a value, and all that is below it, another pointer as well.
     pub(super) fn rename(&mut self, value: &Value, from: &str, to: &str) {
         let mut below = vec![(value, from.to_owned(), to.to_owned())];
-        let mut more = Vec::new();
         while let Some((value, from, to)) = below.pop() {
-            if let Some(found) = self.exact(fnv1a(&from)) {
-                more.push(Entry {
-                    hash: fnv1a(&to),
-                    ..*found
-                });
+            if let Some(found) = self.exact(fnv1a(&from)).copied() {
+                self.moved.insert(fnv1a(&to), found);
             }
             let mut step = |part: &str, value| {
                 let part = escape(part);
@@ -102,11 +107,6 @@ impl Spans {
                 }
                 _ => {}
             }
-        }
-        self.entries.extend(more);
-        // Not each time: a file may be full of what is moved.
-        if self.entries.len() - self.sorted > 64 + self.sorted / 8 {
-            self.settle();
         }
     }
 
@@ -141,6 +141,13 @@ pub(crate) fn unescape(part: &str) -> Cow<'_, str> {
     } else {
         part.into()
     }
+}
+
+/// True when a pointer, or one above it, is in a set.
+pub(super) fn is_in(set: &BTreeSet<String>, pointer: &str) -> bool {
+    let ends = pointer.match_indices('/').map(|(at, _)| at);
+    let mut above = ends.chain([pointer.len()]).map(|end| &pointer[..end]);
+    !set.is_empty() && above.any(|p| set.contains(p))
 }
 
 /// The value at a pointer: `Value::pointer`, which allocates for every part.

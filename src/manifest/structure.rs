@@ -7,12 +7,12 @@ use super::load::Kinds;
 use super::mend::{given_name, mend, names};
 use super::parse::Parsed;
 use super::schema::{Flaw, FlawKind, example_at, flaws, nuls, placeholder, properties, schema_at};
-use super::spans::{Spans, escape, find, find_mut, unescape};
-use super::words::{FLOAT, closest, json_type, list, type_word};
+use super::spans::{Spans, escape, find, find_mut, is_in, unescape};
+use super::words::{FLOAT, closest, is_mark, json_type, list, synonym, type_word};
 use crate::diag::{Code, Finding, Fix, Place};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use toml::de::DeTable;
 
@@ -20,7 +20,9 @@ use toml::de::DeTable;
 pub(super) struct Judged {
     pub(super) findings: Vec<Finding>,
     /// Pointers of which nothing more may be said.
-    pub(super) poisoned: Vec<String>,
+    pub(super) poisoned: BTreeSet<String>,
+    /// Those of them of which not a word is left.
+    pub(super) silent: Vec<String>,
     /// Texts that stood where nothing is read: what they name counts as named.
     pub(super) mentioned: Vec<String>,
     /// Kinds whose table of objects was no table: names may be missing.
@@ -56,6 +58,7 @@ pub(super) fn judge(file: usize, text: &str, parsed: &mut Parsed) -> Judged {
         out: Judged {
             findings,
             poisoned: parsed.lost.clone(),
+            silent: parsed.silent.clone(),
             mentioned: vec![],
             names_unknown: Kinds::default(),
         },
@@ -87,13 +90,17 @@ pub(super) fn judge(file: usize, text: &str, parsed: &mut Parsed) -> Judged {
             judge.wrong(&pointer, &kind, value);
         }
         let stand_in = schema_at(&pointer).map(placeholder);
+        let before = judge.out.mentioned.len();
         mention(parsed.find(&pointer), &mut judge.out.mentioned);
+        if judge.out.mentioned.len() == before && !judge.is_lost(&pointer) {
+            judge.out.silent.push(pointer.clone());
+        }
         replace(&mut parsed.value, &pointer, stand_in);
         // `/node` or `/node/a` cannot be stood in for.
         if pointer.matches('/').count() < 3 && !pointer.is_empty() {
             replace(&mut parsed.value, &pointer, None);
         }
-        judge.out.poisoned.push(pointer);
+        judge.out.poisoned.insert(pointer);
     }
     let says_version = parsed.value.get("visor").is_some();
     for (pointer, key) in unknown {
@@ -118,8 +125,11 @@ pub(super) fn judge(file: usize, text: &str, parsed: &mut Parsed) -> Judged {
             if is_whole && !known {
                 judge.missing(&pointer, &key);
             }
+            if !known {
+                judge.out.silent.push(here.clone());
+            }
             replace(&mut parsed.value, &here, schema_at(&here).map(placeholder));
-            judge.out.poisoned.push(here);
+            judge.out.poisoned.insert(here);
         }
     }
     judge.out
@@ -131,13 +141,13 @@ struct Judge<'a> {
     /// Where `visor = …` stands below a header.
     misplaced_version: Option<Range<usize>>,
     spans: &'a Spans,
-    lost: &'a [String],
+    lost: &'a BTreeSet<String>,
     out: Judged,
 }
 
 impl Judge<'_> {
     fn is_lost(&self, pointer: &str) -> bool {
-        self.lost.iter().any(|l| is_below(pointer, l))
+        is_in(self.lost, pointer)
     }
 
     fn push(&mut self, code: Code, span: Range<usize>, message: String, help: String) {
@@ -242,6 +252,11 @@ impl Judge<'_> {
             help = "For no backup write \"none\".".into();
         }
         if is_free && json_type(value) == "object" {
+            // Its keys may be those of the table above.
+            let (above, _) = pointer.rsplit_once('/').unwrap_or_default();
+            let inner = value.as_object().into_iter().flatten();
+            let below = inner.map(|(key, _)| format!("{above}/{}", escape(key)));
+            self.out.poisoned.extend(below);
             help = "A key with dots needs quotes, or it is read as several tables.".into();
         }
         let message = format!("`{name}` wants {want_word}; this is {is}");
@@ -349,12 +364,12 @@ impl Judge<'_> {
         let place = self.spans.key(here);
         let known: Vec<String> = properties(pointer).map(str::to_owned).collect();
         let present = find(value, pointer).and_then(Value::as_object);
-        let absent = known
-            .iter()
-            .filter(|k| present.is_none_or(|p| !p.contains_key(*k)));
-        let guess = closest(key, missing.iter().map(String::as_str))
-            .or_else(|| closest(key, absent.map(String::as_str)))
-            .map(str::to_owned);
+        let is_absent = |k: &&str| present.is_none_or(|p| !p.contains_key(*k));
+        let absent = || known.iter().map(String::as_str).filter(is_absent);
+        let near =
+            closest(key, missing.iter().map(String::as_str)).or_else(|| closest(key, absent()));
+        let is_certain = near.is_some_and(|k| missing.iter().any(|m| m == k) || is_slip(key, k));
+        let guess = near.or_else(|| synonym(key, absent())).map(str::to_owned);
         let is_digest = known.iter().any(|k| k == "sha256")
             && [
                 "md5", "sha1", "sha224", "sha384", "checksum", "digest", "hash",
@@ -362,15 +377,12 @@ impl Judge<'_> {
             .contains(&key.to_lowercase().as_str());
         if pointer.ends_with("/trigger") {
             // That the trigger is empty would be the same mistake again.
-            self.out.poisoned.push(format!("{pointer}/height"));
+            self.out.poisoned.insert(format!("{pointer}/height"));
         }
-        let is_certain = guess
-            .as_ref()
-            .is_some_and(|g| missing.contains(g) || is_slip(key, g));
         let help = match &guess {
             _ if is_digest => {
                 // That the file has no digest would be the same mistake again.
-                self.out.poisoned.push(format!("{pointer}/sha256"));
+                self.out.poisoned.insert(format!("{pointer}/sha256"));
                 "A file is verified by `sha256` or `sha512`: write what `sha256sum FILE` prints."
                     .into()
             }
@@ -381,18 +393,42 @@ impl Judge<'_> {
             ),
             None => format!("The keys here are {}.", list(&known)),
         };
+        // An element of a list is in its table.
+        let table = pointer.trim_end_matches(|c: char| c.is_ascii_digit());
+        let table = table.strip_suffix('/').unwrap_or(pointer);
+        let above = table.rsplit_once('/').map_or("", |(above, _)| above);
+        let is_of_above = guess.is_none()
+            && !is_digest
+            && properties(above).any(|k| k == key)
+            && find(value, above).is_some_and(|a| a.get(key).is_none());
         let help = match inner_home(pointer, key) {
+            _ if is_of_above => {
+                // That it is missing there would be the same mistake again.
+                self.out.poisoned.insert(format!("{above}/{key}"));
+                format!(
+                    "It belongs to `{}`: write it above this table.",
+                    called(above)
+                )
+            }
             Some((home, form)) if guess.is_none() && !is_digest => {
                 // That it is missing would be the same mistake again.
-                self.out.poisoned.push(format!("{pointer}/{home}"));
+                self.out.poisoned.insert(format!("{pointer}/{home}"));
                 format!("It belongs to `{home}`: write {form}.")
             }
             _ => help,
         };
+        // What lacks here may stand in it, one level too deep.
+        let inner = find(value, here).and_then(Value::as_object);
+        for lacking in missing
+            .iter()
+            .filter(|k| inner.is_some_and(|i| i.contains_key(*k)))
+        {
+            self.out.poisoned.insert(format!("{pointer}/{lacking}"));
+        }
         let guess = guess.filter(|_| !is_digest);
         if let Some(guess) = &guess {
             // What was meant may stand here: nothing is said about it being absent.
-            self.out.poisoned.push(format!("{pointer}/{guess}"));
+            self.out.poisoned.insert(format!("{pointer}/{guess}"));
         }
         if self.is_lost(here) {
             return;
@@ -531,8 +567,9 @@ fn replace(root: &mut Value, pointer: &str, with: Option<Value>) {
     }
 }
 
+/// Keeps the texts of a value.
 fn mention(value: Option<&Value>, into: &mut Vec<String>) {
-    match value {
+    match value.filter(|v| !is_mark(v)) {
         Some(Value::String(text)) => into.push(text.clone()),
         Some(Value::Array(items)) => items.iter().for_each(|v| mention(Some(v), into)),
         Some(Value::Object(map)) => map.values().for_each(|v| mention(Some(v), into)),

@@ -63,6 +63,86 @@ pub(crate) fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
     scored.min().map(|(_, k)| k)
 }
 
+/// Keys, and what other tools call them.
+const SYNONYMS: &[(&str, &[&str])] = &[
+    ("args", &["arguments", "flags", "options", "params"]),
+    ("artifact", &["release", "image", "package"]),
+    (
+        "binary",
+        &[
+            "program",
+            "exe",
+            "executable",
+            "exec",
+            "command",
+            "cmd",
+            "daemon",
+        ],
+    ),
+    ("delay", &["interval", "wait", "pause", "sleep"]),
+    ("env", &["environment", "vars", "variables"]),
+    ("exclude", &["ignore", "skip"]),
+    ("grace", &["timeout", "wait"]),
+    ("height", &["block", "at", "block-height"]),
+    (
+        "home",
+        &[
+            "dir",
+            "directory",
+            "datadir",
+            "data-dir",
+            "base-dir",
+            "root-dir",
+        ],
+    ),
+    ("keep", &["retention", "retain"]),
+    ("kind", &["type"]),
+    ("labels", &["tags"]),
+    ("last", &["count", "number", "max"]),
+    ("names", &["nodes"]),
+    ("path", &["dir", "directory", "location"]),
+    ("platform", &["arch", "os", "target"]),
+    (
+        "rpc",
+        &[
+            "url",
+            "uri",
+            "endpoint",
+            "address",
+            "addr",
+            "http",
+            "rpc-url",
+            "rpc-address",
+            "json-rpc",
+        ],
+    ),
+    (
+        "run",
+        &["command", "cmd", "exec", "script", "program", "path"],
+    ),
+    ("times", &["attempts", "retries", "count", "max"]),
+    ("trigger", &["when", "schedule"]),
+    ("upgrades", &["members", "plan", "items", "steps"]),
+    (
+        "urls",
+        &[
+            "source", "sources", "link", "links", "mirror", "mirrors", "uri", "download",
+        ],
+    ),
+    ("within", &["timeout", "deadline"]),
+];
+
+/// The known key that other tools call so.
+pub(super) fn synonym<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase().replace('_', "-");
+    let means = |key: &&str| {
+        let row = SYNONYMS.iter().find(|(of, _)| of == key);
+        row.is_some_and(|(_, words)| words.contains(&word.as_str()))
+    };
+    let mut known = known;
+    known.find(means)
+}
+
 /// As many names are compared one by one; of more, those that differ by one letter are looked up.
 const MOST_COMPARED: usize = 256;
 

@@ -72,7 +72,7 @@ const TABLE: &[(&str, &str, Option<&str>)] = &[
     ("visor = 1\n", "visor = 1.0.0\n", None),
     ("[node.n]", "[node.de\\o]", None),
     ("[upgrade.u]", "[upgrade u.trigger]", None),
-    ("[[artifact.g.file]]", "[artifact.g.file]]", None),
+    ("[[artifact.g.file]]", "[artifact.g.file]]", Some("[[artifact.g.file]]")),
     ("visor = 1\n", "", Some("visor = 1\n")),
     ("visor = 1\n", "\u{feff}# ours\n", Some("\u{feff}# ours\nvisor = 1\n")),
 ];

@@ -45,6 +45,7 @@ mod second_roots;
 mod sets;
 mod shims;
 mod sim;
+mod single;
 mod snapshots;
 mod supervise;
 mod systemd;

@@ -43,6 +43,47 @@ pub(crate) const PLANTS: &[Plant] = &[
         line: 1,
     },
     Plant {
+        code: Code::NoName,
+        text: "[[hook]]\nrun = [\"/bin/true\"]\n",
+        line: 0,
+    },
+    Plant {
+        code: Code::Unused,
+        text: "[hook.uN]\nrun = [\"/bin/true\"]\n",
+        line: 0,
+    },
+    Plant {
+        code: Code::NoWayBack,
+        text: "[hook.wN]\nrun = [\"/bin/true\"]\n[upgrade.wN]\ntrigger = { manual = true }\nnodes = { names = [\"base\"] }\nartifact = \"base\"\nbackup = \"none\"\nhooks = { pre-upgrade = [\"wN\"] }\n",
+        line: 6,
+    },
+    // Behind a list that is not closed, too, it is a mistake of its own.
+    Plant {
+        code: Code::Syntax,
+        text: "hello world\n",
+        line: 0,
+    },
+    Plant {
+        code: Code::UnknownKey,
+        text: "[node.nN]\nbinary = \"gethd\"\nhome = \"/var/lib/nN\"\ndata = { path = \"data\" }\nchain = { kind = \"evm\", url = \"http://127.0.0.1:1\" }\n",
+        line: 4,
+    },
+    Plant {
+        code: Code::UnknownKey,
+        text: "[node.nN]\nbinary = \"gethd\"\nhome = \"/var/lib/nN\"\ndata = { path = \"data\" }\nv1.0.0 = \"x\"\n",
+        line: 4,
+    },
+    Plant {
+        code: Code::WrongType,
+        text: "[artifact.zN]\n[[artifact.zN.file]]\nurls = [\"https://x.example/z\"]\nsha256 = \"HEX\"\n[upgrade.zN]\ntrigger = { manual = true }\nnodes = { names = [\"base\"] }\nartifact = 7\n",
+        line: 7,
+    },
+    Plant {
+        code: Code::Duplicate,
+        text: "[hook.cN]\nrun = [\"/bin/true\"]\n[hook.CN]\nrun = [\"/bin/true\"]\n[upgrade.caseN]\ntrigger = { manual = true }\nnodes = { names = [\"base\"] }\nartifact = \"base\"\nhooks = { prepare = [\"cN\", \"CN\"] }\n",
+        line: 2,
+    },
+    Plant {
         code: Code::UnknownKey,
         text: "[hook.hN]\nrun = [\"/bin/true\"]\ncolour = \"red\"\n",
         line: 2,
@@ -308,6 +349,16 @@ fn found(text: &str) -> Vec<(usize, Code)> {
         .collect();
     out.sort();
     out
+}
+
+#[test]
+fn every_rule_of_a_file_is_planted() {
+    // Of the file as a whole, and of the set: once each, in the corpus.
+    let whole = ["V0001", "V0003", "V0004"];
+    for code in Code::ALL.iter().filter(|c| !whole.contains(&c.as_str())) {
+        let is_planted = PLANTS.iter().any(|p| p.code == *code);
+        assert!(is_planted, "{} is not planted", code.as_str());
+    }
 }
 
 #[test]

@@ -1,0 +1,159 @@
+//! Headers that cannot be read: which they mean, and how they are cured.
+
+use super::advice::Line;
+use super::guess::{LONGEST_KEY, plainly};
+use super::load::ObjectKind;
+use super::mend::shown_name;
+use super::parse::SyntaxError;
+use super::schema::{properties, schema_at};
+use super::spans::escape;
+use std::ops::Range;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// The path of a header that is TOML by itself, with the places of its parts.
+pub(super) fn header_path(header: &str) -> Option<Vec<(String, Range<usize>)>> {
+    let table = DeTable::parse(header).ok()?;
+    let mut path = Vec::new();
+    let mut at = table.get_ref();
+    while let Some((key, value)) = at.iter().next() {
+        path.push((key.get_ref().to_string(), key.span()));
+        at = match value.get_ref() {
+            DeValue::Table(inner) => inner,
+            DeValue::Array(items) => match items.iter().next().map(Spanned::get_ref) {
+                Some(DeValue::Table(inner)) => inner,
+                _ => break,
+            },
+            _ => break,
+        };
+    }
+    (!path.is_empty() && path.len() < 64).then_some(path)
+}
+
+/// A header that cannot be read, and what it means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct MeantHeader {
+    /// Kind and name, and a property of the object.
+    pub(super) path: Vec<String>,
+    /// As it is written.
+    pub(super) text: String,
+    /// Nothing else can be meant.
+    pub(super) is_certain: bool,
+}
+
+/// The header that a line means: `[node a]`, `[hook/a]`, `upgrade.v2]`, `(node.a)`, `node "a" {`.
+pub(super) fn meant_header(line: &str) -> Option<MeantHeader> {
+    let code = line.split('#').next()?.trim();
+    let is_bracketed = code.starts_with('[');
+    let is_block = code.ends_with('{');
+    let inner = code.trim_start_matches(['[', '(', '{', '<', '"', '\'', '.', ' ']);
+    let inner = inner.trim_end_matches([']', ')', '}', '>', '"', '\'', '.', ' ', ':', '{']);
+    if inner.len() == code.len() || inner.len() > LONGEST_KEY {
+        return None;
+    }
+    let plain = plainly(inner);
+    let mut kinds = ObjectKind::ALL.into_iter().map(ObjectKind::word);
+    let kind = kinds.find(|k| plain.starts_with(k))?;
+    let joints: &[char] = match (is_bracketed, is_block) {
+        (true, _) => &['.', '/', ' ', ':', '-'],
+        (false, true) => &['.', ' '],
+        (false, false) => &['.'],
+    };
+    let rest = &plain[kind.len()..];
+    if !rest.starts_with(joints) || rest.contains(['=', ',', '[', ']', '{', '(']) {
+        return None;
+    }
+    let is_around = |c: char| joints.contains(&c) || "\"'".contains(c);
+    let mut name = rest.trim_matches(is_around);
+    // The last part may be a table of the object.
+    let last = name.rsplit(joints).next().unwrap_or(name);
+    let mut of_object = properties(&format!("/{kind}/x"));
+    let property = (last != name && of_object.any(|p| p == last)).then_some(last);
+    if let Some(property) = property {
+        name = name[..name.len() - property.len()].trim_end_matches(is_around);
+    }
+    // A name that stands in quotes and is followed by more is no name.
+    if name.is_empty() || name.contains(['"', '\'', '\\']) || !is_bracketed && name.contains(' ') {
+        return None;
+    }
+    let path: Vec<String> = [kind, name]
+        .into_iter()
+        .chain(property)
+        .map(str::to_owned)
+        .collect();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    // What can be in no name is no part of the advice.
+    let right: String = name
+        .chars()
+        .map(|c| if is_name(c) { c } else { '-' })
+        .collect();
+    let object = format!("{kind}.{}", shown_name(&right));
+    Some(MeantHeader {
+        text: match property {
+            Some(property) if is_list(&path) => format!("[[{object}.{property}]]"),
+            Some(property) => format!("[{object}.{property}]"),
+            None => format!("[{object}]"),
+        },
+        is_certain: !is_block && property.is_none() && right == name,
+        path,
+    })
+}
+
+/// True for `[data] = …`: brackets around a key, which make no header of it.
+pub(super) fn key_in_brackets(line: &str) -> bool {
+    let Some((inner, rest)) = line.trim_start_matches('[').split_once(']') else {
+        return false;
+    };
+    let kind = inner.split_once('.').map_or("", |(kind, _)| kind.trim());
+    rest.trim_start().starts_with('=') && ObjectKind::of_word(kind).is_none()
+}
+
+/// True for a list of tables, which headers of two brackets add to.
+pub(super) fn is_list(path: &[String]) -> bool {
+    let pointer: String = path
+        .iter()
+        .map(|part| format!("/{}", escape(part)))
+        .collect();
+    schema_at(&pointer).is_some_and(|s| s["type"] == "array")
+}
+
+impl Line<'_> {
+    /// A line that begins with `[` and is no header yet.
+    pub(super) fn header(&self, code: &str) -> Option<SyntaxError> {
+        let bare = code.split('#').next()?.trim_end();
+        let name = bare.trim_start_matches('[').trim_end_matches(']').trim();
+        let opens = bare.len() - bare.trim_start_matches('[').len();
+        let closes = bare.len() - bare.trim_end_matches(']').len();
+        if let Some((_, rest)) = name.split_once(']') {
+            let rest = rest.trim_start();
+            let message = "something stands behind the header";
+            let help = "Put it on a line of its own.";
+            return Some(self.error(rest, message.into(), help.into()));
+        }
+        let path = header_path(&format!("[{name}]"));
+        // A header in an object is one of a list by the schema, any other by what stands before it.
+        let wanted = match path.as_deref() {
+            Some([_, _, ..]) => {
+                let parts = path.into_iter().flatten().map(|(part, _)| part);
+                1 + usize::from(is_list(&parts.collect::<Vec<_>>()))
+            }
+            _ => opens.min(2),
+        };
+        if opens == closes {
+            return None;
+        }
+        let closing = &"]]"[..wanted];
+        if opens == wanted && closes < wanted {
+            let message = "the header is not closed";
+            let help = format!("End it with `{closing}`.");
+            let end = &bare[bare.len() - closes..];
+            let mut error = self.cured(end, message.into(), help, closing);
+            error.span.start = self.start + self.offset(bare);
+            return Some(error);
+        }
+        let header = format!("{}{name}{closing}", &"[["[..wanted]);
+        let message = "the brackets of the header do not match";
+        let help = format!("Write {header}.");
+        Some(self.cured(bare, message.into(), help, &header))
+    }
+}
