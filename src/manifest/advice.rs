@@ -8,6 +8,7 @@ use super::characters::{
 use super::guess::begins_statement;
 use super::parse::{SyntaxError, SyntaxKind};
 use super::schema::{Wanted, example_of, wanted};
+use super::wordings::in_words;
 use std::ops::Range;
 use toml::de::DeTable;
 
@@ -42,15 +43,11 @@ pub(super) fn syntax_error(
         inside,
     };
     line.advice().unwrap_or_else(|| {
-        let help = if message.contains("missing comma") {
-            "Put a `,` between the elements."
-        } else {
-            "Correct the TOML here; nothing else is said about this statement."
-        };
+        let (message, help) = in_words(message);
         SyntaxError {
             kind: SyntaxKind::NotToml,
             span,
-            message: message.to_owned(),
+            message,
             help: help.into(),
             first: None,
             fix: None,
@@ -62,7 +59,7 @@ pub(super) fn syntax_error(
 pub(super) struct Line<'a> {
     /// The text before it.
     before: &'a str,
-    line: &'a str,
+    pub(super) line: &'a str,
     next: &'a str,
     /// What the parser said.
     message: &'a str,
@@ -132,7 +129,7 @@ impl Line<'_> {
             Inside::Brackets => return self.element(code),
             Inside::Text => return None,
         }
-        if let Some(mark) = ["//", "--"].iter().find(|m| code.starts_with(**m)) {
+        if let Some(mark) = ["//", "--", ";"].iter().find(|m| code.starts_with(**m)) {
             return Some(self.comment(&code[..mark.len()]));
         }
         if let Some(error) = self.odd_character() {
@@ -388,6 +385,9 @@ impl Line<'_> {
             return Some(self.comment(&value[at..at + 2]));
         }
         if self.message.contains("duplicate key") {
+            if let Some(error) = self.key_twice() {
+                return Some(error);
+            }
             let message = "a key is given twice in one table";
             return Some(self.error(bare, message.into(), "Keep one of them.".into()));
         }
@@ -397,11 +397,18 @@ impl Line<'_> {
         if bare.starts_with(['{', '[']) {
             return self.inner(key, bare);
         }
+        if let Some(error) = self.behind(key, bare) {
+            return Some(error);
+        }
         let is_word = bare.starts_with(|c: char| c.is_ascii_alphanumeric() || "/.$~_-".contains(c));
         if is_word && !word.contains(['"', '\'', '\\', ',', '{', '[']) {
             return Some(self.quotes(key, bare, word, wanted));
         }
-        None
+        let begins_none = !bare.starts_with(['"', '\'', '[', '{']) && !is_word;
+        begins_none.then(|| {
+            let message = "this is no value of TOML";
+            self.error(bare, message.into(), "Put a text into quotes.".into())
+        })
     }
 
     /// What a key wants. Below `env` and `labels` it is text, whatever the key is called.

@@ -15,6 +15,7 @@ mod artifact;
 mod astray;
 mod backup;
 mod batch;
+mod behind;
 mod characters;
 mod guess;
 mod headers;
@@ -32,6 +33,7 @@ mod set;
 mod spans;
 mod structure;
 mod upgrade;
+mod wordings;
 mod words;
 
 pub use artifact::{Artifact, ArtifactFile};

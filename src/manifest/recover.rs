@@ -5,6 +5,7 @@
 //! its name.
 
 use super::advice::{Inside, syntax_error};
+use super::behind::two_statements;
 use super::guess::{begins_statement, guessed_key, may_go_on};
 use super::headers::{MeantHeader, header_path, is_list, key_in_brackets, meant_header};
 use super::lexer::Lexer;
@@ -101,10 +102,28 @@ impl Reader<'_> {
             return line.end;
         }
         let (end, is_closed) = self.extent(start);
+        let line_text = self.text[start..line.end].trim_end();
         match DeTable::parse(&self.text[start..end]) {
             Ok(table) => {
                 self.assign(table.get_ref(), start);
                 end
+            }
+            Err(_) if let Some((first, second)) = two_statements(line_text) => {
+                let (first, second) = (start..start + first, start + second..line.end);
+                self.parsed.errors.push(SyntaxError {
+                    kind: SyntaxKind::NotToml,
+                    span: second.start..trimmed_end(self.text, &line),
+                    message: "two statements stand on one line".into(),
+                    help: "Put each on a line of its own.".into(),
+                    first: None,
+                    fix: None,
+                });
+                for statement in [first, second] {
+                    if let Ok(table) = DeTable::parse(&self.text[statement.clone()]) {
+                        self.assign(table.get_ref(), statement.start);
+                    }
+                }
+                line.end
             }
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);

@@ -216,6 +216,26 @@ fn what_stands_behind_a_table_of_the_object_belongs_to_the_object() {
 }
 
 #[test]
+fn two_statements_on_a_line_are_one_finding_and_lose_none() {
+    let mut bad = vec![];
+    let base = base();
+    let lines: Vec<&str> = base.lines().collect();
+    for pair in lines.windows(2) {
+        let is_statement = |l: &&str| !l.starts_with('[');
+        if pair.iter().all(is_statement) {
+            let joined = pair.join(" ");
+            is_one(&pair.join("\n"), &joined, &mut bad);
+            is_one(
+                &pair.join("\n"),
+                &joined.replacen("\" ", "\", ", 1),
+                &mut bad,
+            );
+        }
+    }
+    assert!(bad.is_empty(), "{} of them:\n{}", bad.len(), bad.join("\n"));
+}
+
+#[test]
 fn a_header_that_is_written_wrong_is_one_finding() {
     let mut bad = vec![];
     for header in [

@@ -1,0 +1,90 @@
+//! Mistakes behind a value that is whole: another statement, another value; and a key that is given twice in one table.
+
+use super::advice::Line;
+use super::characters::outside_quotes;
+use super::parse::{SyntaxError, SyntaxKind};
+use std::ops::Range;
+use toml::de::DeTable;
+
+/// So many places are tried for the end of a value.
+const MOST_TRIED: usize = 16;
+
+fn is_value(text: &str) -> bool {
+    DeTable::parse(&format!("x = {text}")).is_ok()
+}
+
+/// Where the first whole value of a text ends that holds more, and the character behind it.
+fn end_of_value(text: &str) -> Option<(usize, char)> {
+    let may_end = |(at, c): &(usize, char)| {
+        *at > 0 && (" \t,;".contains(*c) || text[..*at].ends_with(['"', '\'']))
+    };
+    let mut ends = outside_quotes(text).filter(may_end).take(MOST_TRIED);
+    ends.find(|(at, _)| is_value(&text[..*at]))
+}
+
+/// Two statements on one line, blanks or a mark between them: where the first ends, and where the second begins.
+pub(super) fn two_statements(line: &str) -> Option<(usize, usize)> {
+    let (key, value) = line.split_once('=')?;
+    let value = value.trim_start();
+    let begin = line.len() - value.len();
+    let (end, _) = end_of_value(value)?;
+    let second = value[end..].trim_start_matches([' ', '\t', '\r', ',', ';']);
+    let is_statement = |text: &str| DeTable::parse(text).is_ok();
+    let are_two =
+        second.contains('=') && is_statement(second) && is_statement(&format!("{key} = 0"));
+    are_two.then_some((begin + end, line.len() - second.len()))
+}
+
+impl Line<'_> {
+    /// What stands behind the value on its line; `bare` is all of that.
+    pub(super) fn behind(&self, key: &str, bare: &str) -> Option<SyntaxError> {
+        let (end, joint) = end_of_value(bare)?;
+        let rest = bare[end..].trim_start();
+        let list = format!("[{bare}]");
+        if joint == ',' && is_value(&list) {
+            let message = "a list stands between `[` and `]`";
+            let help = format!("Write `{key} = {list}`.");
+            return Some(self.cured(bare, message.into(), help, &list));
+        }
+        let is_text = bare.starts_with(['"', '\'']);
+        is_text.then(|| {
+            let message = "something stands behind the text";
+            let help = "Take it out; a text that holds one kind of quotes goes between the other.";
+            self.error(rest, message.into(), help.into())
+        })
+    }
+
+    /// The key that an inline table of this line gives twice.
+    pub(super) fn key_twice(&self) -> Option<SyntaxError> {
+        let mut tables: Vec<Vec<(&str, Range<usize>)>> = vec![];
+        let mut begin = 0;
+        for (at, c) in outside_quotes(self.line) {
+            match c {
+                '{' => tables.push(vec![]),
+                '}' => drop(tables.pop()),
+                '=' if !tables.is_empty() => {
+                    let key = self.line[begin..at].trim();
+                    let from = self.start + self.offset(key);
+                    let span = from..from + key.len();
+                    let keys = tables.last_mut()?;
+                    if let Some((_, first)) = keys.iter().find(|(k, _)| *k == key) {
+                        return Some(SyntaxError {
+                            kind: SyntaxKind::KeyTwice,
+                            span,
+                            message: format!("`{key}` is given twice in one table"),
+                            help: "Keep one of them.".into(),
+                            first: Some(first.clone()),
+                            fix: None,
+                        });
+                    }
+                    keys.push((key, span));
+                }
+                _ => {}
+            }
+            if "{},".contains(c) {
+                begin = at + 1;
+            }
+        }
+        None
+    }
+}
