@@ -108,6 +108,17 @@ impl Local<'_> {
     /// The absolute path of a hook's program.
     fn program(&mut self, program: &str, place: impl FnOnce() -> Place) -> Option<String> {
         if program.starts_with('/') {
+            // A path may hold a blank; what follows it here is no part of one.
+            let mut words = program.split_whitespace();
+            let second = words.nth(1);
+            if second.is_some_and(|w| w.starts_with(['-', '/']) || !w.contains('/')) {
+                self.push(Finding::warning(
+                    Code::OneArgument,
+                    place(),
+                    "the program's name holds a blank: no shell splits it",
+                    "Write the program first, then each argument as an element of its own.",
+                ));
+            }
             return Some(program.to_owned());
         }
         let Some(path) = inside(program) else {
@@ -199,7 +210,7 @@ impl Local<'_> {
         }
     }
 
-    /// Finds a `${…}` that does not exist.
+    /// Finds every `${…}` that does not exist.
     pub(super) fn variables(
         &mut self,
         text: &str,
@@ -207,37 +218,47 @@ impl Local<'_> {
         known: &[&[&str]],
     ) {
         let all = || known.iter().flat_map(|k| k.iter().copied());
-        let Err(bad) = expand(text, |name| all().any(|k| k == name).then(String::new)) else {
+        let Err(all_bad) = expand(text, |name| all().any(|k| k == name).then(String::new)) else {
             return;
         };
-        let mut place = place();
-        if place.is_nowhere() {
+        let whole = place();
+        if whole.is_nowhere() {
             return;
         }
         // Inside a plain string the place can be exact; escapes shift it, then the whole string is shown.
-        let quoted = &self.set.files[place.file].text[place.start..place.end];
-        if quoted.get(1..quoted.len().saturating_sub(1)) == Some(text) {
-            place = Place {
-                file: place.file,
-                start: place.start + 1 + bad.start,
-                end: place.start + 1 + bad.end,
-            };
-        }
-        let help = match crate::manifest::closest(&bad.name, all()) {
-            Some(guess) => format!("Did you mean ${{{guess}}}?"),
-            None => {
-                let names: Vec<String> = all().map(|n| format!("${{{n}}}")).collect();
-                format!(
-                    "The variables here are {}; write $${{ for a plain ${{.",
-                    names.join(", ")
-                )
+        let quoted = &self.set.files[whole.file].text[whole.start..whole.end];
+        let is_plain = quoted.get(1..quoted.len().saturating_sub(1)) == Some(text);
+        for bad in all_bad {
+            let mut place = whole.clone();
+            if is_plain {
+                place.end = whole.start + 1 + bad.end;
+                place.start = whole.start + 1 + bad.start;
             }
-        };
-        self.push(Finding::error(
-            Code::UnknownVariable,
-            place,
-            format!("there is no variable ${{{}}}", bad.name),
-            help,
-        ));
+            let guess = crate::manifest::closest(&bad.name, all());
+            let (message, help) = match guess {
+                _ if !bad.is_closed => (
+                    format!("the variable ${{{} is not closed", bad.name),
+                    format!(
+                        "Write ${{{}}}, or $${{ for a plain ${{.",
+                        guess.unwrap_or(&bad.name)
+                    ),
+                ),
+                Some(guess) => (
+                    format!("there is no variable ${{{}}}", bad.name),
+                    format!("Did you mean ${{{guess}}}?"),
+                ),
+                None => {
+                    let names: Vec<String> = all().map(|n| format!("${{{n}}}")).collect();
+                    (
+                        format!("there is no variable ${{{}}}", bad.name),
+                        format!(
+                            "The variables here are {}; write $${{ for a plain ${{.",
+                            names.join(", ")
+                        ),
+                    )
+                }
+            };
+            self.push(Finding::error(Code::UnknownVariable, place, message, help));
+        }
     }
 }

@@ -204,7 +204,7 @@ fn percent(text: &str) -> Option<u32> {
 }
 
 fn cpus(text: &str) -> Option<Vec<u32>> {
-    let mut all = Vec::new();
+    let mut all = [false; MOST_CPUS as usize];
     for part in text.split(',') {
         let (first, last) = part
             .trim()
@@ -214,11 +214,10 @@ fn cpus(text: &str) -> Option<Vec<u32>> {
         if first > last || last >= MOST_CPUS {
             return None;
         }
-        all.extend(first..=last);
+        all[first as usize..=last as usize].fill(true);
     }
-    all.sort_unstable();
-    all.dedup();
-    Some(all)
+    let chosen = (0..MOST_CPUS).filter(|cpu| all[*cpu as usize]);
+    Some(chosen.collect())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::desired::Artifact;
 use super::local::Local;
+use super::vars::split_rpc;
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{self, ArtifactFile, Object, closest};
 use crate::model::{ArtifactSpec, Digest, DigestError, Name};
@@ -279,6 +280,8 @@ fn source(url: &str) -> Result<Source, &'static str> {
                 Err("has no host")
             } else if holds_password(url) {
                 Err("holds a user or password, which do not belong into a manifest")
+            } else if split_rpc(url).is_none() {
+                Err("has a host or a port that cannot be")
             } else {
                 Ok(Source::Web)
             }

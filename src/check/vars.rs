@@ -20,11 +20,14 @@ pub struct BadVar {
     pub start: usize,
     pub end: usize,
     pub name: String,
+    /// The `}` is there.
+    pub is_closed: bool,
 }
 
-/// Replaces every `${name}` by what `value` says; the first name without a value is the error. `$${` stands for `${`.
-pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, BadVar> {
+/// Replaces every `${name}` by what `value` says; those without a value are the error, all of them. `$${` stands for `${`.
+pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, Vec<BadVar>> {
     let mut out = String::with_capacity(text.len());
+    let mut bad = Vec::new();
     let mut at = 0;
     while let Some(found) = text[at..].find("${") {
         let start = at + found;
@@ -36,22 +39,27 @@ pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<Stri
         }
         out.push_str(&text[at..start]);
         let rest = &text[start + 2..];
-        let close = rest.find('}').ok_or_else(|| BadVar {
-            start,
-            end: text.len(),
-            name: rest.to_owned(),
-        })?;
-        let name = &rest[..close];
-        let end = start + 2 + close + 1;
-        out.push_str(&value(name).ok_or_else(|| BadVar {
-            start,
-            end,
-            name: name.to_owned(),
-        })?);
-        at = end;
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let (name, is_closed) = match rest.split_once('}') {
+            Some((name, _)) if !name.contains("${") => (name, true),
+            _ => (
+                &rest[..rest.find(|c| !is_of_name(c)).unwrap_or(rest.len())],
+                false,
+            ),
+        };
+        at = start + 2 + name.len() + usize::from(is_closed);
+        match value(name).filter(|_| is_closed) {
+            Some(value) => out.push_str(&value),
+            None => bad.push(BadVar {
+                start,
+                end: at,
+                name: name.to_owned(),
+                is_closed,
+            }),
+        }
     }
     out.push_str(&text[at..]);
-    Ok(out)
+    if bad.is_empty() { Ok(out) } else { Err(bad) }
 }
 
 /// The value of a variable of a node.
@@ -108,7 +116,8 @@ pub fn split_rpc(rpc: &str) -> Option<(String, u16)> {
             .split_once(':')
             .map_or((authority, None), |(h, p)| (h, Some(p))),
     };
-    if host.is_empty() {
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || "<>\"{}|\\^`,".contains(c);
+    if host.is_empty() || host.contains(is_odd) {
         return None;
     }
     let port = port.map_or(Some(default), |p| p.parse().ok().filter(|&p| p != 0))?;
@@ -124,21 +133,21 @@ mod tests {
         let value = |n: &str| (n == "a").then(|| "1".to_owned());
         assert_eq!(expand("x${a}y${a}", value), Ok("x1y1".into()));
         assert_eq!(expand("$${a}${a}", value), Ok("${a}1".into()));
+        let bad = |start, end, name: &str, is_closed| BadVar {
+            start,
+            end,
+            name: name.into(),
+            is_closed,
+        };
+        assert_eq!(expand("é${b}", value), Err(vec![bad(2, 6, "b", true)]));
         assert_eq!(
-            expand("é${b}", value),
-            Err(BadVar {
-                start: 2,
-                end: 6,
-                name: "b".into()
-            })
+            expand("${b}${a}${c}", value),
+            Err(vec![bad(0, 4, "b", true), bad(8, 12, "c", true)])
         );
+        assert_eq!(expand("${a/x", value), Err(vec![bad(0, 3, "a", false)]));
         assert_eq!(
-            expand("${a", value),
-            Err(BadVar {
-                start: 0,
-                end: 3,
-                name: "a".into()
-            })
+            expand("${a ${b}", value),
+            Err(vec![bad(0, 3, "a", false), bad(4, 8, "b", true)])
         );
     }
 
@@ -152,6 +161,9 @@ mod tests {
             ("http://", None),
             ("http://h:0", None),
             ("http://h:x", None),
+            ("http://h:99999", None),
+            ("http://:80", None),
+            ("http://a b/x", None),
         ] {
             assert_eq!(
                 split_rpc(rpc),

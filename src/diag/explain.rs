@@ -224,7 +224,7 @@ table! {
         "visor = 1\n[hook.migrate]\nrun = [\"/bin/true\"]\n[upgrade.v2]\ntrigger = { manual = true }\nartifact = \"geth-v1\"\nbackup = \"none\"\nhooks = { pre-upgrade = [\"migrate\"] }\n",
         "visor = 1\n[hook.migrate]\nrun = [\"/bin/true\"]\n[upgrade.v2]\ntrigger = { manual = true }\nartifact = \"geth-v1\"\nhooks = { pre-upgrade = [\"migrate\"] }\n";
     OneArgument:
-        "An element of `args` or `run` begins with `-` and holds another flag, or is a program's name with blanks.",
+        "An element of `args` or `run` begins with `-` and holds another flag, or is a program's name with words behind it.",
         "No shell splits it: the program gets all of it as one argument, and most refuse it or take it for something else.",
         "visor = 1\n[hook.check]\nrun = [\"/bin/true\", \"--min 10 --max 20\"]\n",
         "visor = 1\n[hook.check]\nrun = [\"/bin/true\", \"--min\", \"10\", \"--max\", \"20\"]\n";

@@ -129,6 +129,10 @@ impl Line<'_> {
             Inside::Brackets => return self.element(code),
             Inside::Text => return None,
         }
+        if code.chars().all(|c| ")]},".contains(c)) {
+            let message = "nothing is open that this could close";
+            return Some(self.error(code, message.into(), "Take it out.".into()));
+        }
         if let Some(mark) = ["//", "--", ";"].iter().find(|m| code.starts_with(**m)) {
             return Some(self.comment(&code[..mark.len()]));
         }
@@ -159,6 +163,13 @@ impl Line<'_> {
                 return Some(self.cured(key, message.into(), help, bare));
             }
             if !key.is_empty() && key.chars().all(is_bare) {
+                if let Some((word @ ("export" | "set" | "let" | "const" | "var"), bare)) =
+                    key.split_once(' ')
+                {
+                    let message = format!("`{word}` stands before no key of TOML");
+                    let help = format!("Write `{bare} = …`.");
+                    return Some(self.cured(key, message, help, bare.trim()));
+                }
                 let joined = key.split_whitespace().collect::<Vec<_>>().join("-");
                 let message = "a key cannot hold a blank";
                 let help = format!("Write `{joined}`, or put the key into quotes.");

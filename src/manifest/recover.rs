@@ -30,6 +30,7 @@ pub(super) fn recover(text: &str, whole: &toml::de::Error) -> Parsed {
         table: Some(String::new()),
         opened: HashMap::new(),
         whole: HashMap::new(),
+        blocks: 0,
         budget: 64 * text.len() + 4096,
     };
     let mut at = if text.starts_with('\u{feff}') { 3 } else { 0 };
@@ -62,6 +63,8 @@ struct Reader<'a> {
     opened: HashMap<String, Range<usize>>,
     /// Tables and lists that are whole in one statement (`{ … }`, `[ … ]`), and tables made by dotted keys, with their keys' places.
     whole: HashMap<String, (Whole, Range<usize>)>,
+    /// Objects that were opened as blocks, `node "a" {`, and not closed yet.
+    blocks: usize,
     /// Bytes that may still be looked at ahead, so that no text takes more than linear time.
     budget: usize,
 }
@@ -95,8 +98,13 @@ impl Reader<'_> {
             self.header(start, &line);
             return line.end;
         }
+        let code = trimmed.split('#').next().unwrap_or_default().trim_end();
+        if code == "}" && self.blocks > 0 {
+            self.blocks -= 1;
+            return line.end;
+        }
         if let Some(meant) = meant_header(trimmed) {
-            let code = trimmed.split('#').next().unwrap_or_default().trim_end();
+            self.blocks += usize::from(code.ends_with('{'));
             let whole = start..start + code.len();
             self.meant_header(whole, meant, "a header stands between `[` and `]`");
             return line.end;
