@@ -4,7 +4,7 @@
 use super::facts::{Facts, Reference};
 use super::table::Table;
 use crate::diag::{Code, Finding};
-use crate::manifest::ObjectKind;
+use crate::manifest::{ObjectKind, shown_name};
 use crate::model::Name;
 use crate::parallel::each;
 use foldhash::HashSet;
@@ -125,20 +125,9 @@ fn dangling(table: &Table<'_>, reference: &Reference) -> Option<Finding> {
         }
         None => format!(
             "Define [{word}.{}] in a file of the set, or name one that is there.",
-            quoted(name)
+            shown_name(name)
         ),
     };
     let message = format!("there is no {word} \"{name}\" in the set");
     Some(Finding::error(Code::Dangling, place.clone(), message, help))
-}
-
-fn quoted(name: &str) -> String {
-    let bare = name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-    if bare {
-        name.to_owned()
-    } else {
-        format!("\"{name}\"")
-    }
 }

@@ -112,31 +112,35 @@ pub(super) fn no_match(
     let odd = Odd::new(nodes);
     let mut labels = Labels::new(nodes);
     for group in groups.iter().filter(|g| g.nodes.is_empty()) {
+        // One for all of its upgrades.
+        let selector = group.upgrades.first().and_then(|u| u.nodes.as_ref());
+        let Some(selector) = selector else { continue };
+        if selector.names.iter().flatten().any(is_lost) || odd.may_fit(selector) {
+            continue;
+        }
+        let help = labels.odd(selector).unwrap_or_else(|| {
+            "Correct names or labels, or leave `nodes` out for every node of the set.".into()
+        });
         for upgrade in &group.upgrades {
-            let Some(selector) = &upgrade.nodes else {
-                continue;
-            };
-            if selector.names.iter().flatten().any(is_lost) || odd.may_fit(selector) {
-                continue;
-            }
             let finding = Finding::error(
                 Code::NoMatch,
                 upgrade.nodes_at.clone(),
                 format!("upgrade \"{}\" selects no node", upgrade.name),
-                labels.odd(selector).unwrap_or_else(|| {
-                    "Correct names or labels, or leave `nodes` out for every node of the set."
-                        .into()
-                }),
+                help.clone(),
             );
             findings.extend(Some(finding).filter(|f| !f.is_about_nothing()));
         }
     }
 }
 
+/// Of so many nodes with unknown labels one is taken to fit: looking at all of them for each selector would take too long, and their
+/// own mistakes are said.
+const MOST_ODD: usize = 1_000;
+
 /// Nodes of which some labels are not known: one of them may be what a selector means.
 struct Odd<'a> {
     /// Those of which no label is known.
-    unknown: Vec<&'a NodeFacts>,
+    unknown: HashSet<&'a str>,
     /// By a label that they have, or by one of theirs that may have any value.
     by_label: HashMap<(&'a str, Option<&'a str>), Vec<&'a NodeFacts>>,
 }
@@ -144,12 +148,12 @@ struct Odd<'a> {
 impl<'a> Odd<'a> {
     fn new(nodes: &[&'a NodeFacts]) -> Self {
         let mut out = Self {
-            unknown: vec![],
+            unknown: HashSet::new(),
             by_label: HashMap::new(),
         };
         for node in nodes {
             if !node.labels_are_sound {
-                out.unknown.push(node);
+                out.unknown.insert(&node.name);
             } else if !node.odd_labels.is_empty() {
                 let known = node.labels.iter();
                 let known = known.map(|(key, value)| (key.as_str(), Some(value.as_str())));
@@ -166,24 +170,25 @@ impl<'a> Odd<'a> {
         let Some(labels) = &selector.labels else {
             return false;
         };
-        let is_named = |node: &&NodeFacts| {
-            let names = selector.names.as_ref();
-            names.is_none_or(|names| names.contains(&node.name))
+        let names = selector.names.as_ref();
+        let is_unknown = |name: &String| self.unknown.contains(name.as_str());
+        let has_unknown = match names {
+            Some(names) => names.iter().any(is_unknown),
+            None => !self.unknown.is_empty(),
         };
         let lists = labels.iter().map(|(key, value)| {
             let with = |value| self.by_label.get(&(key.as_str(), value));
             [with(None), with(Some(value.as_str()))]
         });
         let fewest = lists.min_by_key(|l| l.iter().flatten().map(|n| n.len()).sum::<usize>());
-        let some = fewest.into_iter().flatten().flatten().flatten().copied();
+        let mut some = fewest.into_iter().flatten().flatten().flatten();
         let fits = |node: &&NodeFacts| {
             let has = |(key, value): (&String, &String)| {
                 node.odd_labels.contains(key) || node.label(key) == Some(value)
             };
-            labels.iter().all(has)
+            names.is_none_or(|names| names.contains(&node.name)) && labels.iter().all(has)
         };
-        let unknown = self.unknown.iter().copied();
-        unknown.chain(some.filter(fits)).any(|n| is_named(&n))
+        has_unknown || some.by_ref().take(MOST_ODD).any(fits) || some.next().is_some()
     }
 }
 

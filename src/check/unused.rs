@@ -7,6 +7,7 @@ use super::facts::Facts;
 use super::table::{Entry, Table};
 use crate::diag::{Code, Finding, Place};
 use crate::manifest::{Blind, ObjectKind};
+use crate::model::Name;
 use foldhash::{HashMap, HashSet};
 use std::collections::BTreeSet;
 
@@ -52,9 +53,10 @@ fn finding(kind: ObjectKind, name: &str, place: &Place) -> Finding {
 
 /// The words of what was left out of a file.
 fn words(facts: &Facts) -> impl Iterator<Item = &str> {
-    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
     let texts = facts.mentioned.iter();
-    texts.flat_map(move |text| text.split(move |c| !is_of_name(c)))
+    let words = texts.flat_map(|text| text.split(|c| !Name::may_hold(c)));
+    // At the end of a sentence, too.
+    words.flat_map(|word| [word, word.trim_end_matches('.')])
 }
 
 /// Takes out one object for each reference of which not a word is left: one with the name of the object that has the reference, or

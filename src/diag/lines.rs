@@ -75,7 +75,7 @@ impl<'a> Lines<'a> {
         let text = &self.files[file].text;
         let at = boundary(text, at);
         let (number, line) = self.line(file, at);
-        let before = self.characters_before(file, at.max(line.start));
+        let before = self.characters_before(file, at);
         let column = before - self.characters_before(file, line.start) + 1;
         Position {
             line: number + 1,

@@ -225,7 +225,7 @@ struct SarifRun<R> {
     tool: Value,
 }
 
-/// A list of which one element is made at a time: there may be hundreds of thousands, of kilobytes each.
+/// A list of which one element is made at a time: there may be hundreds of thousands, of kilobytes each. It can be written once.
 struct InTurn<I>(RefCell<I>);
 
 impl<I: Iterator<Item: Serialize>> Serialize for InTurn<I> {

@@ -3,7 +3,7 @@
 //! An edit is offered only where the line is TOML after it.
 
 use super::characters::{
-    LOOK_ALIKE, is_escape, is_in_threes, is_invisible, is_odd_quote, outside_quotes,
+    LOOK_ALIKE, is_escape, is_in_threes, is_invisible, is_nothing, is_odd_quote, outside_quotes,
 };
 use super::guess::begins_statement;
 use super::parse::{SyntaxError, SyntaxKind};
@@ -525,7 +525,7 @@ impl Line<'_> {
                 let (message, help) = ("a text needs quotes".to_owned(), "Write \"none\".");
                 return Some(self.cured(word, message, help.into(), "\"none\""));
             }
-            "null" | "nil" | "none" | "undefined" | "~" => {
+            lower if is_nothing(lower) => {
                 let message = format!("TOML has no `{word}`");
                 let help = format!("Take `{key}` out: a key that is not there has its default.");
                 return Some(self.error(word, message, help));

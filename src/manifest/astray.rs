@@ -1,7 +1,7 @@
 //! Headers of a part that do not say of which object: `[data]` behind `[node.a]`, where `[node.a.data]` is meant.
 
 use super::load::ObjectKind;
-use super::mend::{Mend, is_shadow, shown_name};
+use super::mend::{Mend, is_called_as_a_property, is_shadow, shown_name};
 use super::schema::{properties, schema_at};
 use super::spans::{escape, unescape};
 use crate::diag::Code;
@@ -11,15 +11,27 @@ use serde_json::Value;
 pub(super) type Objects = Vec<(usize, String)>;
 
 impl Mend<'_> {
+    /// Looks at every key of the file that is no kind.
+    pub(super) fn astray(&mut self) {
+        let is_odd = |key: &String| key != "visor" && ObjectKind::of_word(key).is_none();
+        let odd: Vec<String> = self.keys("").into_iter().filter(is_odd).collect();
+        if odd.is_empty() {
+            return;
+        }
+        let objects = self.objects();
+        for key in odd {
+            self.is_astray(&key, &objects);
+        }
+    }
+
     /// Moves what stands at such a header into the object that was begun last before it, and says so; false when that has no such
-    /// part, or has it already. `objects` is filled once it is needed.
-    pub(super) fn astray(&mut self, key: &str, objects: &mut Option<Objects>) -> bool {
+    /// part, or has it already.
+    fn is_astray(&mut self, key: &str, objects: &Objects) -> bool {
         let here = format!("/{}", escape(key));
         let span = self.parsed.spans.key(&here);
         let Some(header) = self.header(&span) else {
             return false;
         };
-        let objects = objects.get_or_insert_with(|| self.objects());
         let before = objects.partition_point(|(start, _)| *start < header.start);
         let Some((_, object)) = before.checked_sub(1).map(|i| &objects[i]) else {
             return false;
@@ -29,6 +41,7 @@ impl Mend<'_> {
             return false;
         };
         let known = properties(&to);
+        let is_list = schema_at(&to).is_some_and(|s| s["type"] == "array");
         let is_free = schema_at(&to).is_some_and(|s| s["additionalProperties"].is_object());
         let is_of_it = match &value {
             // In a table of the user's own keys, any will do.
@@ -39,7 +52,7 @@ impl Mend<'_> {
                 let is_own = |k: &String| properties(object).any(|p| p == k);
                 table.keys().any(is_known) && table.keys().all(|k| is_known(k) || is_own(k))
             }
-            Value::Array(items) => items.iter().all(Value::is_object),
+            Value::Array(items) => is_list && items.iter().all(Value::is_object),
             _ => false,
         };
         let there = self.table(object);
@@ -55,7 +68,7 @@ impl Mend<'_> {
             parts.next().unwrap_or_default(),
         );
         let whole = format!("{kind}.{}.{key}", shown_name(&unescape(name)));
-        let meant = if value.is_array() {
+        let meant = if is_list {
             format!("[[{whole}]]")
         } else {
             format!("[{whole}]")
@@ -86,6 +99,9 @@ impl Mend<'_> {
                 .filter(|n| !is_shadow(n))
             {
                 let pointer = format!("/{kind}/{}", escape(name));
+                if is_called_as_a_property(&pointer) {
+                    continue;
+                }
                 all.push((self.parsed.spans.key(&pointer).start, pointer));
             }
         }

@@ -67,3 +67,14 @@ pub(super) fn outside_quotes(line: &str) -> impl Iterator<Item = (usize, char)> 
         false
     })
 }
+
+/// A line without the comment at its end.
+pub(super) fn without_comment(line: &str) -> &str {
+    let comment = outside_quotes(line).find(|(_, c)| *c == '#');
+    comment.map_or(line, |(at, _)| &line[..at])
+}
+
+/// What other formats call a value that is not there.
+pub(super) fn is_nothing(word: &str) -> bool {
+    ["null", "nil", "none", "undefined", "~"].contains(&word.to_ascii_lowercase().as_str())
+}

@@ -1,7 +1,7 @@
 //! What a line that is no TOML was meant to be: a key, a part of a list, a statement of its own.
 
-use super::characters::{LOOK_ALIKE, is_invisible, outside_quotes};
-use super::headers::header_path;
+use super::characters::{LOOK_ALIKE, is_invisible, is_nothing, without_comment};
+use super::headers::first_path;
 use super::load::ObjectKind;
 use super::schema::properties;
 use super::words::closest;
@@ -27,7 +27,7 @@ pub(super) fn guessed_key(statement: &str, table: &str) -> Option<Vec<String>> {
     let words = || bare.split(|c| !is_plain(c)).filter(|w| !w.is_empty());
     let joined = bare.split_whitespace().collect::<Vec<_>>().join("-");
     let parse = |key: &str| -> Option<Vec<String>> {
-        let path = header_path(&format!("{key} = 0"))?;
+        let path = first_path(&format!("{key} = 0"))?;
         Some(path.into_iter().map(|(part, _)| part).collect())
     };
     let is_odd = |key: &str| is_key && key.chars().all(|c| is_plain(c) || !c.is_ascii());
@@ -36,7 +36,8 @@ pub(super) fn guessed_key(statement: &str, table: &str) -> Option<Vec<String>> {
         .into_iter()
         .filter(|k| !k.is_empty());
     let mut found: Vec<Vec<String>> = as_given.filter_map(parse).collect();
-    found.extend(odd.map(|key| key.split('.').map(str::to_owned).collect()));
+    let in_parts = odd.map(|key| key.split('.').map(str::to_owned).collect::<Vec<_>>());
+    found.extend(in_parts.filter(|parts| parts.iter().all(|p| !p.is_empty())));
     let of_words = [words().next(), words().next_back().filter(|_| is_key)];
     found.extend(of_words.into_iter().flatten().filter_map(parse));
     let is_known = |path: &&Vec<String>| closest(&path[0], properties(table)).is_some();
@@ -56,11 +57,30 @@ pub(super) fn plainly(text: &str) -> String {
     seen.map(latin).collect()
 }
 
+/// True when what stands for the value of a statement may name something.
+pub(super) fn says_a_word(statement: &str) -> bool {
+    let lines = statement.lines().map(without_comment);
+    let text = lines.collect::<Vec<_>>().join(" ");
+    let mut parts = text.split('=').skip(1).peekable();
+    while let Some(part) = parts.next() {
+        // The word before another `=` is a key.
+        let value = match parts.peek() {
+            Some(_) => part
+                .trim_end()
+                .trim_end_matches(|c: char| !" ,{".contains(c)),
+            None => part,
+        };
+        if value.contains(char::is_alphabetic) && !is_nothing(value.trim()) {
+            return true;
+        }
+    }
+    false
+}
+
 /// True when a line can be a part of the list or table that is open behind the line before it: an element stands behind a comma or a
 /// bracket; nothing else that begins with a letter is one.
 pub(super) fn may_go_on(before: &str, line: &str) -> bool {
-    let comment = outside_quotes(before).find(|(_, c)| *c == '#');
-    let before = comment.map_or(before, |(at, _)| &before[..at]).trim_end();
+    let before = without_comment(before).trim_end();
     before.is_empty()
         || before.ends_with([',', '[', '{'])
         || !line.trim_start().starts_with(char::is_alphabetic)
@@ -85,10 +105,10 @@ pub(super) fn begins_statement(line: &str) -> bool {
         }
         return !inner.contains(',')
             && inner.starts_with(|c: char| c.is_ascii_alphabetic())
-            && header_path(line).is_some();
+            && first_path(line).is_some();
     }
     let Some((key, _)) = line.split_once('=') else {
         return false;
     };
-    key.len() <= LONGEST_KEY && header_path(&format!("{key} = 0")).is_some()
+    key.len() <= LONGEST_KEY && first_path(&format!("{key} = 0")).is_some()
 }

@@ -1,18 +1,20 @@
 //! Headers that cannot be read: which they mean, and how they are cured.
 
 use super::advice::Line;
+use super::characters::without_comment;
 use super::guess::{LONGEST_KEY, plainly};
 use super::load::ObjectKind;
 use super::mend::shown_name;
 use super::parse::SyntaxError;
 use super::schema::{properties, schema_at};
 use super::spans::escape;
+use crate::model::Name;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The path of a header that is TOML by itself, with the places of its parts.
-pub(super) fn header_path(header: &str) -> Option<Vec<(String, Range<usize>)>> {
+/// The path that a text of TOML opens first, a header's or a key's, with the places of its parts.
+pub(super) fn first_path(header: &str) -> Option<Vec<(String, Range<usize>)>> {
     let table = DeTable::parse(header).ok()?;
     let mut path = Vec::new();
     let mut at = table.get_ref();
@@ -43,7 +45,7 @@ pub(super) struct MeantHeader {
 
 /// The header that a line means: `[node a]`, `[hook/a]`, `upgrade.v2]`, `(node.a)`, `node "a" {`.
 pub(super) fn meant_header(line: &str) -> Option<MeantHeader> {
-    let code = line.split('#').next()?.trim();
+    let code = without_comment(line).trim();
     let is_bracketed = code.starts_with('[');
     let is_block = code.ends_with('{');
     let inner = code.trim_start_matches(['[', '(', '{', '<', '"', '\'', '.', ' ']);
@@ -65,8 +67,8 @@ pub(super) fn meant_header(line: &str) -> Option<MeantHeader> {
     }
     let is_around = |c: char| joints.contains(&c) || "\"'".contains(c);
     let mut name = rest.trim_matches(is_around);
-    // The last part may be a table of the object.
-    let last = name.rsplit(joints).next().unwrap_or(name);
+    // The last part may be a table of the object; a name may hold a `-`.
+    let last = name.rsplit(['.', '/', ' ', ':']).next().unwrap_or(name);
     let mut of_object = properties(&format!("/{kind}/x"));
     let property = (last != name && of_object.any(|p| p == last)).then_some(last);
     if let Some(property) = property {
@@ -76,17 +78,11 @@ pub(super) fn meant_header(line: &str) -> Option<MeantHeader> {
     if name.is_empty() || name.contains(['"', '\'', '\\']) || !is_bracketed && name.contains(' ') {
         return None;
     }
-    let path: Vec<String> = [kind, name]
-        .into_iter()
-        .chain(property)
-        .map(str::to_owned)
-        .collect();
-    let is_name = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    // What can be in no name is no part of the advice.
-    let right: String = name
-        .chars()
-        .map(|c| if is_name(c) { c } else { '-' })
-        .collect();
+    // What can be in no name is no part of what is meant.
+    let fitting = |c: char| if Name::may_hold(c) { c } else { '-' };
+    let right: String = name.chars().map(fitting).collect();
+    let parts = [kind, &right].into_iter().chain(property);
+    let path: Vec<String> = parts.map(str::to_owned).collect();
     let object = format!("{kind}.{}", shown_name(&right));
     Some(MeantHeader {
         text: match property {
@@ -94,7 +90,11 @@ pub(super) fn meant_header(line: &str) -> Option<MeantHeader> {
             Some(property) => format!("[{object}.{property}]"),
             None => format!("[{object}]"),
         },
-        is_certain: !is_block && property.is_none() && right == name,
+        // Alone in quotes it may be an element of a list that is not closed.
+        is_certain: !is_block
+            && property.is_none()
+            && right == name
+            && !code.starts_with(['"', '\'']),
         path,
     })
 }
@@ -120,7 +120,7 @@ pub(super) fn is_list(path: &[String]) -> bool {
 impl Line<'_> {
     /// A line that begins with `[` and is no header yet.
     pub(super) fn header(&self, code: &str) -> Option<SyntaxError> {
-        let bare = code.split('#').next()?.trim_end();
+        let bare = without_comment(code).trim_end();
         let name = bare.trim_start_matches('[').trim_end_matches(']').trim();
         let opens = bare.len() - bare.trim_start_matches('[').len();
         let closes = bare.len() - bare.trim_end_matches(']').len();
@@ -130,7 +130,12 @@ impl Line<'_> {
             let help = "Put it on a line of its own.";
             return Some(self.error(rest, message.into(), help.into()));
         }
-        let path = header_path(&format!("[{name}]"));
+        if name.is_empty() {
+            let message = "this header names nothing";
+            let help = "Write [KIND.NAME], such as [node.validator].";
+            return Some(self.error(bare, message.into(), help.into()));
+        }
+        let path = first_path(&format!("[{name}]"));
         // A header in an object is one of a list by the schema, any other by what stands before it.
         let wanted = match path.as_deref() {
             Some([_, _, ..]) => {

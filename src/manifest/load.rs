@@ -278,6 +278,7 @@ fn syntax(file: usize, error: &SyntaxError) -> Finding {
         SyntaxKind::NotToml => Code::Syntax,
         SyntaxKind::TableTwice | SyntaxKind::KeyTwice => Code::Duplicate,
         SyntaxKind::NoName => Code::NoName,
+        SyntaxKind::Nul => Code::BadValue,
     };
     let mut finding = Finding::error(code, place, &error.message, error.help.clone());
     if let Some(first) = &error.first {

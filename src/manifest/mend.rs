@@ -13,6 +13,7 @@
 //!
 //! A *shadow* is an object that rules look at and nothing can name: its name ends in a NUL and a number.
 
+use super::characters::without_comment;
 use super::load::ObjectKind;
 use super::parse::Parsed;
 use super::schema::{Flaw, FlawKind, properties};
@@ -31,6 +32,9 @@ pub(super) fn given_name(name: &str) -> &str {
 pub(super) fn is_shadow(name: &str) -> bool {
     name.contains('\0')
 }
+
+/// No header of a manifest has more bytes on either side of a part of it.
+const LONGEST_HEADER: usize = 1024;
 
 /// Moves what was misplaced, and says so. `found` is what the schema says against the file as it is.
 pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed, found: &[Flaw]) -> Vec<Finding> {
@@ -56,6 +60,7 @@ pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed, found: &[Flaw])
         shadows: 0,
     };
     mend.root();
+    mend.astray();
     for kind in ObjectKind::ALL {
         if mend.parsed.value.get(kind.word()).is_some() {
             mend.unnamed(kind);
@@ -73,7 +78,7 @@ pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed, found: &[Flaw])
 }
 
 pub(super) struct Mend<'a> {
-    pub(super) file: usize,
+    file: usize,
     pub(super) text: &'a str,
     pub(super) parsed: &'a mut Parsed,
     findings: Vec<Finding>,
@@ -91,7 +96,7 @@ impl Mend<'_> {
             .push(Finding::error(code, place, message, help));
     }
 
-    fn fix(&mut self, span: Range<usize>, text: String) {
+    pub(super) fn fix(&mut self, span: Range<usize>, text: String) {
         let fix = Fix::new(self.place(span), text);
         if let Some(last) = self.findings.last_mut() {
             last.fixes.push(fix);
@@ -155,14 +160,26 @@ impl Mend<'_> {
 
     /// Gives a value another place. One of that name which is there already makes it a shadow, or takes it in, when it has none of
     /// its keys: the rest of an object whose other headers are right.
-    fn put(&mut self, value: Value, from: &str, kind: ObjectKind, name: &str) {
+    pub(super) fn put(&mut self, value: Value, from: &str, kind: ObjectKind, name: &str) {
         let kind = kind.word();
         let taken = self.parsed.find(&format!("/{kind}/{}", escape(name)));
         let is_taken = taken.is_some();
+        let to = format!("/{kind}/{}", escape(name));
+        // Two that have a header of their own are two objects.
+        let are_two = is_taken && self.has_header(&to) && self.has_header(from);
+        if are_two {
+            // What the edit makes would be opened twice.
+            self.findings
+                .iter_mut()
+                .next_back()
+                .into_iter()
+                .for_each(|f| f.fixes.clear());
+        }
+        let taken = self.parsed.find(&to).filter(|v| !are_two && !is_mark(v));
         if let (Some(Value::Object(there)), Value::Object(more)) = (taken, &value)
+            && !is_mark(&value)
             && !more.keys().any(|k| there.contains_key(k))
         {
-            let to = format!("/{kind}/{}", escape(name));
             self.parsed.spans.rename(&value, from, &to);
             self.move_pointers(from, &to);
             let there = self.parsed.find_mut(&to).and_then(Value::as_object_mut);
@@ -191,7 +208,6 @@ impl Mend<'_> {
 
     /// Keys of the file that are nearly a kind, or hold a whole header in quotes.
     fn root(&mut self) {
-        let mut objects = None;
         for key in self.keys("") {
             let here = format!("/{}", escape(&key));
             let span = self.parsed.spans.key(&here);
@@ -214,17 +230,20 @@ impl Mend<'_> {
                 continue;
             }
             let is_known = key == "visor" || ObjectKind::of_word(&key).is_some();
-            if !is_known && self.astray(&key, &mut objects) {
-                continue;
-            }
             let names = self.keys(&here);
+            // `[hooks]` may be what an upgrade has: `astray`.
+            let is_part = ObjectKind::ALL.map(ObjectKind::word).iter().any(|kind| {
+                let known = properties(&format!("/{kind}/x/{}", escape(&key)));
+                !names.is_empty() && names.iter().all(|n| known.clone().any(|k| k == n))
+            });
             let holds_objects = names.iter().any(|n| {
                 let below = format!("{here}/{}", escape(n));
                 self.parsed
                     .find(&below)
                     .is_some_and(|v| v.is_object() || v.is_array())
             });
-            let Some(kind) = meant_kind(&key).filter(|_| !is_known && holds_objects) else {
+            let Some(kind) = meant_kind(&key).filter(|_| !is_known && !is_part && holds_objects)
+            else {
                 continue;
             };
             for name in names {
@@ -275,7 +294,9 @@ impl Mend<'_> {
         let known = properties(&format!("{here}/x"));
         let span = self.parsed.spans.key(&here);
         match self.parsed.find(&here) {
-            Some(Value::Array(items)) if items.iter().all(Value::is_object) => {
+            Some(Value::Array(items))
+                if !items.is_empty() && items.iter().all(Value::is_object) =>
+            {
                 let items = items.clone();
                 self.take(&here);
                 for (i, mut item) in items.into_iter().enumerate() {
@@ -391,90 +412,42 @@ impl Mend<'_> {
         }
     }
 
-    /// The whole header around a span, brackets and all, when it stands alone on its line.
+    /// The whole header around a span, brackets and all, when it stands alone on its line. Longer lines are none.
     pub(super) fn header(&self, span: &Range<usize>) -> Option<Range<usize>> {
-        let start = self
-            .text
-            .get(..span.start)?
-            .rfind('\n')
-            .map_or(0, |n| n + 1);
-        let line = self.text[start..].lines().next()?;
-        let bare = line.split('#').next()?.trim();
-        let at = start + line.find(bare)?;
+        let text = self.text.as_bytes();
+        let before = text.get(..span.start)?;
+        let newline = before
+            .iter()
+            .rev()
+            .take(LONGEST_HEADER)
+            .position(|b| *b == b'\n');
+        let start = match newline {
+            Some(back) => span.start - back,
+            None if span.start < LONGEST_HEADER => 0,
+            None => return None,
+        };
+        let behind = text[span.start..].iter().take(LONGEST_HEADER);
+        let end = behind.clone().position(|b| *b == b'\n');
+        let end = match end {
+            Some(end) => span.start + end,
+            None if behind.len() < LONGEST_HEADER => text.len(),
+            None => return None,
+        };
+        let line = without_comment(&self.text[start..end]).trim_end();
+        let bare = line.trim_start();
+        let at = start + line.len() - bare.len();
         (bare.starts_with('[') && bare.ends_with(']')).then(|| at..at + bare.len())
     }
 
-    /// `[upgrade.v2.0.1]`: a name with dots and no quotes.
-    fn dotted(&mut self, kind: ObjectKind) {
-        let word = kind.word();
-        for name in self.keys(&format!("/{word}")) {
-            let here = format!("/{word}/{}", escape(&name));
-            let holds_tables = |t: &Map<String, Value>| t.values().any(Value::is_object);
-            if is_shadow(&name) || !self.table(&here).is_some_and(holds_tables) {
-                continue;
-            }
-            let mut meant = Vec::new();
-            self.inner(kind, &here, &name, &mut meant);
-            // `v1.0 = "x"` below `[node.a]` is a key of it, and no name.
-            let has_header = |p: &str| self.header(&self.parsed.spans.key(p)).is_some();
-            if has_header(&here) {
-                meant.retain(|(pointer, _)| has_header(pointer));
-            }
-            for (pointer, whole) in meant {
-                // From behind the kind to the end of the name, in its own header.
-                let key = self.parsed.spans.key(&pointer);
-                let header = self.header(&key).map(|h| (h.start, &self.text[h]));
-                let start = header.and_then(|(at, text)| {
-                    let bare = text.trim_start_matches('[');
-                    let rest = bare.strip_prefix(word)?.strip_prefix('.')?;
-                    Some(at + text.len() - rest.len())
-                });
-                let is_one = start.is_some_and(|start| start < key.end);
-                let span = start.filter(|_| is_one).map_or(key.clone(), |s| s..key.end);
-                self.say(
-                    Code::UnquotedName,
-                    span.clone(),
-                    format!(
-                        "the name \"{whole}\" has dots and no quotes, so it is read as several names"
-                    ),
-                    format!("Write [{word}.\"{whole}\"]."),
-                );
-                let there = self.text.get(span.clone()).unwrap_or_default();
-                if is_one && there.replace(['"', '\'', ' '], "") == whole {
-                    self.fix(span, format!("\"{whole}\""));
-                }
-                if let Some(value) = self.take(&pointer) {
-                    self.put(value, &pointer, kind, &whole);
-                }
-            }
-        }
-    }
-
-    /// Objects of a kind that stand below a name which was cut at its dots.
-    fn inner(&self, kind: ObjectKind, at: &str, name: &str, out: &mut Vec<(String, String)>) {
-        let known = properties(&format!("/{}/x", kind.word()));
-        let is_property = |key: &str| known.clone().any(|k| k == key);
-        let Some(table) = self.table(at) else { return };
-        if at.matches('/').count() > 16 {
-            return;
-        }
-        for (key, value) in table {
-            let Some(below) = value.as_object().filter(|_| !is_mark(value)) else {
-                continue;
-            };
-            let is_digits = key.chars().all(|c| c.is_ascii_digit());
-            if is_property(key) || !is_digits && closest(key, known.clone()).is_some() {
-                continue;
-            }
-            let whole = format!("{name}.{key}");
-            let pointer = format!("{at}/{}", escape(key));
-            let before = out.len();
-            self.inner(kind, &pointer, &whole, out);
-            let says_something = below.keys().any(|k| is_property(k));
-            if says_something || is_digits && out.len() == before {
-                out.push((pointer, whole));
-            }
-        }
+    /// True when an object stands in a header that ends with its name.
+    fn has_header(&self, pointer: &str) -> bool {
+        let key = self.parsed.spans.key(pointer);
+        let header = self.header(&key);
+        header.is_some_and(|h| {
+            self.text[key.end..h.end]
+                .trim_matches(['"', '\'', ' ', ']'])
+                .is_empty()
+        })
     }
 
     /// `[upgrade.x.helth]`: tables below a key with a slip.
@@ -545,7 +518,7 @@ impl Mend<'_> {
 }
 
 /// True for an object with the name of a property of its kind: it may be that property, of an object without a name.
-fn is_called_as_a_property(pointer: &str) -> bool {
+pub(super) fn is_called_as_a_property(pointer: &str) -> bool {
     let mut parts = pointer.split('/').skip(1);
     let (kind, name) = (parts.next(), parts.next());
     let known = kind.map(|kind| properties(&format!("/{kind}/x")));
@@ -567,7 +540,7 @@ pub(super) fn names(text: &str, span: &Range<usize>, key: &str) -> bool {
 }
 
 /// A name as it stands in a header.
-pub(super) fn shown_name(name: &str) -> String {
+pub(crate) fn shown_name(name: &str) -> String {
     let name = given_name(name);
     let is_bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     if name.chars().all(is_bare) {

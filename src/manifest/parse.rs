@@ -1,7 +1,7 @@
 //! TOML with places. A file that is no TOML is read again statement by statement (`recover`), so that a mistake hides nothing
 //! but its own statement.
 
-use super::load::Kinds;
+use super::load::{Kinds, ObjectKind};
 use super::plain::parse_plain;
 use super::recover::recover;
 use super::spans::{Spans, escape, find, find_mut};
@@ -23,6 +23,8 @@ pub enum SyntaxKind {
     KeyTwice,
     /// A header that names a kind and no object.
     NoName,
+    /// A key that holds a NUL.
+    Nul,
 }
 
 /// A syntax error with its place.
@@ -74,6 +76,33 @@ impl Parsed {
         }
     }
 
+    /// The key under which a value is kept: its own, unless that holds a NUL, which no name may have and shadows have. That is a
+    /// mistake; of an object all else is looked at.
+    pub(super) fn kept_key(
+        &mut self,
+        above: &str,
+        key: &str,
+        span: Range<usize>,
+    ) -> Option<String> {
+        if !key.contains('\0') {
+            return Some(key.to_owned());
+        }
+        self.errors.push(SyntaxError {
+            kind: SyntaxKind::Nul,
+            span,
+            message: "a key holds a NUL character".into(),
+            help: "Take it out: no program and no file system can be given one.".into(),
+            first: None,
+            fix: None,
+        });
+        let kind = above.strip_prefix('/').and_then(ObjectKind::of_word);
+        if kind.is_none() {
+            self.holes.push(above.to_owned());
+        }
+        let given = key.split('\0').next().unwrap_or_default();
+        kind.map(|_| format!("{given}\0n{}", self.errors.len()))
+    }
+
     /// The value at a pointer.
     pub(super) fn find(&self, pointer: &str) -> Option<&Value> {
         find(&self.value, pointer)
@@ -87,7 +116,8 @@ impl Parsed {
 
 /// Reads a text; never fails.
 pub fn parse(text: &str) -> Parsed {
-    let Some((value, spans)) = parse_plain(text) else {
+    let plain = (!can_hold_nul(text)).then(|| parse_plain(text)).flatten();
+    let Some((value, spans)) = plain else {
         return parse_any(text);
     };
     let mut parsed = Parsed::new();
@@ -95,6 +125,12 @@ pub fn parse(text: &str) -> Parsed {
     parsed.spans.settle();
     debug_assert_eq!(parsed, parse_any(text));
     parsed
+}
+
+/// True for a text with an escape that may stand for NUL.
+pub(super) fn can_hold_nul(text: &str) -> bool {
+    let escapes = ["\\u0000", "\\U00000000", "\\x00"];
+    text.contains('\\') && escapes.iter().any(|e| text.contains(e))
 }
 
 /// The same for every text.
@@ -161,11 +197,19 @@ impl<'a> Walk<'a> {
     fn table(&mut self, table: &DeTable<'_>) -> Map<String, Value> {
         let mut out = Map::new();
         for (key, value) in table.iter() {
-            let above = self.down(key.get_ref());
+            let span = self.span(key.span());
+            let kept = self.parsed.kept_key(&self.pointer, key.get_ref(), span);
+            let Some(name) = kept else {
+                let mut aside = Parsed::new();
+                let value = Walk::new(&mut aside, 0, String::new()).value(value);
+                self.parsed.lost_text.push(value.to_string());
+                continue;
+            };
+            let above = self.down(&name);
             self.note(key.span(), value.span());
             let json = self.value(value);
             self.up(above);
-            out.insert(key.get_ref().to_string(), json);
+            out.insert(name, json);
         }
         out
     }

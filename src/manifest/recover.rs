@@ -6,12 +6,13 @@
 
 use super::advice::{Inside, syntax_error};
 use super::behind::two_statements;
-use super::guess::{begins_statement, guessed_key, may_go_on};
-use super::headers::{MeantHeader, header_path, is_list, key_in_brackets, meant_header};
+use super::characters::without_comment;
+use super::guess::{begins_statement, guessed_key, may_go_on, says_a_word};
+use super::headers::{MeantHeader, first_path, is_list, key_in_brackets, meant_header};
 use super::lexer::Lexer;
 use super::load::{Kinds, ObjectKind};
 use super::parse::{Parsed, SyntaxError, SyntaxKind, Walk};
-use super::spans::escape;
+use super::spans::{escape, slot};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -98,15 +99,9 @@ impl Reader<'_> {
             self.header(start, &line);
             return line.end;
         }
-        let code = trimmed.split('#').next().unwrap_or_default().trim_end();
+        let code = without_comment(trimmed).trim_end();
         if code == "}" && self.blocks > 0 {
             self.blocks -= 1;
-            return line.end;
-        }
-        if let Some(meant) = meant_header(trimmed) {
-            self.blocks += usize::from(code.ends_with('{'));
-            let whole = start..start + code.len();
-            self.meant_header(whole, meant, "a header stands between `[` and `]`");
             return line.end;
         }
         let (end, is_closed) = self.extent(start);
@@ -115,6 +110,12 @@ impl Reader<'_> {
             Ok(table) => {
                 self.assign(table.get_ref(), start);
                 end
+            }
+            Err(_) if let Some(meant) = meant_header(trimmed) => {
+                self.blocks += usize::from(code.ends_with('{'));
+                let whole = start..start + code.len();
+                self.meant_header(whole, meant, "a header stands between `[` and `]`");
+                line.end
             }
             Err(_) if let Some((first, second)) = two_statements(line_text) => {
                 let (first, second) = (start..start + first, start + second..line.end);
@@ -219,7 +220,7 @@ impl Reader<'_> {
         let error = syntax_error(self.text, span, message, inside);
         self.parsed.errors.push(error);
         let statement = statement?;
-        let text = &self.text[statement];
+        let text = &self.text[statement.clone()];
         self.parsed
             .lost_text
             .push(text.chars().take(4096).collect());
@@ -228,31 +229,27 @@ impl Reader<'_> {
             self.parsed.holes.push(table.clone());
             return None;
         };
-        let keys = path.iter();
-        let pointer = keys.fold(table.clone(), |p, key| format!("{p}/{}", escape(key)));
+        // The topmost that is made by it is lost, and whatever stands below.
+        let mut pointer = table.clone();
+        for key in &path {
+            pointer = format!("{pointer}/{}", escape(key));
+            if self.parsed.find(&pointer).is_none() {
+                break;
+            }
+        }
         // The slot is made, and stays empty.
         if !slot(&mut self.parsed.value, &pointer)?.is_null() {
             return None;
         }
+        let spans = &mut self.parsed.spans;
+        spans.insert(&pointer, statement.clone(), statement);
         self.parsed.lost.insert(pointer.clone());
         Some(pointer)
     }
 
     /// Writes down what of a lost value nobody can tell: even its text has no word in it.
     fn silent(&mut self, lost: Option<String>, statement: Range<usize>) {
-        let mut parts = self.text[statement].split('=').skip(1).peekable();
-        let mut has_word = false;
-        while let Some(part) = parts.next() {
-            // The word before another `=` is a key.
-            let value = match parts.peek() {
-                Some(_) => part
-                    .trim_end()
-                    .trim_end_matches(|c: char| !" ,{".contains(c)),
-                None => part,
-            };
-            has_word |= value.contains(char::is_alphabetic) && value.trim() != "null";
-        }
-        if !has_word {
+        if !says_a_word(&self.text[statement]) {
             self.parsed.silent.extend(lost);
         }
     }
@@ -283,14 +280,14 @@ impl Reader<'_> {
     fn header(&mut self, start: usize, line: &Range<usize>) {
         let whole = start..trimmed_end(self.text, line);
         let text = &self.text[whole.clone()];
-        let mut path = header_path(text);
+        let mut path = first_path(text);
         let mut opens_list = text.starts_with("[[");
         if let Err(error) = DeTable::parse(text) {
             // One that is not closed still says its name.
             let bare = text.trim_start_matches('[');
             let name = bare.split([']', '#']).next().unwrap_or_default().trim();
             let shift = name.as_ptr() as usize - text.as_ptr() as usize;
-            path = header_path(&format!("[{name}]")).map(|mut path| {
+            path = first_path(&format!("[{name}]")).map(|mut path| {
                 for (_, span) in &mut path {
                     *span = (span.start + shift).saturating_sub(1)
                         ..(span.end + shift).saturating_sub(1);
@@ -300,8 +297,7 @@ impl Reader<'_> {
             let meant = meant_header(text).filter(|_| path.is_none());
             if let Some(meant) = meant {
                 // A comment behind it stays.
-                let code = text.split('#').next().unwrap_or_default().trim_end();
-                let whole = start..start + code.len();
+                let whole = start..start + without_comment(text).trim_end().len();
                 self.meant_header(whole, meant, "this header cannot be read");
                 return;
             }
@@ -369,7 +365,14 @@ impl Reader<'_> {
         is_list: bool,
         place: &Range<usize>,
     ) -> Option<String> {
-        let ((last, key), above) = path.split_last()?;
+        let mut kept = Vec::with_capacity(path.len());
+        let mut above = String::new();
+        for (part, span) in path {
+            let part = self.parsed.kept_key(&above, part, span.clone())?;
+            above = format!("{above}/{}", escape(&part));
+            kept.push((part, span.clone()));
+        }
+        let ((last, key), above) = kept.split_last()?;
         let mut pointer = String::new();
         for (part, span) in above {
             pointer = format!("{pointer}/{}", escape(part));
@@ -477,8 +480,11 @@ impl Reader<'_> {
         value: &Spanned<DeValue<'_>>,
         offset: usize,
     ) {
-        let pointer = format!("{above}/{}", escape(key.get_ref()));
         let place = key.span().start + offset..key.span().end + offset;
+        let Some(name) = self.parsed.kept_key(above, key.get_ref(), place.clone()) else {
+            return;
+        };
+        let pointer = format!("{above}/{}", escape(&name));
         let Some(found) = slot(&mut self.parsed.value, &pointer) else {
             return;
         };
@@ -553,28 +559,6 @@ impl Reader<'_> {
         self.parsed.names_unknown = Kinds::ALL;
         self.parsed.lost_text.push(self.text[at..].to_owned());
     }
-}
-
-/// The place of a pointer in the tree, made if it is not there; `None` when something other than a table is in the way.
-fn slot<'v>(root: &'v mut Value, pointer: &str) -> Option<&'v mut Value> {
-    let mut at = root;
-    for part in pointer.split('/').skip(1) {
-        at = match at {
-            Value::Object(map) => map
-                .entry(super::spans::unescape(part))
-                .or_insert(Value::Null),
-            Value::Array(items) => items.get_mut(part.parse::<usize>().ok()?)?,
-            empty @ Value::Null => {
-                *empty = Value::Object(Map::new());
-                empty
-                    .as_object_mut()?
-                    .entry(super::spans::unescape(part))
-                    .or_insert(Value::Null)
-            }
-            _ => return None,
-        };
-    }
-    Some(at)
 }
 
 /// The line that holds a byte, with its end.

@@ -1,7 +1,7 @@
 //! Where the values of a file stand, by JSON pointer.
 
 use crate::diag::{fnv1a, fnv1a_on};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -168,6 +168,26 @@ pub(super) fn find_mut<'v>(root: &'v mut Value, pointer: &str) -> Option<&'v mut
         Value::Array(items) => items.get_mut(part.parse::<usize>().ok()?),
         _ => None,
     })
+}
+
+/// The place of a pointer in the tree, made if it is not there; `None` when something other than a table is in the way.
+pub(super) fn slot<'v>(root: &'v mut Value, pointer: &str) -> Option<&'v mut Value> {
+    let mut at = root;
+    for part in pointer.split('/').skip(1) {
+        at = match at {
+            Value::Object(map) => map.entry(unescape(part)).or_insert(Value::Null),
+            Value::Array(items) => items.get_mut(part.parse::<usize>().ok()?)?,
+            empty @ Value::Null => {
+                *empty = Value::Object(Map::new());
+                empty
+                    .as_object_mut()?
+                    .entry(unescape(part))
+                    .or_insert(Value::Null)
+            }
+            _ => return None,
+        };
+    }
+    Some(at)
 }
 
 fn narrow(range: &Range<usize>) -> (u32, u32) {

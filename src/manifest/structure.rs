@@ -5,7 +5,7 @@
 
 use super::load::Kinds;
 use super::mend::{given_name, mend, names};
-use super::parse::Parsed;
+use super::parse::{Parsed, can_hold_nul};
 use super::schema::{Flaw, FlawKind, example_at, flaws, nuls, placeholder, properties, schema_at};
 use super::spans::{Spans, escape, find, find_mut, is_in, unescape};
 use super::words::{FLOAT, closest, is_mark, json_type, list, synonym, type_word};
@@ -42,10 +42,6 @@ pub(super) fn judge(file: usize, text: &str, parsed: &mut Parsed) -> Judged {
             found = flaws(&parsed.value);
         }
     }
-    let can_hold_nul = |text: &str| {
-        let escapes = ["\\u0000", "\\U00000000", "\\x00"];
-        text.contains('\\') && escapes.iter().any(|e| text.contains(e))
-    };
     if can_hold_nul(text) {
         found.extend(nuls(&parsed.value));
     }
@@ -252,7 +248,7 @@ impl Judge<'_> {
             help = "For no backup write \"none\".".into();
         }
         if is_free && json_type(value) == "object" {
-            // Its keys may be those of the table above.
+            // In `labels.x = { network = … }` its keys may be meant as those of `labels`.
             let (above, _) = pointer.rsplit_once('/').unwrap_or_default();
             let inner = value.as_object().into_iter().flatten();
             let below = inner.map(|(key, _)| format!("{above}/{}", escape(key)));
@@ -394,8 +390,9 @@ impl Judge<'_> {
             None => format!("The keys here are {}.", list(&known)),
         };
         // An element of a list is in its table.
-        let table = pointer.trim_end_matches(|c: char| c.is_ascii_digit());
-        let table = table.strip_suffix('/').unwrap_or(pointer);
+        let table = pointer.rsplit_once('/').map_or("", |(above, _)| above);
+        let is_element = json_of(table) == Some("array");
+        let table = if is_element { table } else { pointer };
         let above = table.rsplit_once('/').map_or("", |(above, _)| above);
         let is_of_above = guess.is_none()
             && !is_digest

@@ -29,6 +29,11 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// True for a character that can stand in a name.
+    pub fn may_hold(c: char) -> bool {
+        c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '-')
+    }
 }
 
 impl std::str::FromStr for Name {
@@ -38,8 +43,7 @@ impl std::str::FromStr for Name {
         if text.len() > 128 {
             return Err(NameError::TooLong(text.chars().count()));
         }
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '-');
-        if let Some(bad) = text.chars().find(|c| !good(*c)) {
+        if let Some(bad) = text.chars().find(|c| !Self::may_hold(*c)) {
             return Err(NameError::BadChar(bad));
         }
         if ".-".contains(first) {

@@ -11,7 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("parallel", &[]),
     ("durable", &[]),
     ("diag", &[]),
-    ("manifest", &["diag"]),
+    ("manifest", &["diag", "model"]),
     ("check", &["manifest", "diag", "model", "parallel"]),
     ("plan", &["check", "model"]),
     ("journal", &["plan", "model"]),

@@ -216,6 +216,82 @@ fn what_stands_behind_a_table_of_the_object_belongs_to_the_object() {
 }
 
 #[test]
+fn names_of_headers_keep_what_looks_like_a_property() {
+    let mut bad = vec![];
+    for (what, by) in [
+        ("[hook.disk]", "[hook pre-run]"),
+        ("[node.val]", "[node main-chain]"),
+        ("[backup.daily]", "[backup/nightly-keep]"),
+        ("[upgrade.fork]", "[upgrade v2-hooks]"),
+    ] {
+        let name = by
+            .trim_matches(['[', ']'])
+            .split([' ', '/'])
+            .nth(1)
+            .unwrap();
+        let old = what.trim_matches(['[', ']']).split('.').nth(1).unwrap();
+        let text = base()
+            .replacen(what, by, 1)
+            .replace(&format!("\"{old}\""), &format!("\"{name}\""));
+        let said = check(&set(&[("m.toml", &text)])).findings;
+        if said.len() != 1 || !said[0].help.contains(name) {
+            bad.push(format!("{by}: {said:?}"));
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+#[test]
+fn a_statement_that_cannot_be_read_loses_its_table_and_no_more() {
+    let mut bad = vec![];
+    for by in [
+        "foo.bar = x y",
+        "chan.rpc = http://x",
+        "a..b = x y",
+        "- node.b:",
+        "args = nil",
+        "\"node.q#x\" = 1 2",
+    ] {
+        is_one("home = ", &format!("{by}\nhome = "), &mut bad);
+    }
+    for by in [
+        "artifact = nil",
+        "artifact = # the release",
+        "artifact = null # the release",
+    ] {
+        is_one("artifact = \"v2\"", by, &mut bad);
+    }
+    for by in ["[[[", "[", "[]", "]", "}"] {
+        is_one("[node.val]", &format!("{by}\n[node.val]"), &mut bad);
+    }
+    assert!(bad.is_empty(), "{} of them:\n{}", bad.len(), bad.join("\n"));
+}
+
+#[test]
+fn a_name_with_a_nul_is_never_let_through() {
+    for (what, by) in [
+        ("[node.val]", "[node.\"val\\u0000m1\"]"),
+        ("[upgrade.fork]", "[upgrade.\"fork\\u0000\"]"),
+        ("[hook.disk]", "[hook.\"disk\\x00\"]"),
+        (
+            "{ network = \"main\" }\nchain",
+            "{ network = \"main\", \"a\\u0000\" = \"x\" }\nchain",
+        ),
+        (
+            "{ network = \"main\" }\nchain",
+            "{ network = \"main\", \"\\u0000float\" = \"x\" }\nchain",
+        ),
+        ("genesis = ", "\"env\\U00000000\" = 5\ngenesis = "),
+        ("[batch.spring]", "[\"\\u0000\"]\n[batch.spring]"),
+        ("[batch.spring]", "x = ]\n[batch.\"spring\\u0000\"]"),
+    ] {
+        let (_, said) = findings(what, by);
+        let nul = said.iter().filter(|s| s.contains("holds a NUL"));
+        assert_eq!(nul.count(), 1, "{by}: {said:?}");
+    }
+}
+
+#[test]
 fn two_statements_on_a_line_are_one_finding_and_lose_none() {
     let mut bad = vec![];
     let base = base();
