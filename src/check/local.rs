@@ -51,6 +51,7 @@ pub(super) fn local(
         near,
         lines: RefCell::new(Lines::new(&set.files)),
     };
+    local.syntax_secrets();
     local.artifacts();
     local.hooks();
     local.backups();

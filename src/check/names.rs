@@ -120,6 +120,7 @@ fn dangling(table: &Table<'_>, reference: &Reference) -> Option<Finding> {
         None if *kind == ObjectKind::Backup && name.eq_ignore_ascii_case("none") => {
             "For no backup write \"none\".".to_owned()
         }
+        None if name.is_empty() => format!("Write the name of a {word}."),
         None if name.contains('/') => {
             format!("Define [{word}.NAME] with this address or path, and name it here.")
         }

@@ -239,7 +239,7 @@ impl Local<'_> {
             at("backoff")
         });
         if restart.backoff.is_some() && backoff < delay {
-            let message = "the longest pause must not be shorter than the first, `delay`";
+            let message = "the longest pause, `backoff`, is shorter than the first, `delay`";
             let help = "Make `backoff` as long as `delay` or longer.";
             self.push(Finding::error(
                 Code::BadDuration,

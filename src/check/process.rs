@@ -137,7 +137,7 @@ impl Local<'_> {
             let place = self.file.at(object, &format!("/{key}"));
             let name = key.rsplit('/').next().unwrap_or(key);
             let message = format!("`{name}` wants {wants}; this is \"{text}\"");
-            let help = "See `visor schema` for what it can be.";
+            let help = "Correct it, or take the key out for its default.";
             self.push(Finding::error(Code::BadValue, place, message, help));
         }
         found

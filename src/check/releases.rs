@@ -245,7 +245,9 @@ fn undressed<'a>(text: &'a str, key: &str) -> Option<(&'a str, String)> {
     let (bare, what) = match prefix {
         Some(prefix) => (trimmed.get(prefix.len()..)?.trim(), format!("`{prefix}`")),
         None => match trimmed.split_once(char::is_whitespace) {
-            Some((digits, _)) => (digits, "a file's name".to_owned()),
+            // Of several lines, which is meant is not known.
+            Some((digits, rest)) if !rest.contains('\n') => (digits, "a file's name".to_owned()),
+            Some(_) => return None,
             None if trimmed.len() < text.len() => (trimmed, "a blank".to_owned()),
             None => return None,
         },

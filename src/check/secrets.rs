@@ -35,6 +35,37 @@ impl Local<'_> {
         self.secret_args(hook, "run", &hook.value.run);
     }
 
+    /// Mistakes of syntax in the value of something secret: neither the advice nor the line may repeat it.
+    pub(super) fn syntax_secrets(&mut self) {
+        for finding in &mut self.facts.findings {
+            if finding.code != Code::Syntax {
+                continue;
+            }
+            let text = &self.set.files[finding.place.file].text;
+            let start = text[..finding.place.start].rfind('\n').map_or(0, |n| n + 1);
+            let line = text[start..].lines().next().unwrap_or_default();
+            let is_of_name = |c: char| c.is_alphanumeric() || "_-".contains(c);
+            let mut marks = line.match_indices(['=', ':']);
+            let value = marks.find_map(|(at, _)| {
+                let before = line[..at].trim_end_matches(['"', '\'', ' ', '\t']);
+                let name = before.rsplit(|c| !is_of_name(c)).next()?;
+                says_secret(name).then_some(at + 1)
+            });
+            let Some(value) = value else { continue };
+            let behind = &line[value..];
+            let begin = start + value + behind.len() - behind.trim_start().len();
+            finding.place.start = begin;
+            finding.place.end = begin + behind.trim().len();
+            finding.message =
+                "this value cannot be read, and is not shown: it may be secret".into();
+            finding.help =
+                "Put it into quotes; better, name a file that only the node's user can read."
+                    .into();
+            finding.fixes.clear();
+            finding.secret = Some(finding.place.clone());
+        }
+    }
+
     fn secret_env<T>(&mut self, object: &Object<T>, env: &BTreeMap<String, String>) {
         for (key, value) in env {
             if says_secret(key) && is_value(value) || names_password(value) {

@@ -5,7 +5,7 @@ use super::facts::UpgradeFacts;
 use super::hooks::HookParts;
 use super::local::Local;
 use crate::diag::{Code, Finding, Place};
-use crate::manifest::{self, Object, ObjectKind, Upgrade};
+use crate::manifest::{self, Object, ObjectKind, Selector, Upgrade};
 use crate::model::{BackupSpec, HealthSpec, HookPhase, Name, OnFailure, Trigger};
 use foldhash::{HashMap, HashSet, HashSetExt};
 use std::time::Duration;
@@ -149,7 +149,8 @@ impl Local<'_> {
             .as_deref()
             .map(|t| self.duration("alive", Some(t), "2s", || at("/health/alive")));
         if alive.is_some_and(|a| a > within) {
-            let message = "the process must live longer than the time in which it must be healthy";
+            let message =
+                "`alive` is longer than `within`, the time in which the process must be healthy";
             self.push(Finding::error(
                 Code::BadDuration,
                 at("/health/alive"),
@@ -189,7 +190,15 @@ impl Local<'_> {
             name: object.name.clone(),
             height,
             blocks,
-            nodes: upgrade.nodes.clone(),
+            // Whichever they are, they are not all.
+            nodes: if at("/nodes").is_nowhere() {
+                Some(Selector {
+                    names: Some(vec![]),
+                    labels: None,
+                })
+            } else {
+                upgrade.nodes.clone()
+            },
             // A part of it may be stood in for.
             nodes_at: match loaded.broken_below(object, "/nodes").as_slice() {
                 [] => at("/nodes"),

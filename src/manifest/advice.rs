@@ -44,21 +44,14 @@ pub(super) fn syntax_error(
     };
     line.advice().unwrap_or_else(|| {
         let (message, help) = in_words(message);
-        SyntaxError {
-            kind: SyntaxKind::NotToml,
-            span,
-            message,
-            help: help.into(),
-            first: None,
-            fix: None,
-        }
+        SyntaxError::new(SyntaxKind::NotToml, span, message, help)
     })
 }
 
 /// The line that the parser stopped in.
 pub(super) struct Line<'a> {
     /// The text before it.
-    before: &'a str,
+    pub(super) before: &'a str,
     pub(super) line: &'a str,
     next: &'a str,
     /// What the parser said.
@@ -69,7 +62,7 @@ pub(super) struct Line<'a> {
 }
 
 /// Without blanks at its end; those that only look like blanks stay.
-fn trim_end(text: &str) -> &str {
+pub(super) fn trim_end(text: &str) -> &str {
     text.trim_end_matches([' ', '\t', '\r'])
 }
 
@@ -77,14 +70,7 @@ impl Line<'_> {
     /// An error at a part of the line.
     pub(super) fn error(&self, part: &str, message: String, help: String) -> SyntaxError {
         let at = self.start + self.offset(part);
-        SyntaxError {
-            kind: SyntaxKind::NotToml,
-            span: at..at + part.len(),
-            message,
-            help,
-            first: None,
-            fix: None,
-        }
+        SyntaxError::new(SyntaxKind::NotToml, at..at + part.len(), message, help)
     }
 
     pub(super) fn offset(&self, part: &str) -> usize {
@@ -201,27 +187,6 @@ impl Line<'_> {
         self.inner("", code)
     }
 
-    /// The comma that lacks at the end of the line before.
-    fn comma_before(&self) -> Option<SyntaxError> {
-        let line = self.before.trim_end().lines().last()?;
-        let code = outside_quotes(line).find(|(_, c)| *c == '#');
-        let code = trim_end(code.map_or(line, |(at, _)| &line[..at]));
-        if code.is_empty() || code.ends_with([',', '[', '{']) {
-            return None;
-        }
-        // In `"a,"` the comma and the quote changed places.
-        let is_turned = [",\"", ",'"].iter().any(|end| code.ends_with(end));
-        let at = code.as_ptr() as usize - self.before.as_ptr() as usize + code.len();
-        Some(SyntaxError {
-            kind: SyntaxKind::NotToml,
-            span: at - code.trim_start().len()..at,
-            message: "there is no `,` behind this element".into(),
-            help: "Put a `,` between the elements.".into(),
-            first: None,
-            fix: (!is_turned).then(|| (at..at, ",".into())),
-        })
-    }
-
     fn comment(&self, mark: &str) -> SyntaxError {
         let message = format!("`{mark}` begins no comment in TOML");
         self.cured(mark, message, "Write `#`.".into(), "#")
@@ -255,7 +220,12 @@ impl Line<'_> {
         }
         if is_invisible(odd) {
             let message = format!("an invisible character ({code}) stands here");
-            return Some(self.cured(part, message, "Type a plain blank.".into(), " "));
+            let (help, by) = if odd.is_whitespace() {
+                ("Type a plain blank.", " ")
+            } else {
+                ("Take it out.", "")
+            };
+            return Some(self.cured(part, message, help.into(), by));
         }
         let message = format!("`{odd}` ({code}) cannot stand here without quotes");
         let help = "Put the key or the text into quotes.";
@@ -521,6 +491,12 @@ impl Line<'_> {
     /// A bare word that is none of TOML's.
     fn word(&self, key: &str, word: &str, wanted: Option<Wanted>) -> Option<SyntaxError> {
         match word.to_ascii_lowercase().as_str() {
+            "none" if key.rsplit('.').next() == Some("backup") && word != "none" => {
+                let message = "a text needs quotes".to_owned();
+                let help =
+                    "Write \"none\" for no copy of the data, or take `backup` out for the default.";
+                return Some(self.error(word, message, help.into()));
+            }
             "none" if matches!(key.rsplit('.').next(), Some("backup" | "kind")) => {
                 let (message, help) = ("a text needs quotes".to_owned(), "Write \"none\".");
                 return Some(self.cured(word, message, help.into(), "\"none\""));

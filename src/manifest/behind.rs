@@ -1,6 +1,7 @@
-//! Mistakes behind a value that is whole: another statement, another value; and a key that is given twice in one table.
+//! Mistakes behind a value that is whole: another statement, another value, a comma that lacks; and a key that is given twice in one
+//! table.
 
-use super::advice::Line;
+use super::advice::{Line, trim_end};
 use super::characters::outside_quotes;
 use super::parse::{SyntaxError, SyntaxKind};
 use std::ops::Range;
@@ -54,6 +55,27 @@ impl Line<'_> {
         })
     }
 
+    /// The comma that lacks at the end of the line before.
+    pub(super) fn comma_before(&self) -> Option<SyntaxError> {
+        let line = self.before.trim_end().lines().last()?;
+        let code = outside_quotes(line).find(|(_, c)| *c == '#');
+        let code = trim_end(code.map_or(line, |(at, _)| &line[..at]));
+        if code.is_empty() || code.ends_with([',', '[', '{']) {
+            return None;
+        }
+        // In `"a,"` the comma and the quote changed places.
+        let is_turned = [",\"", ",'"].iter().any(|end| code.ends_with(end));
+        let at = code.as_ptr() as usize - self.before.as_ptr() as usize + code.len();
+        Some(SyntaxError {
+            kind: SyntaxKind::NotToml,
+            span: at - code.trim_start().len()..at,
+            message: "there is no `,` behind this element".into(),
+            help: "Put a `,` between the elements.".into(),
+            first: None,
+            fix: (!is_turned).then(|| (at..at, ",".into())),
+        })
+    }
+
     /// The key that an inline table of this line gives twice.
     pub(super) fn key_twice(&self) -> Option<SyntaxError> {
         let mut tables: Vec<Vec<(&str, Range<usize>)>> = vec![];
@@ -69,12 +91,13 @@ impl Line<'_> {
                     let keys = tables.last_mut()?;
                     if let Some((_, first)) = keys.iter().find(|(k, _)| *k == key) {
                         return Some(SyntaxError {
-                            kind: SyntaxKind::KeyTwice,
-                            span,
-                            message: format!("`{key}` is given twice in one table"),
-                            help: "Keep one of them.".into(),
                             first: Some(first.clone()),
-                            fix: None,
+                            ..SyntaxError::new(
+                                SyntaxKind::KeyTwice,
+                                span,
+                                format!("`{key}` is given twice in one table"),
+                                "Keep one of them.",
+                            )
                         });
                     }
                     keys.push((key, span));

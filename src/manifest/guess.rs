@@ -3,7 +3,7 @@
 use super::characters::{LOOK_ALIKE, is_invisible, is_nothing, without_comment};
 use super::headers::first_path;
 use super::load::ObjectKind;
-use super::schema::properties;
+use super::schema::{properties, schema_at};
 use super::words::closest;
 
 /// A key with more bytes than this is no key of a manifest.
@@ -89,25 +89,46 @@ pub(super) fn may_go_on(before: &str, line: &str) -> bool {
 /// A line that is blank, a comment, a header, or begins with a key and `=`.
 pub(super) fn begins_statement(line: &str) -> bool {
     let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
+    if line.is_empty() || line.starts_with('#') || names_kind(line) {
         return true;
     }
     if let Some(inner) = line.strip_prefix('[') {
         let inner = inner.trim_start_matches('[');
-        // One that is not closed, too: nothing in a list begins like this.
-        let mut kinds = ObjectKind::ALL.into_iter().map(ObjectKind::word);
-        let names_kind = |kind: &str| {
-            let rest = inner.strip_prefix(kind);
-            rest.is_some_and(|r| r.starts_with(['.', ' ', '/']))
-        };
-        if kinds.any(names_kind) {
-            return true;
-        }
         return !inner.contains(',')
             && inner.starts_with(|c: char| c.is_ascii_alphabetic())
+            && line.len() <= LONGEST_KEY
             && first_path(line).is_some();
     }
-    let Some((key, _)) = line.split_once('=') else {
+    begins_key(line)
+}
+
+/// A header of an object, or the beginning of one that is not closed: nothing in a list or a table begins like this.
+pub(super) fn names_kind(line: &str) -> bool {
+    let Some(inner) = line.trim_start().strip_prefix('[') else {
+        return false;
+    };
+    let inner = inner.trim_start_matches('[');
+    let mut kinds = ObjectKind::ALL.into_iter().map(ObjectKind::word);
+    kinds.any(|kind| {
+        let rest = inner.strip_prefix(kind);
+        rest.is_some_and(|r| r.starts_with(['.', ' ', '/', ']']))
+    })
+}
+
+/// A line that begins with a key of a table, and not of the table above that.
+pub(super) fn is_key_of(table: &str, line: &str) -> bool {
+    let Some((key, _)) = line.split_once('=').filter(|_| begins_key(line)) else {
+        return false;
+    };
+    let above = table.rsplit_once('/').map_or("", |(above, _)| above);
+    let has = |table: &str| properties(table).any(|k| k == key.trim());
+    let is_free = schema_at(table).is_some_and(|s| s["additionalProperties"].is_object());
+    (is_free || has(table)) && !has(above)
+}
+
+/// A line that begins with a key and `=`.
+pub(super) fn begins_key(line: &str) -> bool {
+    let Some((key, _)) = line.trim_start().split_once('=') else {
         return false;
     };
     key.len() <= LONGEST_KEY && first_path(&format!("{key} = 0")).is_some()

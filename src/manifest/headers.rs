@@ -1,10 +1,10 @@
-//! Headers that cannot be read: which they mean, and how they are cured.
+//! Headers: where they stand, and those that cannot be read: which they mean, and how they are cured.
 
 use super::advice::Line;
 use super::characters::without_comment;
 use super::guess::{LONGEST_KEY, plainly};
 use super::load::ObjectKind;
-use super::mend::shown_name;
+use super::mend::{Mend, shown_name};
 use super::parse::SyntaxError;
 use super::schema::{properties, schema_at};
 use super::spans::escape;
@@ -160,5 +160,57 @@ impl Line<'_> {
         let message = "the brackets of the header do not match";
         let help = format!("Write {header}.");
         Some(self.cured(bare, message.into(), help, &header))
+    }
+}
+
+/// No header of a manifest has more bytes on either side of a part of it.
+const LONGEST_HEADER: usize = 1024;
+
+impl Mend<'_> {
+    /// The whole header around a span, brackets and all, when it stands alone on its line. Longer lines are none.
+    pub(super) fn header(&self, span: &Range<usize>) -> Option<Range<usize>> {
+        let text = self.text.as_bytes();
+        let before = text.get(..span.start)?;
+        let newline = before
+            .iter()
+            .rev()
+            .take(LONGEST_HEADER)
+            .position(|b| *b == b'\n');
+        let start = match newline {
+            Some(back) => span.start - back,
+            None if span.start < LONGEST_HEADER => 0,
+            None => return None,
+        };
+        let behind = text[span.start..].iter().take(LONGEST_HEADER);
+        let end = behind.clone().position(|b| *b == b'\n');
+        let end = match end {
+            Some(end) => span.start + end,
+            None if behind.len() < LONGEST_HEADER => text.len(),
+            None => return None,
+        };
+        let line = without_comment(&self.text[start..end]).trim_end();
+        let bare = line.trim_start();
+        let at = start + line.len() - bare.len();
+        (bare.starts_with('[') && bare.ends_with(']')).then(|| at..at + bare.len())
+    }
+
+    /// The last header before a place, brackets and all.
+    pub(super) fn header_above(&self, at: usize) -> Option<Range<usize>> {
+        let from = at.saturating_sub(8 * LONGEST_HEADER);
+        let before = self.text.as_bytes().get(from..at)?;
+        let starts = before.windows(2).rposition(|w| w == b"\n[")?;
+        let start = from + starts + 1;
+        self.header(&(start..start))
+    }
+
+    /// True when an object stands in a header that ends with its name.
+    pub(super) fn has_header(&self, pointer: &str) -> bool {
+        let key = self.parsed.spans.key(pointer);
+        let header = self.header(&key);
+        header.is_some_and(|h| {
+            self.text[key.end..h.end]
+                .trim_matches(['"', '\'', ' ', ']'])
+                .is_empty()
+        })
     }
 }

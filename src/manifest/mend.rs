@@ -13,7 +13,6 @@
 //!
 //! A *shadow* is an object that rules look at and nothing can name: its name ends in a NUL and a number.
 
-use super::characters::without_comment;
 use super::load::ObjectKind;
 use super::parse::Parsed;
 use super::schema::{Flaw, FlawKind, properties};
@@ -32,9 +31,6 @@ pub(super) fn given_name(name: &str) -> &str {
 pub(super) fn is_shadow(name: &str) -> bool {
     name.contains('\0')
 }
-
-/// No header of a manifest has more bytes on either side of a part of it.
-const LONGEST_HEADER: usize = 1024;
 
 /// Moves what was misplaced, and says so. `found` is what the schema says against the file as it is.
 pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed, found: &[Flaw]) -> Vec<Finding> {
@@ -231,6 +227,27 @@ impl Mend<'_> {
             }
             let is_known = key == "visor" || ObjectKind::of_word(&key).is_some();
             let names = self.keys(&here);
+            // `[hook1]`, where `[hook.1]` is meant.
+            let own = |kind: &ObjectKind| {
+                let name = key
+                    .strip_prefix(kind.word())?
+                    .trim_start_matches(['-', '_', ' ']);
+                let known = properties(&format!("/{}/x", kind.word()));
+                let is_own = names.iter().any(|n| known.clone().any(|k| k == n));
+                (is_own && !matches!(name, "" | "s")).then(|| (*kind, name.to_owned()))
+            };
+            if let Some((kind, name)) = ObjectKind::ALL.iter().find_map(own) {
+                self.say(
+                    Code::NoName,
+                    span.clone(),
+                    format!("`{key}` is no kind and a name"),
+                    format!("Write [{}.{}].", kind.word(), shown_name(&name)),
+                );
+                if let Some(value) = self.take(&here) {
+                    self.put(value, &here, kind, &name);
+                }
+                continue;
+            }
             // `[hooks]` may be what an upgrade has: `astray`.
             let is_part = ObjectKind::ALL.map(ObjectKind::word).iter().any(|kind| {
                 let known = properties(&format!("/{kind}/x/{}", escape(&key)));
@@ -302,11 +319,19 @@ impl Mend<'_> {
                 for (i, mut item) in items.into_iter().enumerate() {
                     let from = format!("{here}/{i}");
                     let header = self.header(&self.parsed.spans.key(&from));
+                    let fields = item.as_object_mut();
+                    let name = fields.and_then(|f| f.remove("name"));
+                    let name = name.as_ref().and_then(Value::as_str).map(str::to_owned);
                     self.say(
                         Code::NoName,
                         header.unwrap_or_else(|| span.clone()),
                         format!("`[[{word}]]` gives no name"),
-                        format!("Write [{word}.NAME], once for each."),
+                        match &name {
+                            Some(name) => {
+                                format!("Write [{word}.{}] in place of `name`.", shown_name(name))
+                            }
+                            None => format!("Write [{word}.NAME], once for each."),
+                        },
                     );
                     // `[node.a]` behind `[[node]]` is read as a part of it, and means an object.
                     let fields = item.as_object_mut().into_iter().flatten();
@@ -317,6 +342,7 @@ impl Mend<'_> {
                         .filter(|(k, v)| is_object((*k, &**v)))
                         .map(|(k, _)| k.clone())
                         .collect();
+                    let given = name;
                     for name in named {
                         let object = item.as_object_mut().and_then(|o| o.remove(&name));
                         if let Some(object) = object {
@@ -324,7 +350,7 @@ impl Mend<'_> {
                             self.put(object, &from, kind, &name);
                         }
                     }
-                    let name = self.shadow("");
+                    let name = given.unwrap_or_else(|| self.shadow(""));
                     self.put(item, &from, kind, &name);
                 }
             }
@@ -344,9 +370,13 @@ impl Mend<'_> {
                 }
                 let own = table.iter().filter(|(k, v)| is_own(k) || !v.is_object());
                 let own: Vec<String> = own.map(|(k, _)| k.clone()).collect();
+                // The table may have been opened by the header of another object.
+                let first = own.first().map(|k| format!("{here}/{}", escape(k)));
+                let first = first.map(|pointer| self.parsed.spans.key(&pointer).start);
+                let header = first.and_then(|at| self.header_above(at));
                 self.say(
                     Code::NoName,
-                    span.clone(),
+                    header.unwrap_or_else(|| span.clone()),
                     format!("this {word} has no name"),
                     format!("Write [{word}.NAME]."),
                 );
@@ -410,44 +440,6 @@ impl Mend<'_> {
                 self.put(item, &format!("{here}/{i}"), kind, &name);
             }
         }
-    }
-
-    /// The whole header around a span, brackets and all, when it stands alone on its line. Longer lines are none.
-    pub(super) fn header(&self, span: &Range<usize>) -> Option<Range<usize>> {
-        let text = self.text.as_bytes();
-        let before = text.get(..span.start)?;
-        let newline = before
-            .iter()
-            .rev()
-            .take(LONGEST_HEADER)
-            .position(|b| *b == b'\n');
-        let start = match newline {
-            Some(back) => span.start - back,
-            None if span.start < LONGEST_HEADER => 0,
-            None => return None,
-        };
-        let behind = text[span.start..].iter().take(LONGEST_HEADER);
-        let end = behind.clone().position(|b| *b == b'\n');
-        let end = match end {
-            Some(end) => span.start + end,
-            None if behind.len() < LONGEST_HEADER => text.len(),
-            None => return None,
-        };
-        let line = without_comment(&self.text[start..end]).trim_end();
-        let bare = line.trim_start();
-        let at = start + line.len() - bare.len();
-        (bare.starts_with('[') && bare.ends_with(']')).then(|| at..at + bare.len())
-    }
-
-    /// True when an object stands in a header that ends with its name.
-    fn has_header(&self, pointer: &str) -> bool {
-        let key = self.parsed.spans.key(pointer);
-        let header = self.header(&key);
-        header.is_some_and(|h| {
-            self.text[key.end..h.end]
-                .trim_matches(['"', '\'', ' ', ']'])
-                .is_empty()
-        })
     }
 
     /// `[upgrade.x.helth]`: tables below a key with a slip.

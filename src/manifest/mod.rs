@@ -17,6 +17,7 @@ mod backup;
 mod batch;
 mod behind;
 mod characters;
+mod depth;
 mod dotted;
 mod guess;
 mod headers;

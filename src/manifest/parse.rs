@@ -1,6 +1,7 @@
 //! TOML with places. A file that is no TOML is read again statement by statement (`recover`), so that a mistake hides nothing
 //! but its own statement.
 
+use super::depth::is_deep;
 use super::load::{Kinds, ObjectKind};
 use super::plain::parse_plain;
 use super::recover::recover;
@@ -39,6 +40,25 @@ pub struct SyntaxError {
     pub first: Option<Range<usize>>,
     /// The one edit that is certainly right.
     pub fix: Option<(Range<usize>, String)>,
+}
+
+impl SyntaxError {
+    /// One without an edit.
+    pub(super) fn new(
+        kind: SyntaxKind,
+        span: Range<usize>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            span,
+            message: message.into(),
+            help: help.into(),
+            first: None,
+            fix: None,
+        }
+    }
 }
 
 /// A file as far as it could be read.
@@ -87,14 +107,12 @@ impl Parsed {
         if !key.contains('\0') {
             return Some(key.to_owned());
         }
-        self.errors.push(SyntaxError {
-            kind: SyntaxKind::Nul,
+        self.errors.push(SyntaxError::new(
+            SyntaxKind::Nul,
             span,
-            message: "a key holds a NUL character".into(),
-            help: "Take it out: no program and no file system can be given one.".into(),
-            first: None,
-            fix: None,
-        });
+            "a key holds a NUL character",
+            "Take it out: no program and no file system can be given one.",
+        ));
         let kind = above.strip_prefix('/').and_then(ObjectKind::of_word);
         if kind.is_none() {
             self.holes.push(above.to_owned());
@@ -116,6 +134,11 @@ impl Parsed {
 
 /// Reads a text; never fails.
 pub fn parse(text: &str) -> Parsed {
+    if is_deep(text) {
+        let mut parsed = recover(text, None);
+        parsed.spans.settle();
+        return parsed;
+    }
     let plain = (!can_hold_nul(text)).then(|| parse_plain(text)).flatten();
     let Some((value, spans)) = plain else {
         return parse_any(text);
@@ -144,7 +167,7 @@ fn parse_any(text: &str) -> Parsed {
             parsed.value = Value::Object(value);
             parsed
         }
-        Err(error) => recover(text, &error),
+        Err(error) => recover(text, Some(&error)),
     };
     parsed.spans.settle();
     parsed
@@ -229,16 +252,17 @@ impl<'a> Walk<'a> {
                         ("this number has no digits".into(), "Write its digits.")
                     } else {
                         let message = format!("`{shown}` is not a whole number of 64 bits");
-                        (message, "Write a smaller number.")
+                        (
+                            message,
+                            "Write a smaller number, or put a digest into quotes.",
+                        )
                     };
-                    let error = SyntaxError {
-                        kind: SyntaxKind::NotToml,
-                        span: self.span(value.span()),
+                    let error = SyntaxError::new(
+                        SyntaxKind::NotToml,
+                        self.span(value.span()),
                         message,
-                        help: help.into(),
-                        first: None,
-                        fix: None,
-                    };
+                        help,
+                    );
                     self.parsed.errors.push(error);
                     self.parsed.lost.insert(self.pointer.clone());
                     Value::Null
@@ -304,6 +328,12 @@ mod tests {
             "x = \"\"\"\n".repeat(20_001),
             format!("a = {}", "[".repeat(100_000)),
             "= = =\n".repeat(20_000),
+            "[hook.h]\nretry = { times = 3\n".repeat(20_000),
+            "a = { b = \"x\"\n".repeat(20_000),
+            format!("[{}a]", "a.".repeat(200_000)),
+            format!("[[hook.{}a]]", "a.".repeat(200_000)),
+            format!("{}a = 1", "a.".repeat(200_000)),
+            format!("a = {{ {} 1", "b = {".repeat(100_000)),
             format!("{}[x", "a.".repeat(10_000)),
             "\u{feff}visor = 1\r\n[node.a]\r\nbinary = \"\0\"\r\n".to_owned(),
         ] {

@@ -6,10 +6,13 @@
 
 use super::advice::{Inside, syntax_error};
 use super::behind::two_statements;
-use super::characters::without_comment;
-use super::guess::{begins_statement, guessed_key, may_go_on, says_a_word};
+use super::characters::{is_invisible, without_comment};
+use super::depth::{DEEPEST, is_deep};
+use super::guess::{
+    begins_key, begins_statement, guessed_key, is_key_of, may_go_on, names_kind, says_a_word,
+};
 use super::headers::{MeantHeader, first_path, is_list, key_in_brackets, meant_header};
-use super::lexer::Lexer;
+use super::lexer::{Lexer, line_at, trimmed_end, value_part};
 use super::load::{Kinds, ObjectKind};
 use super::parse::{Parsed, SyntaxError, SyntaxKind, Walk};
 use super::spans::{escape, slot};
@@ -19,10 +22,14 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+/// What the parser says of a text that is nested too deep.
+const TOO_DEEP: &str = "recursion limit";
+
 /// A file with more mistakes than this is hardly a manifest; the rest of it is not looked at.
 const MOST_ERRORS: usize = 100;
 
-pub(super) fn recover(text: &str, whole: &toml::de::Error) -> Parsed {
+/// `whole` is what the parser says of the text, if it was given it: one that is nested too deep it is not.
+pub(super) fn recover(text: &str, whole: Option<&toml::de::Error>) -> Parsed {
     let mut parsed = Parsed::new();
     parsed.spans.insert("", 0..0, 0..0);
     let mut reader = Reader {
@@ -31,6 +38,7 @@ pub(super) fn recover(text: &str, whole: &toml::de::Error) -> Parsed {
         table: Some(String::new()),
         opened: HashMap::new(),
         whole: HashMap::new(),
+        again: HashMap::new(),
         blocks: 0,
         budget: 64 * text.len() + 4096,
     };
@@ -45,10 +53,11 @@ pub(super) fn recover(text: &str, whole: &toml::de::Error) -> Parsed {
     let mut parsed = reader.parsed;
     if parsed.errors.is_empty() {
         // The statements are good by themselves and not together.
-        let span = whole.span().unwrap_or(0..0);
+        let span = whole.and_then(|e| e.span()).unwrap_or(0..0);
+        let message = whole.map_or(TOO_DEEP, |e| e.message());
         parsed
             .errors
-            .push(syntax_error(text, span, whole.message(), Inside::Nothing));
+            .push(syntax_error(text, span, message, Inside::Nothing));
         parsed.names_unknown = Kinds::ALL;
     }
     parsed.errors.sort_by_key(|e| (e.span.start, e.span.end));
@@ -64,6 +73,8 @@ struct Reader<'a> {
     opened: HashMap<String, Range<usize>>,
     /// Tables and lists that are whole in one statement (`{ … }`, `[ … ]`), and tables made by dotted keys, with their keys' places.
     whole: HashMap<String, (Whole, Range<usize>)>,
+    /// Objects that were opened twice, and the shadow to which headers below the second belong.
+    again: HashMap<String, String>,
     /// Objects that were opened as blocks, `node "a" {`, and not closed yet.
     blocks: usize,
     /// Bytes that may still be looked at ahead, so that no text takes more than linear time.
@@ -85,6 +96,14 @@ impl Reader<'_> {
         let line = line_at(self.text, at);
         let trimmed = self.text[line.clone()].trim_start();
         let start = line.end - trimmed.len();
+        // What nobody sees before a statement is no part of it.
+        let seen = trimmed.trim_start_matches(is_invisible);
+        if seen.len() < trimmed.len() {
+            let end = line.end - seen.len();
+            let error = syntax_error(self.text, start..end, "", Inside::Nothing);
+            self.parsed.errors.push(error);
+            return self.statement(end);
+        }
         if trimmed.trim_end().is_empty() || trimmed.starts_with('#') {
             if trimmed.contains(|c: char| c.is_control() && !"\t\r\n".contains(c)) {
                 self.broken(
@@ -93,6 +112,12 @@ impl Reader<'_> {
                     None,
                 );
             }
+            return line.end;
+        }
+        if is_deep(trimmed.lines().next().unwrap_or_default()) {
+            self.broken(start..start + 1, TOO_DEEP, None);
+            self.table = None;
+            self.parsed.names_unknown = Kinds::ALL;
             return line.end;
         }
         if trimmed.starts_with('[') && !key_in_brackets(trimmed) {
@@ -119,14 +144,12 @@ impl Reader<'_> {
             }
             Err(_) if let Some((first, second)) = two_statements(line_text) => {
                 let (first, second) = (start..start + first, start + second..line.end);
-                self.parsed.errors.push(SyntaxError {
-                    kind: SyntaxKind::NotToml,
-                    span: second.start..trimmed_end(self.text, &line),
-                    message: "two statements stand on one line".into(),
-                    help: "Put each on a line of its own.".into(),
-                    first: None,
-                    fix: None,
-                });
+                self.parsed.errors.push(SyntaxError::new(
+                    SyntaxKind::NotToml,
+                    second.start..trimmed_end(self.text, &line),
+                    "two statements stand on one line",
+                    "Put each on a line of its own.",
+                ));
                 for statement in [first, second] {
                     if let Ok(table) = DeTable::parse(&self.text[statement.clone()]) {
                         self.assign(table.get_ref(), statement.start);
@@ -154,12 +177,17 @@ impl Reader<'_> {
                 }
                 // What is left of it are lines that begin no statement.
                 let is_text = self.inside(start, line.end) == Inside::Text;
+                let mut lexer = Lexer::default();
+                lexer.feed(&self.text[line.clone()]);
+                let inner = lost.as_deref().filter(|_| lexer.is_in_table());
                 let mut before = &self.text[line.clone()];
                 let mut next = line.end;
                 while next < self.text.len() {
                     let line = line_at(self.text, next);
                     let code = &self.text[line.clone()];
-                    if begins_statement(code) || !is_text && !may_go_on(before, code) {
+                    let is_inner = inner.is_some_and(|table| is_key_of(table, code));
+                    if !is_inner && (begins_statement(code) || !is_text && !may_go_on(before, code))
+                    {
                         break;
                     }
                     (before, next) = (code, line.end);
@@ -199,7 +227,7 @@ impl Reader<'_> {
             lexer.feed(&self.text[next.clone()]);
             at = next.end;
         }
-        match (lexer.multi_line, lexer.depth) {
+        match (lexer.multi_line, lexer.depth()) {
             (Some(_), _) => Inside::Text,
             (None, 0) => Inside::Nothing,
             (None, _) => Inside::Brackets,
@@ -263,7 +291,10 @@ impl Reader<'_> {
         lexer.feed(&self.text[start..line_end]);
         while lexer.is_open() && end < self.text.len() {
             let next = line_at(self.text, end);
-            if self.budget < next.len() {
+            let ahead = &self.text[next.clone()];
+            let begins_other = names_kind(ahead) || lexer.is_in_list() && begins_key(ahead);
+            let is_text = lexer.multi_line.is_some();
+            if self.budget < next.len() || lexer.depth() > DEEPEST || begins_other && !is_text {
                 return (line_end, false);
             }
             self.budget -= next.len();
@@ -376,6 +407,9 @@ impl Reader<'_> {
         let mut pointer = String::new();
         for (part, span) in above {
             pointer = format!("{pointer}/{}", escape(part));
+            if let Some(shadow) = self.again.get(&pointer) {
+                pointer.clone_from(shadow);
+            }
             let found = slot(&mut self.parsed.value, &pointer)?;
             if found.is_null() {
                 *found = Value::Object(Map::new());
@@ -405,14 +439,12 @@ impl Reader<'_> {
                 if found.is_null() {
                     *found = Value::Object(Map::new());
                 }
-                self.parsed.errors.push(SyntaxError {
-                    kind: SyntaxKind::NoName,
-                    span: place.clone(),
-                    message: format!("`[[{last}]]` gives no name"),
-                    help: format!("Write [{last}.NAME], once for each."),
-                    first: None,
-                    fix: None,
-                });
+                self.parsed.errors.push(SyntaxError::new(
+                    SyntaxKind::NoName,
+                    place.clone(),
+                    format!("`[[{last}]]` gives no name"),
+                    format!("Write [{last}.NAME], once for each."),
+                ));
                 pointer = format!("{pointer}/\0r{}", self.parsed.errors.len());
                 *slot(&mut self.parsed.value, &pointer)? = Value::Object(Map::new());
             }
@@ -431,12 +463,13 @@ impl Reader<'_> {
             (Value::Object(_), false) if first.is_none() => {}
             _ => {
                 self.parsed.errors.push(SyntaxError {
-                    kind: SyntaxKind::TableTwice,
-                    span: place.clone(),
-                    message: "this table is opened twice in the file".into(),
-                    help: "Rename one of them, or take one out.".into(),
                     first,
-                    fix: None,
+                    ..SyntaxError::new(
+                        SyntaxKind::TableTwice,
+                        place.clone(),
+                        "this table is opened twice in the file",
+                        "Rename one of them, or take one out.",
+                    )
                 });
                 // A header that was given twice has nothing below its first.
                 if let (Value::Object(table), false) =
@@ -451,7 +484,9 @@ impl Reader<'_> {
                     return None;
                 }
                 // The other one has the name; this one is looked at all the same. It may be no more than a part.
-                pointer = format!("{pointer}\0r{}", self.parsed.errors.len());
+                let shadow = format!("{pointer}\0r{}", self.parsed.errors.len());
+                self.again.insert(pointer, shadow.clone());
+                pointer = shadow;
                 self.parsed.holes.push(pointer.clone());
                 *slot(&mut self.parsed.value, &pointer)? = Value::Object(Map::new());
             }
@@ -506,12 +541,13 @@ impl Reader<'_> {
         if !found.is_null() {
             let first = Some(self.parsed.spans.key(&pointer));
             self.parsed.errors.push(SyntaxError {
-                kind: SyntaxKind::KeyTwice,
-                span: place,
-                message: format!("`{}` is given twice in one table", key.get_ref()),
-                help: "Keep one of them.".into(),
                 first,
-                fix: None,
+                ..SyntaxError::new(
+                    SyntaxKind::KeyTwice,
+                    place,
+                    format!("`{}` is given twice in one table", key.get_ref()),
+                    "Keep one of them.",
+                )
             });
             return;
         }
@@ -535,12 +571,13 @@ impl Reader<'_> {
     /// A table or list that was given whole before.
     fn closed(&mut self, key: &str, first: Range<usize>, place: Range<usize>) {
         self.parsed.errors.push(SyntaxError {
-            kind: SyntaxKind::KeyTwice,
-            span: place,
-            message: format!("`{key}` is given already, and nothing can be added to it here"),
-            help: "Write all of it in one place.".into(),
             first: Some(first),
-            fix: None,
+            ..SyntaxError::new(
+                SyntaxKind::KeyTwice,
+                place,
+                format!("`{key}` is given already, and nothing can be added to it here"),
+                "Write all of it in one place.",
+            )
         });
     }
 
@@ -548,32 +585,13 @@ impl Reader<'_> {
         let message = format!(
             "the file has more than {MOST_ERRORS} such mistakes; from here on it was not looked at"
         );
-        self.parsed.errors.push(SyntaxError {
-            kind: SyntaxKind::NotToml,
-            span: at..at,
+        self.parsed.errors.push(SyntaxError::new(
+            SyntaxKind::NotToml,
+            at..at,
             message,
-            help: "Correct those before it, and look again.".into(),
-            first: None,
-            fix: None,
-        });
+            "Correct those before it, and look again.",
+        ));
         self.parsed.names_unknown = Kinds::ALL;
         self.parsed.lost_text.push(self.text[at..].to_owned());
     }
-}
-
-/// The line that holds a byte, with its end.
-fn line_at(text: &str, at: usize) -> Range<usize> {
-    let end = text[at..].find('\n').map_or(text.len(), |n| at + n + 1);
-    at..end
-}
-
-fn trimmed_end(text: &str, line: &Range<usize>) -> usize {
-    line.start + text[line.clone()].trim_end().len()
-}
-
-/// What stands behind the `=` of a line.
-fn value_part(text: &str, line: &Range<usize>) -> Range<usize> {
-    let behind = text[line.clone()].find('=').map_or(0, |n| n + 1);
-    let value = &text[line.start + behind..line.end];
-    line.end - value.trim_start().len()..line.end
 }

@@ -1,6 +1,6 @@
 //! The one schema of manifests, derived from the types; `structure` makes its errors into findings.
 
-use super::spans::{escape, find};
+use super::spans::{escape, find, unescape};
 use super::words::is_mark;
 use super::{Artifact, Backup, Batch, Hook, Node, Upgrade};
 use jsonschema::Validator;
@@ -8,6 +8,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
@@ -348,4 +349,25 @@ pub(super) fn schema_at(pointer: &str) -> Option<&'static Value> {
         };
     }
     Some(at)
+}
+
+/// The one property of a table that has a key of this name in it, and how that is written.
+pub(super) fn inner_home(pointer: &str, key: &str) -> Option<(&'static str, String)> {
+    let holds = |pointer: String| properties(&pointer).any(|k| k == key);
+    let mut homes = properties(pointer).filter_map(|home| {
+        let path = format!("{pointer}/{home}");
+        if holds(format!("{path}/0")) && json_of(&path) == Some("array") {
+            let above: Vec<Cow<'_, str>> = pointer.split('/').skip(1).map(unescape).collect();
+            return Some((home, format!("it below [[{}.{home}]]", above.join("."))));
+        }
+        let is_table = json_of(&path) == Some("object");
+        (is_table && holds(path)).then(|| (home, format!("`{home} = {{ {key} = … }}`")))
+    });
+    let home = homes.next()?;
+    homes.next().is_none().then_some(home)
+}
+
+/// The JSON type that the schema wants at a pointer.
+pub(super) fn json_of(pointer: &str) -> Option<&'static str> {
+    schema_at(pointer)?.get("type")?.as_str()
 }

@@ -6,7 +6,10 @@
 use super::load::Kinds;
 use super::mend::{given_name, mend, names};
 use super::parse::{Parsed, can_hold_nul};
-use super::schema::{Flaw, FlawKind, example_at, flaws, nuls, placeholder, properties, schema_at};
+use super::schema::{
+    Flaw, FlawKind, example_at, flaws, inner_home, json_of, nuls, placeholder, properties,
+    schema_at,
+};
 use super::spans::{Spans, escape, find, find_mut, is_in, unescape};
 use super::words::{FLOAT, closest, is_mark, json_type, list, synonym, type_word};
 use crate::diag::{Code, Finding, Fix, Place};
@@ -271,7 +274,10 @@ impl Judge<'_> {
             }
             ("integer", Value::Object(float)) => float
                 .get(FLOAT)
-                .and_then(|f| f.get(0)?.as_str()?.replace('_', "").parse::<f64>().ok())
+                .and_then(|f| f.get(0)?.as_str())
+                // In `25.000` the point may stand between thousands.
+                .filter(|text| !text.contains('.') || text.ends_with(".0"))
+                .and_then(|text| text.replace('_', "").parse::<f64>().ok())
                 .filter(|f| f.fract() == 0.0 && (0.0..1e15).contains(f))
                 .map(|f| format!("{f:.0}")),
             _ => unquoted(want, value),
@@ -368,7 +374,17 @@ impl Judge<'_> {
         let guess = near.or_else(|| synonym(key, absent())).map(str::to_owned);
         let is_digest = known.iter().any(|k| k == "sha256")
             && [
-                "md5", "sha1", "sha224", "sha384", "checksum", "digest", "hash",
+                "md5",
+                "sha",
+                "sha1",
+                "sha2",
+                "sha224",
+                "sha384",
+                "sum",
+                "checksum",
+                "checksums",
+                "digest",
+                "hash",
             ]
             .contains(&key.to_lowercase().as_str());
         if pointer.ends_with("/trigger") {
@@ -423,9 +439,10 @@ impl Judge<'_> {
             self.out.poisoned.insert(format!("{pointer}/{lacking}"));
         }
         let guess = guess.filter(|_| !is_digest);
+        let mut is_taken = false;
         if let Some(guess) = &guess {
             // What was meant may stand here: nothing is said about it being absent.
-            self.out.poisoned.insert(format!("{pointer}/{guess}"));
+            is_taken = !self.out.poisoned.insert(format!("{pointer}/{guess}"));
         }
         if self.is_lost(here) {
             return;
@@ -436,30 +453,17 @@ impl Judge<'_> {
             format!("there is no key `{key}` here"),
             help,
         );
-        if let Some(guess) = guess.filter(|_| is_certain && names(self.text, &place, key)) {
+        // One that would be another mistake is not certain.
+        let fits = |guess: &String| {
+            let wanted = json_of(&format!("{pointer}/{guess}"));
+            wanted.is_none_or(|w| find(value, here).is_none_or(|v| json_type(v) == w))
+                && !(pointer.is_empty() && find(value, here).is_some_and(Value::is_object))
+        };
+        let is_first = is_certain && !is_taken && names(self.text, &place, key);
+        if let Some(guess) = guess.filter(|g| is_first && fits(g)) {
             self.fix(place, guess);
         }
     }
-}
-
-/// The one property of a table that has a key of this name in it, and how that is written.
-fn inner_home(pointer: &str, key: &str) -> Option<(&'static str, String)> {
-    let holds = |pointer: String| properties(&pointer).any(|k| k == key);
-    let mut homes = properties(pointer).filter_map(|home| {
-        let path = format!("{pointer}/{home}");
-        if holds(format!("{path}/0")) && json_of(&path) == Some("array") {
-            let above: Vec<Cow<'_, str>> = pointer.split('/').skip(1).map(unescape).collect();
-            return Some((home, format!("it below [[{}.{home}]]", above.join("."))));
-        }
-        let is_table = json_of(&path) == Some("object");
-        (is_table && holds(path)).then(|| (home, format!("`{home} = {{ {key} = … }}`")))
-    });
-    let home = homes.next()?;
-    homes.next().is_none().then_some(home)
-}
-
-fn json_of(pointer: &str) -> Option<&'static str> {
-    schema_at(pointer)?.get("type")?.as_str()
 }
 
 /// True for `visor = 1`.

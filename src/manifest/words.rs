@@ -64,71 +64,33 @@ pub(crate) fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
 }
 
 /// Keys, and what other tools call them.
+#[rustfmt::skip]
 const SYNONYMS: &[(&str, &[&str])] = &[
     ("args", &["arguments", "flags", "options", "params"]),
-    ("artifact", &["release", "image", "package"]),
-    (
-        "binary",
-        &[
-            "program",
-            "exe",
-            "executable",
-            "exec",
-            "command",
-            "cmd",
-            "daemon",
-        ],
-    ),
+    ("artifact", &["release", "image", "package", "version", "binary", "target", "to", "upgrade"]),
+    ("binary", &["program", "bin", "exe", "executable", "exec", "command", "cmd", "daemon", "daemon-name", "name"]),
+    ("data", &["datadir", "data-dir", "data-directory", "dir", "directory", "storage"]),
     ("delay", &["interval", "wait", "pause", "sleep"]),
     ("env", &["environment", "vars", "variables"]),
     ("exclude", &["ignore", "skip"]),
+    ("file", &["files", "download", "downloads", "source", "sources", "binaries"]),
     ("grace", &["timeout", "wait"]),
     ("height", &["block", "at", "block-height"]),
-    (
-        "home",
-        &[
-            "dir",
-            "directory",
-            "datadir",
-            "data-dir",
-            "base-dir",
-            "root-dir",
-        ],
-    ),
+    ("home", &["homedir", "home-dir", "daemon-home", "base", "base-dir", "root-dir", "path"]),
     ("keep", &["retention", "retain"]),
-    ("kind", &["type"]),
+    ("kind", &["type", "family", "name"]),
     ("labels", &["tags"]),
     ("last", &["count", "number", "max"]),
-    ("names", &["nodes"]),
-    ("path", &["dir", "directory", "location"]),
+    ("names", &["nodes", "name"]),
+    ("nodes", &["for", "hosts", "targets", "selector"]),
+    ("path", &["dir", "directory", "location", "root"]),
     ("platform", &["arch", "os", "target"]),
-    (
-        "rpc",
-        &[
-            "url",
-            "uri",
-            "endpoint",
-            "address",
-            "addr",
-            "http",
-            "rpc-url",
-            "rpc-address",
-            "json-rpc",
-        ],
-    ),
-    (
-        "run",
-        &["command", "cmd", "exec", "script", "program", "path"],
-    ),
+    ("rpc", &["url", "uri", "endpoint", "address", "addr", "http", "ws", "host", "rpc-url", "rpc-address", "json-rpc"]),
+    ("run", &["command", "cmd", "exec", "execstart", "exe", "entrypoint", "shell", "script", "program", "path", "call", "file"]),
     ("times", &["attempts", "retries", "count", "max"]),
-    ("trigger", &["when", "schedule"]),
-    ("upgrades", &["members", "plan", "items", "steps"]),
-    (
-        "urls",
-        &[
-            "source", "sources", "link", "links", "mirror", "mirrors", "uri", "download",
-        ],
-    ),
+    ("trigger", &["when", "schedule", "at", "on", "start", "condition"]),
+    ("upgrades", &["members", "plan", "items", "steps", "order", "list", "sequence"]),
+    ("urls", &["source", "sources", "src", "link", "links", "href", "location", "path", "from", "mirror", "mirrors", "uri", "download"]),
     ("within", &["timeout", "deadline"]),
 ];
 
