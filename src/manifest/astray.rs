@@ -2,33 +2,108 @@
 
 use super::load::ObjectKind;
 use super::mend::{Mend, is_called_as_a_property, is_shadow, shown_name};
-use super::schema::{properties, schema_at};
+use super::schema::{properties, required, schema_at};
 use super::spans::{escape, unescape};
+use super::words::closest;
 use crate::diag::Code;
 use serde_json::Value;
 
 /// The pointers of all objects, by where they begin.
 pub(super) type Objects = Vec<(usize, String)>;
 
+/// Each of them is compared with every name.
+const MOST_STRANGERS: usize = 32;
+
 impl Mend<'_> {
     /// Looks at every key of the file that is no kind.
     pub(super) fn astray(&mut self) {
         let is_odd = |key: &String| key != "visor" && ObjectKind::of_word(key).is_none();
         let odd: Vec<String> = self.keys("").into_iter().filter(is_odd).collect();
-        if odd.is_empty() {
-            return;
+        let mut nameless = Vec::new();
+        for kind in ObjectKind::ALL.map(ObjectKind::word) {
+            let keys = self.keys(&format!("/{kind}"));
+            let pointers = keys.iter().map(|key| format!("/{kind}/{}", escape(key)));
+            let parts = pointers.filter(|p| is_called_as_a_property(p) && self.has_header(p));
+            nameless.extend(parts);
         }
         let objects = self.objects();
         for key in odd {
-            self.is_astray(&key, &objects);
+            self.is_astray(&format!("/{}", escape(&key)), &objects);
+        }
+        for pointer in nameless {
+            self.is_astray(&pointer, &objects);
+        }
+        self.strangers(&objects);
+    }
+
+    /// `[upgrade.uu.health]` beside `[upgrade.u]`: headers of a part whose object has no header of its own, and lacks what it needs.
+    fn strangers(&mut self, objects: &Objects) {
+        let lacks = |mend: &Self, pointer: &str| {
+            let table = mend.table(pointer);
+            let mut needed = required(pointer);
+            table.is_some_and(|t| needed.any(|key| !t.contains_key(key)))
+        };
+        let is_strange = |(_, p): &&(usize, String)| !self.has_header(p) && lacks(self, p);
+        let strange: Vec<String> = objects
+            .iter()
+            .filter(is_strange)
+            .take(MOST_STRANGERS)
+            .map(|(_, p)| p.clone())
+            .collect();
+        for pointer in &strange {
+            let mut parts = pointer.split('/').skip(1);
+            let (kind, name) = (
+                parts.next().unwrap_or_default(),
+                parts.next().unwrap_or_default(),
+            );
+            let Some(word) = ObjectKind::of_word(kind) else {
+                continue;
+            };
+            let Some(table) = self.table(pointer).cloned() else {
+                continue;
+            };
+            let key = self.parsed.spans.key(pointer);
+            let header = self.header(&key);
+            let known = properties(pointer);
+            let is_part = |(k, v): (&String, &Value)| {
+                (v.is_object() || v.is_array()) && known.clone().any(|p| p == k)
+            };
+            let own = table.iter().all(is_part);
+            let Some(header) = header.filter(|_| own && !table.is_empty()) else {
+                continue;
+            };
+            let whole = |p: &&String| {
+                let there = self.table(p);
+                p.starts_with(&format!("/{kind}/"))
+                    && self.has_header(p)
+                    && there.is_some_and(|t| !table.keys().any(|k| t.contains_key(k)))
+            };
+            let names = objects.iter().map(|(_, p)| p).filter(whole);
+            let names: Vec<String> = names
+                .filter_map(|p| p.rsplit_once('/').map(|(_, n)| unescape(n).into_owned()))
+                .collect();
+            let name = unescape(name).into_owned();
+            let Some(near) = closest(&name, names.iter().map(String::as_str)) else {
+                continue;
+            };
+            self.say(
+                Code::Dangling,
+                header,
+                format!("there is no {kind} \"{name}\" that this could be a part of"),
+                format!("Did you mean {kind} \"{near}\"?"),
+            );
+            if let Some(value) = self.take(pointer) {
+                self.put(value, pointer, word, near);
+            }
         }
     }
 
-    /// Moves what stands at such a header into the object that was begun last before it, and says so; false when that has no such
-    /// part, or has it already.
-    fn is_astray(&mut self, key: &str, objects: &Objects) -> bool {
-        let here = format!("/{}", escape(key));
-        let span = self.parsed.spans.key(&here);
+    /// Moves what stands at such a header, `[data]` or `[node.data]`, into the object that was begun last before it, and says so; false
+    /// when that has no such part, or has it already.
+    fn is_astray(&mut self, here: &str, objects: &Objects) -> bool {
+        let (above, key) = here.rsplit_once('/').unwrap_or_default();
+        let key = unescape(key).into_owned();
+        let span = self.parsed.spans.key(here);
         let Some(header) = self.header(&span) else {
             return false;
         };
@@ -36,8 +111,8 @@ impl Mend<'_> {
         let Some((_, object)) = before.checked_sub(1).map(|i| &objects[i]) else {
             return false;
         };
-        let to = format!("{object}/{}", escape(key));
-        let Some(value) = self.parsed.find(&here).cloned() else {
+        let to = format!("{object}/{}", escape(&key));
+        let Some(value) = self.parsed.find(here).cloned() else {
             return false;
         };
         let known = properties(&to);
@@ -58,7 +133,8 @@ impl Mend<'_> {
         let there = self.table(object);
         if !properties(object).any(|p| p == key)
             || !is_of_it
-            || there.is_none_or(|t| t.contains_key(key))
+            || there.is_none_or(|t| t.contains_key(&key))
+            || !object.starts_with(above)
         {
             return false;
         }
@@ -74,18 +150,19 @@ impl Mend<'_> {
             format!("[{whole}]")
         };
         let object = object.clone();
-        self.say(
-            Code::UnknownKey,
-            span,
-            format!("there is no kind `{key}`; an object of kind {kind} has it"),
-            format!("Write {meant}."),
-        );
-        self.take(&here);
-        self.parsed.spans.rename(&value, &here, &to);
-        self.move_pointers(&here, &to);
+        if above.is_empty() {
+            let message = format!("there is no kind `{key}`; an object of kind {kind} has it");
+            self.say(Code::UnknownKey, span, message, format!("Write {meant}."));
+        } else {
+            let message = format!("this does not say of which {kind} it is the `{key}`");
+            self.say(Code::NoName, header, message, format!("Write {meant}."));
+        }
+        self.take(here);
+        self.parsed.spans.rename(&value, here, &to);
+        self.move_pointers(here, &to);
         let object = self.parsed.find_mut(&object);
         if let Some(object) = object.and_then(Value::as_object_mut) {
-            object.insert(key.to_owned(), value);
+            object.insert(key, value);
         }
         true
     }

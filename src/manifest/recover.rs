@@ -292,7 +292,9 @@ impl Reader<'_> {
         while lexer.is_open() && end < self.text.len() {
             let next = line_at(self.text, end);
             let ahead = &self.text[next.clone()];
-            let begins_other = names_kind(ahead) || lexer.is_in_list() && begins_key(ahead);
+            let is_other =
+                || begins_key(ahead) || meant_header(ahead).is_some_and(|h| h.is_certain);
+            let begins_other = names_kind(ahead) || lexer.is_in_list() && is_other();
             let is_text = lexer.multi_line.is_some();
             if self.budget < next.len() || lexer.depth() > DEEPEST || begins_other && !is_text {
                 return (line_end, false);

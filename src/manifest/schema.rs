@@ -186,6 +186,12 @@ pub(super) fn properties(pointer: &str) -> impl Iterator<Item = &'static str> + 
     found.into_iter().flatten().map(|(key, _)| key.as_str())
 }
 
+/// The keys that a table at a pointer must have.
+pub(super) fn required(pointer: &str) -> impl Iterator<Item = &'static str> {
+    let found = schema_at(pointer).and_then(|s| s.get("required")?.as_array());
+    found.into_iter().flatten().filter_map(Value::as_str)
+}
+
 /// What the properties of a name want, wherever they stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {

@@ -444,7 +444,11 @@ impl Judge<'_> {
             // What was meant may stand here: nothing is said about it being absent.
             is_taken = !self.out.poisoned.insert(format!("{pointer}/{guess}"));
         }
-        if self.is_lost(here) {
+        // That an object has no name is said already.
+        let is_nameless = pointer
+            .rsplit_once('/')
+            .is_some_and(|(_, n)| given_name(n).is_empty());
+        if self.is_lost(here) || is_nameless && key == "name" {
             return;
         }
         self.push(

@@ -216,6 +216,42 @@ fn what_stands_behind_a_table_of_the_object_belongs_to_the_object() {
 }
 
 #[test]
+fn headers_of_parts_find_their_object() {
+    let mut bad = vec![];
+    let health = "artifact = \"v2\"\nbackup";
+    for (what, by) in [
+        ("[[artifact.v2.file]]", "[[artifact.file]]"),
+        ("[[artifact.v2.file]]", "[[file]]"),
+        (
+            "[hook.disk]\nrun = [\"/bin/true\"]",
+            "[hook.disk]\nrun = [\"/bin/true\"]\n[hook.dsk.retry]\ntimes = 3",
+        ),
+        (
+            "[hook.disk]\nrun = [\"/bin/true\"]",
+            "[hook.disk]\nrun = [\"/bin/true\"]\n[hook.retry]\ntimes = 3",
+        ),
+        ("[hook.disk]", "[hook1]\nrun = [\"/bin/true\"]\n[hook.disk]"),
+        ("trigger = { height = 10 }", "trigger = {\n  height = 10"),
+        ("chain = {", "chain = {\n  "),
+        ("backup = \"daily\"", "backup = None"),
+        ("run = [\"/bin/true\"]", "run = [\"/bin/true\""),
+        (health, "node = \"val\"\nartifact = \"v2\"\nbackup"),
+    ] {
+        let (line, said) = findings(what, by);
+        // `hook1` is an object that nothing names.
+        let said: Vec<&String> = said.iter().filter(|s| !s.contains("V0302")).collect();
+        let last = line + by.matches('\n').count();
+        let is_there =
+            (line..=last).any(|l| said.len() == 1 && said[0].starts_with(&format!("{l}: ")));
+        let is_right = by.starts_with("chain") && said.is_empty();
+        if !is_there && !is_right {
+            bad.push(format!("{what:?} as {by:?} on line {line}: {said:#?}"));
+        }
+    }
+    assert!(bad.is_empty(), "{} of them:\n{}", bad.len(), bad.join("\n"));
+}
+
+#[test]
 fn names_of_headers_keep_what_looks_like_a_property() {
     let mut bad = vec![];
     for (what, by) in [
