@@ -22,7 +22,11 @@ pub(super) fn unused(facts: &[Facts], table: &Table<'_>) -> Vec<Finding> {
     let kinds = [ObjectKind::Artifact, ObjectKind::Hook, ObjectKind::Backup];
     let of = |kind: ObjectKind| {
         let is_idle = |(name, entry): &(&str, &Entry)| {
-            !entry.is_used() && !entry.is_broken && !mentioned.contains(name)
+            // That a name cannot be one is said already.
+            !entry.is_used()
+                && !entry.is_broken
+                && !mentioned.contains(name)
+                && name.parse::<Name>().is_ok()
         };
         let idle = table.names(kind).filter(is_idle);
         let idle = idle.filter_map(|(name, entry)| Some((name, entry.first.as_ref()?)));
@@ -65,6 +69,9 @@ fn excuse(idle: &mut HashMap<&str, &Place>, facts: &[Facts], kind: ObjectKind) {
     let files = facts.iter().enumerate();
     let all = files.flat_map(|(file, facts)| facts.blind.iter().map(move |b| (file, b)));
     let mut rest: Vec<(usize, &Blind)> = all.filter(|(_, b)| b.kind == kind).collect();
+    if rest.is_empty() {
+        return;
+    }
     rest.retain(|(_, blind)| idle.remove(blind.owner.as_str()).is_none());
     let mut places: BTreeSet<(usize, usize, &str)> = idle
         .iter()

@@ -2,7 +2,7 @@
 //! table.
 
 use super::advice::{Line, trim_end};
-use super::characters::outside_quotes;
+use super::characters::{outside_quotes, without_comment};
 use super::parse::{SyntaxError, SyntaxKind};
 use std::ops::Range;
 use toml::de::DeTable;
@@ -58,8 +58,15 @@ impl Line<'_> {
     /// The comma that lacks at the end of the line before.
     pub(super) fn comma_before(&self) -> Option<SyntaxError> {
         let line = self.before.trim_end().lines().last()?;
-        let code = outside_quotes(line).find(|(_, c)| *c == '#');
-        let code = trim_end(code.map_or(line, |(at, _)| &line[..at]));
+        let code = trim_end(without_comment(line));
+        // A text that was not closed goes to the quote that opens the next.
+        if code.matches('"').count() % 2 == 1 && !code.contains(['\'', '\\']) {
+            let at = code.as_ptr() as usize - self.before.as_ptr() as usize;
+            let begin = at + code.len() - code.trim_start().len();
+            let span = begin..at + code.len();
+            let (message, help) = ("the text is not closed", "End it with `\"`.");
+            return Some(SyntaxError::new(SyntaxKind::NotToml, span, message, help));
+        }
         if code.is_empty() || code.ends_with([',', '[', '{']) {
             return None;
         }

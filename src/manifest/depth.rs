@@ -9,9 +9,12 @@ pub(super) const DEEPEST: usize = 128;
 
 /// True for a text that the parser is not given.
 pub(super) fn is_deep(text: &str) -> bool {
-    let count = |marks: &[u8]| text.bytes().filter(|b| marks.contains(b)).count();
-    // Nearly all texts are settled by that.
-    count(b"[{") > DEEPEST && has_deep_brackets(text) || count(b".") > DEEPEST && has_long_key(text)
+    // Nearly all texts are settled by their length, or by that.
+    let count = |is_mark: fn(&u8) -> bool| text.as_bytes().iter().filter(|b| is_mark(b)).count();
+    let (brackets, dots) = (|b: &u8| matches!(b, b'[' | b'{'), |b: &u8| *b == b'.');
+    text.len() > DEEPEST
+        && (count(brackets) > DEEPEST && has_deep_brackets(text)
+            || count(dots) > DEEPEST && has_long_key(text))
 }
 
 fn has_deep_brackets(text: &str) -> bool {

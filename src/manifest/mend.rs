@@ -43,6 +43,12 @@ pub(super) fn mend(file: usize, text: &str, parsed: &mut Parsed, found: &[Flaw])
             is_table || is_called_as_a_property(&flaw.pointer)
         }
         FlawKind::Type(want) => want == "object" || want == "array",
+        // An object of which only parts are there: `[upgrade.uu.health]`.
+        FlawKind::Missing(_) if flaw.pointer.matches('/').count() == 2 => {
+            let table = parsed.find(&flaw.pointer).and_then(Value::as_object);
+            let is_part = |v: &Value| v.is_object() || v.is_array();
+            table.is_some_and(|t| !t.is_empty() && t.values().all(is_part))
+        }
         _ => false,
     };
     if !found.iter().any(is_misplaced) {

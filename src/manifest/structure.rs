@@ -414,16 +414,18 @@ impl Judge<'_> {
             && !is_digest
             && properties(above).any(|k| k == key)
             && find(value, above).is_some_and(|a| a.get(key).is_none());
-        let help = match inner_home(pointer, key) {
+        let is_unlike_all = guess.is_none() && !is_digest && !is_of_above;
+        let inner = is_unlike_all.then(|| inner_home(pointer, key)).flatten();
+        let help = match inner {
             _ if is_of_above => {
                 // That it is missing there would be the same mistake again.
                 self.out.poisoned.insert(format!("{above}/{key}"));
-                format!(
-                    "It belongs to `{}`: write it above this table.",
-                    called(above)
-                )
+                let name = called(above);
+                let kind = above.split('/').nth(1).unwrap_or_default();
+                let owner = if name.is_empty() { kind } else { &name };
+                format!("It belongs to `{owner}`: write it above this table.")
             }
-            Some((home, form)) if guess.is_none() && !is_digest => {
+            Some((home, form)) => {
                 // That it is missing would be the same mistake again.
                 self.out.poisoned.insert(format!("{pointer}/{home}"));
                 format!("It belongs to `{home}`: write {form}.")
