@@ -15,7 +15,7 @@ pub(super) type Objects = Vec<(usize, String)>;
 const MOST_STRANGERS: usize = 32;
 
 impl Mend<'_> {
-    /// Looks at every key of the file that is no kind.
+    /// Looks at every key of the file that is no kind, at parts of no object, and at objects of which there are only parts.
     pub(super) fn astray(&mut self) {
         let is_odd = |key: &String| key != "visor" && ObjectKind::of_word(key).is_none();
         let odd: Vec<String> = self.keys("").into_iter().filter(is_odd).collect();
@@ -28,10 +28,10 @@ impl Mend<'_> {
         }
         let objects = self.objects();
         for key in odd {
-            self.is_astray(&format!("/{}", escape(&key)), &objects);
+            self.lead_back(&format!("/{}", escape(&key)), &objects);
         }
         for pointer in nameless {
-            self.is_astray(&pointer, &objects);
+            self.lead_back(&pointer, &objects);
         }
         self.strangers(&objects);
     }
@@ -98,22 +98,22 @@ impl Mend<'_> {
         }
     }
 
-    /// Moves what stands at such a header, `[data]` or `[node.data]`, into the object that was begun last before it, and says so; false
-    /// when that has no such part, or has it already.
-    fn is_astray(&mut self, here: &str, objects: &Objects) -> bool {
+    /// Moves what stands at such a header, `[data]` or `[node.data]`, into the object that was begun last before it, and says so. Nothing
+    /// is done when that has no such part, or has it already.
+    fn lead_back(&mut self, here: &str, objects: &Objects) {
         let (above, key) = here.rsplit_once('/').unwrap_or_default();
         let key = unescape(key).into_owned();
         let span = self.parsed.spans.key(here);
         let Some(header) = self.header(&span) else {
-            return false;
+            return;
         };
         let before = objects.partition_point(|(start, _)| *start < header.start);
         let Some((_, object)) = before.checked_sub(1).map(|i| &objects[i]) else {
-            return false;
+            return;
         };
         let to = format!("{object}/{}", escape(&key));
         let Some(value) = self.parsed.find(here).cloned() else {
-            return false;
+            return;
         };
         let known = properties(&to);
         let is_list = schema_at(&to).is_some_and(|s| s["type"] == "array");
@@ -136,7 +136,7 @@ impl Mend<'_> {
             || there.is_none_or(|t| t.contains_key(&key))
             || !object.starts_with(above)
         {
-            return false;
+            return;
         }
         let mut parts = object.split('/').skip(1);
         let (kind, name) = (
@@ -164,7 +164,6 @@ impl Mend<'_> {
         if let Some(object) = object.and_then(Value::as_object_mut) {
             object.insert(key, value);
         }
-        true
     }
 
     fn objects(&self) -> Objects {

@@ -4,6 +4,7 @@
 use super::advice::{Line, trim_end};
 use super::characters::{outside_quotes, without_comment};
 use super::parse::{SyntaxError, SyntaxKind};
+use std::collections::HashMap;
 use std::ops::Range;
 use toml::de::DeTable;
 
@@ -85,20 +86,20 @@ impl Line<'_> {
 
     /// The key that an inline table of this line gives twice.
     pub(super) fn key_twice(&self) -> Option<SyntaxError> {
-        let mut tables: Vec<Vec<(&str, Range<usize>)>> = vec![];
+        let mut tables: Vec<HashMap<&str, Range<usize>>> = vec![];
         let mut begin = 0;
         for (at, c) in outside_quotes(self.line) {
             match c {
-                '{' => tables.push(vec![]),
+                '{' => tables.push(HashMap::new()),
                 '}' => drop(tables.pop()),
                 '=' if !tables.is_empty() => {
                     let key = self.line[begin..at].trim();
                     let from = self.start + self.offset(key);
                     let span = from..from + key.len();
                     let keys = tables.last_mut()?;
-                    if let Some((_, first)) = keys.iter().find(|(k, _)| *k == key) {
+                    if let Some(first) = keys.insert(key, span.clone()) {
                         return Some(SyntaxError {
-                            first: Some(first.clone()),
+                            first: Some(first),
                             ..SyntaxError::new(
                                 SyntaxKind::KeyTwice,
                                 span,
@@ -107,7 +108,6 @@ impl Line<'_> {
                             )
                         });
                     }
-                    keys.push((key, span));
                 }
                 _ => {}
             }

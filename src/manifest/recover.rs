@@ -115,7 +115,8 @@ impl Reader<'_> {
             return line.end;
         }
         if is_deep(trimmed.lines().next().unwrap_or_default()) {
-            self.broken(start..start + 1, TOO_DEEP, None);
+            let first = trimmed.chars().next().map_or(0, char::len_utf8);
+            self.broken(start..start + first, TOO_DEEP, None);
             self.table = None;
             self.parsed.names_unknown = Kinds::ALL;
             return line.end;
