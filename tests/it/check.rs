@@ -1,5 +1,6 @@
 //! The checker: examples that hold, mistakes in any combination, edits that mend, forms for programs.
 
+use crate::env::node_of_others;
 use crate::house::repo;
 use crate::plants::{HEX, PLANTS, planted};
 use std::collections::BTreeMap;
@@ -168,6 +169,38 @@ fn forms_for_programs() {
         run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"],
         "a%2Cb.toml"
     );
+}
+
+/// Every file of the corpus, which has every rule.
+#[test]
+fn sarif_fits_its_published_schema() {
+    let how = "see `.ci/run`: npm pack @microsoft/jest-sarif, of which it is one file";
+    let Some(path) = node_of_others("VISOR_SARIF_SCHEMA", "sarif-2.1.0.json", how) else {
+        return;
+    };
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut schema: serde_json::Value = serde_json::from_str(&text).unwrap();
+    // Its expression for properties that are not written here has a bracket too many.
+    for of in ["run", "toolComponent"] {
+        let language = &mut schema["definitions"][of]["properties"]["language"];
+        language.as_object_mut().unwrap().remove("pattern");
+    }
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let corpus = visor::source::read_set(&repo().join("tests/invalid")).unwrap();
+    let mut logs = 0;
+    for file in &corpus.files {
+        let set = set(&[(&file.path, &file.text)]);
+        let findings = check(&set).findings;
+        let log = serde_json::from_str(&sarif(&findings, &set.files)).unwrap();
+        let errors: Vec<String> = validator
+            .iter_errors(&log)
+            .map(|e| format!("{} at {}", e, e.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{}: {errors:#?}", file.path);
+        logs += 1;
+    }
+    assert!(logs > 250, "{logs}");
+    println!("{logs} logs of SARIF fit the schema");
 }
 
 #[test]
