@@ -207,10 +207,8 @@ impl Mend<'_> {
     pub(super) fn has_header(&self, pointer: &str) -> bool {
         let key = self.parsed.spans.key(pointer);
         let header = self.header(&key);
-        header.is_some_and(|h| {
-            self.text[key.end..h.end]
-                .trim_matches(['"', '\'', ' ', ']'])
-                .is_empty()
-        })
+        // What cannot be read has its whole line for a key.
+        let rest = header.and_then(|h| self.text.get(key.end..h.end));
+        rest.is_some_and(|rest| rest.trim_matches(['"', '\'', ' ', ']']).is_empty())
     }
 }

@@ -298,6 +298,11 @@ fn a_statement_that_cannot_be_read_loses_its_table_and_no_more() {
     ] {
         is_one("artifact = \"v2\"", by, &mut bad);
     }
+    is_one(
+        "[hook.disk]",
+        "[hook]\n[x] = [1] # a list\n[hook.disk]",
+        &mut vec![],
+    );
     for by in ["[[[", "[", "[]", "]", "}"] {
         is_one("[node.val]", &format!("{by}\n[node.val]"), &mut bad);
     }
