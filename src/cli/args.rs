@@ -61,7 +61,7 @@ pub(super) enum Command {
         /// What the node is
         #[arg(value_enum, required_unless_present = "systemd")]
         kind: Option<NodeKind>,
-        /// Where to [default: manifests; for a unit the current directory]
+        /// Where to [default: that of --manifests, or manifests; for a unit the current directory]
         dir: Option<PathBuf>,
         /// Write a unit for `visor run`
         #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = ".", conflicts_with_all = ["kind", "dir"])]

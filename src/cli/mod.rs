@@ -105,7 +105,10 @@ fn run(args: Args) -> Result<Done, CliError> {
             kind: Some(kind),
             dir,
             ..
-        } => init::init(dir.as_deref().unwrap_or(Path::new("manifests")), kind)?,
+        } => {
+            let dir = dir.or_else(|| global.manifests.clone());
+            init::init(dir.as_deref().unwrap_or(Path::new("manifests")), kind)?
+        }
         Command::Init { systemd: dir, .. } => {
             systemd::init_unit(&global, dir.as_deref().unwrap_or(Path::new(".")))?
         }

@@ -225,6 +225,8 @@ fn a_set_that_init_writes_passes_as_it_is_and_with_its_comments_taken_off() {
         );
         // Nothing is replaced.
         assert_eq!(visor(&["init", kind]).0, Some(64));
+        assert_eq!(visor(&["init", kind, "-m", "other"]).0, Some(0));
+        assert!(dir.path().join("other/visor.toml").is_file());
         let path = dir.path().join("manifests/visor.toml");
         let text = std::fs::read_to_string(&path).unwrap();
         let bare = text.lines().map(|line| {
