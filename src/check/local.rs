@@ -18,7 +18,7 @@ pub(super) struct Local<'a> {
     pub(super) facts: Facts,
     /// The file of the set, other than its manifests, whose path is nearest to a misspelt one.
     pub(super) near: &'a Near<'a>,
-    lines: RefCell<Lines<'a>>,
+    pub(super) lines: RefCell<Lines<'a>>,
 }
 
 /// Reads a file and tries every rule on it that needs no other: the names in it, and what else it leaves.

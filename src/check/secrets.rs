@@ -24,6 +24,17 @@ const PLACES: &[&str] = &[
     "FILE", "PATH", "DIR", "URL", "ADDRESS", "ID", "NAME", "TTL", "TIMEOUT",
 ];
 
+/// Where on a line the value of something secret begins.
+fn secret_value(line: &str) -> Option<usize> {
+    let is_of_name = |c: char| c.is_alphanumeric() || "_-".contains(c);
+    let mut marks = line.match_indices(['=', ':']);
+    marks.find_map(|(at, _)| {
+        let before = line[..at].trim_end_matches(['"', '\'', ' ', '\t']);
+        let name = before.rsplit(|c| !is_of_name(c)).next()?;
+        says_secret(name).then_some(at + 1)
+    })
+}
+
 impl Local<'_> {
     pub(super) fn secrets(&mut self, node: &Object<Node>) {
         self.secret_env(node, &node.value.env);
@@ -37,20 +48,21 @@ impl Local<'_> {
 
     /// Mistakes of syntax in the value of something secret: neither the advice nor the line may repeat it.
     pub(super) fn syntax_secrets(&mut self) {
+        // All of them may stand on one line, and that be as long as the file.
+        let mut last = None;
+        let mut lines = self.lines.borrow_mut();
         for finding in &mut self.facts.findings {
             if finding.code != Code::Syntax {
                 continue;
             }
-            let text = &self.set.files[finding.place.file].text;
-            let start = text[..finding.place.start].rfind('\n').map_or(0, |n| n + 1);
-            let line = text[start..].lines().next().unwrap_or_default();
-            let is_of_name = |c: char| c.is_alphanumeric() || "_-".contains(c);
-            let mut marks = line.match_indices(['=', ':']);
-            let value = marks.find_map(|(at, _)| {
-                let before = line[..at].trim_end_matches(['"', '\'', ' ', '\t']);
-                let name = before.rsplit(|c| !is_of_name(c)).next()?;
-                says_secret(name).then_some(at + 1)
-            });
+            let (_, range) = lines.line(finding.place.file, finding.place.start);
+            let start = range.start;
+            let line = &self.set.files[finding.place.file].text[range];
+            let value = match last {
+                Some((of, value)) if of == start => value,
+                _ => secret_value(line),
+            };
+            last = Some((start, value));
             let Some(value) = value else { continue };
             let behind = &line[value..];
             let begin = start + value + behind.len() - behind.trim_start().len();
