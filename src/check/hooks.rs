@@ -235,26 +235,22 @@ impl Local<'_> {
                 place.start = whole.start + 1 + bad.start;
             }
             let guess = crate::manifest::closest(&bad.name, all());
-            let (message, help) = match guess {
-                _ if !bad.is_closed => (
-                    format!("the variable ${{{} is not closed", bad.name),
-                    format!(
-                        "Write ${{{}}}, or $${{ for a plain ${{.",
-                        guess.unwrap_or(&bad.name)
-                    ),
-                ),
-                Some(guess) => (
-                    format!("there is no variable ${{{}}}", bad.name),
-                    format!("Did you mean ${{{guess}}}?"),
-                ),
+            let message = if bad.is_closed {
+                format!("there is no variable ${{{}}}", bad.name)
+            } else {
+                format!("the variable ${{{} is not closed", bad.name)
+            };
+            let help = match guess {
+                _ if !bad.is_closed => {
+                    let name = guess.unwrap_or(&bad.name);
+                    format!("Write ${{{name}}}, or $${{ for a plain ${{.")
+                }
+                Some(guess) => format!("Did you mean ${{{guess}}}?"),
                 None => {
                     let names: Vec<String> = all().map(|n| format!("${{{n}}}")).collect();
-                    (
-                        format!("there is no variable ${{{}}}", bad.name),
-                        format!(
-                            "The variables here are {}; write $${{ for a plain ${{.",
-                            names.join(", ")
-                        ),
+                    format!(
+                        "The variables here are {}; write $${{ for a plain ${{.",
+                        names.join(", ")
                     )
                 }
             };

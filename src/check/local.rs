@@ -51,7 +51,7 @@ pub(super) fn local(
         near,
         lines: RefCell::new(Lines::new(&set.files)),
     };
-    local.syntax_secrets();
+    local.broken_secrets();
     local.artifacts();
     local.hooks();
     local.backups();

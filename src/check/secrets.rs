@@ -46,13 +46,13 @@ impl Local<'_> {
         self.secret_args(hook, "run", &hook.value.run);
     }
 
-    /// Mistakes of syntax in the value of something secret: neither the advice nor the line may repeat it.
-    pub(super) fn syntax_secrets(&mut self) {
+    /// Mistakes in the value of something secret, of syntax or of its type: neither the advice nor the line may repeat it.
+    pub(super) fn broken_secrets(&mut self) {
         // All of them may stand on one line, and that be as long as the file.
         let mut last = None;
         let mut lines = self.lines.borrow_mut();
         for finding in &mut self.facts.findings {
-            if finding.code != Code::Syntax {
+            if !matches!(finding.code, Code::Syntax | Code::WrongType) {
                 continue;
             }
             let (_, range) = lines.line(finding.place.file, finding.place.start);
@@ -66,6 +66,14 @@ impl Local<'_> {
             let Some(value) = value else { continue };
             let behind = &line[value..];
             let begin = start + value + behind.len() - behind.trim_start().len();
+            if finding.code == Code::WrongType {
+                // Its place is the value, and its words do not hold it; an edit would.
+                if finding.place.start >= begin {
+                    finding.fixes.clear();
+                    finding.secret = Some(finding.place.clone());
+                }
+                continue;
+            }
             finding.place.start = begin;
             finding.place.end = begin + behind.trim().len();
             finding.message =

@@ -106,8 +106,8 @@ fn run(args: Args) -> Result<Done, CliError> {
             dir,
             ..
         } => {
-            let dir = dir.or_else(|| global.manifests.clone());
-            init::init(dir.as_deref().unwrap_or(Path::new("manifests")), kind)?
+            let dir = dir.as_deref().or(global.manifests.as_deref());
+            init::init(dir.unwrap_or(Path::new("manifests")), kind)?
         }
         Command::Init { systemd: dir, .. } => {
             systemd::init_unit(&global, dir.as_deref().unwrap_or(Path::new(".")))?

@@ -4,6 +4,7 @@
 
 use super::characters::{
     LOOK_ALIKE, is_escape, is_in_threes, is_invisible, is_nothing, is_odd_quote, outside_quotes,
+    without_comment,
 };
 use super::guess::begins_statement;
 use super::parse::{SyntaxError, SyntaxKind};
@@ -269,8 +270,7 @@ impl Line<'_> {
     }
 
     fn value(&self, key: &str, value: &str) -> Option<SyntaxError> {
-        let bare = outside_quotes(value).find(|(_, c)| *c == '#');
-        let bare = trim_end(bare.map_or(value, |(at, _)| &value[..at]));
+        let bare = trim_end(without_comment(value));
         let mut error = self.value_alone(key, value, bare)?;
         // What stands right behind it, or would close it, may be a part of it.
         let comment = &value[bare.len()..];

@@ -2,7 +2,7 @@
 
 use super::load::ObjectKind;
 use super::mend::{Mend, is_called_as_a_property, is_shadow, shown_name};
-use super::schema::{properties, required, schema_at};
+use super::schema::{is_free, is_list, properties, required};
 use super::spans::{escape, unescape};
 use super::words::closest;
 use crate::diag::Code;
@@ -38,12 +38,12 @@ impl Mend<'_> {
 
     /// `[upgrade.uu.health]` beside `[upgrade.u]`: headers of a part whose object has no header of its own, and lacks what it needs.
     fn strangers(&mut self, objects: &Objects) {
-        let lacks = |mend: &Self, pointer: &str| {
-            let table = mend.table(pointer);
+        let lacks = |pointer: &str| {
+            let table = self.table(pointer);
             let mut needed = required(pointer);
             table.is_some_and(|t| needed.any(|key| !t.contains_key(key)))
         };
-        let is_strange = |(_, p): &&(usize, String)| !self.has_header(p) && lacks(self, p);
+        let is_strange = |(_, p): &&(usize, String)| !self.has_header(p) && lacks(p);
         let strange: Vec<String> = objects
             .iter()
             .filter(is_strange)
@@ -116,11 +116,10 @@ impl Mend<'_> {
             return;
         };
         let known = properties(&to);
-        let is_list = schema_at(&to).is_some_and(|s| s["type"] == "array");
-        let is_free = schema_at(&to).is_some_and(|s| s["additionalProperties"].is_object());
+        let is_list = is_list(&to);
         let is_of_it = match &value {
             // In a table of the user's own keys, any will do.
-            Value::Object(table) if is_free => table.values().all(Value::is_string),
+            Value::Object(table) if is_free(&to) => table.values().all(Value::is_string),
             // What stands behind it may be the object's again.
             Value::Object(table) => {
                 let is_known = |k: &String| known.clone().any(|p| p == k);

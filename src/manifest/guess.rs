@@ -3,7 +3,7 @@
 use super::characters::{LOOK_ALIKE, is_invisible, is_nothing, without_comment};
 use super::headers::first_path;
 use super::load::ObjectKind;
-use super::schema::{properties, schema_at};
+use super::schema::{is_free, properties};
 use super::words::closest;
 
 /// A key with more bytes than this is no key of a manifest.
@@ -122,8 +122,7 @@ pub(super) fn is_key_of(table: &str, line: &str) -> bool {
     };
     let above = table.rsplit_once('/').map_or("", |(above, _)| above);
     let has = |table: &str| properties(table).any(|k| k == key.trim());
-    let is_free = schema_at(table).is_some_and(|s| s["additionalProperties"].is_object());
-    (is_free || has(table)) && !has(above)
+    (is_free(table) || has(table)) && !has(above)
 }
 
 /// A line that begins with a key and `=`.

@@ -6,7 +6,7 @@ use super::guess::{LONGEST_KEY, plainly};
 use super::load::ObjectKind;
 use super::mend::{Mend, shown_name};
 use super::parse::SyntaxError;
-use super::schema::{properties, schema_at};
+use super::schema::{is_list, properties};
 use super::spans::escape;
 use crate::model::Name;
 use std::ops::Range;
@@ -86,7 +86,7 @@ pub(super) fn meant_header(line: &str) -> Option<MeantHeader> {
     let object = format!("{kind}.{}", shown_name(&right));
     Some(MeantHeader {
         text: match property {
-            Some(property) if is_list(&path) => format!("[[{object}.{property}]]"),
+            Some(property) if adds_to_list(&path) => format!("[[{object}.{property}]]"),
             Some(property) => format!("[{object}.{property}]"),
             None => format!("[{object}]"),
         },
@@ -109,12 +109,12 @@ pub(super) fn key_in_brackets(line: &str) -> bool {
 }
 
 /// True for a list of tables, which headers of two brackets add to.
-pub(super) fn is_list(path: &[String]) -> bool {
+pub(super) fn adds_to_list(path: &[String]) -> bool {
     let pointer: String = path
         .iter()
         .map(|part| format!("/{}", escape(part)))
         .collect();
-    schema_at(&pointer).is_some_and(|s| s["type"] == "array")
+    is_list(&pointer)
 }
 
 impl Line<'_> {
@@ -140,7 +140,7 @@ impl Line<'_> {
         let wanted = match path.as_deref() {
             Some([_, _, ..]) => {
                 let parts = path.into_iter().flatten().map(|(part, _)| part);
-                1 + usize::from(is_list(&parts.collect::<Vec<_>>()))
+                1 + usize::from(adds_to_list(&parts.collect::<Vec<_>>()))
             }
             _ => opens.min(2),
         };

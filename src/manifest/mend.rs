@@ -164,18 +164,15 @@ impl Mend<'_> {
     /// its keys: the rest of an object whose other headers are right.
     pub(super) fn put(&mut self, value: Value, from: &str, kind: ObjectKind, name: &str) {
         let kind = kind.word();
-        let taken = self.parsed.find(&format!("/{kind}/{}", escape(name)));
-        let is_taken = taken.is_some();
         let to = format!("/{kind}/{}", escape(name));
+        let is_taken = self.parsed.find(&to).is_some();
         // Two that have a header of their own are two objects.
         let are_two = is_taken && self.has_header(&to) && self.has_header(from);
         if are_two {
             // What the edit makes would be opened twice.
-            self.findings
-                .iter_mut()
-                .next_back()
-                .into_iter()
-                .for_each(|f| f.fixes.clear());
+            if let Some(last) = self.findings.last_mut() {
+                last.fixes.clear();
+            }
         }
         let taken = self.parsed.find(&to).filter(|v| !are_two && !is_mark(v));
         if let (Some(Value::Object(there)), Value::Object(more)) = (taken, &value)

@@ -11,7 +11,7 @@ use super::depth::{DEEPEST, is_deep};
 use super::guess::{
     begins_key, begins_statement, guessed_key, is_key_of, may_go_on, names_kind, says_a_word,
 };
-use super::headers::{MeantHeader, first_path, is_list, key_in_brackets, meant_header};
+use super::headers::{MeantHeader, adds_to_list, first_path, key_in_brackets, meant_header};
 use super::lexer::{Lexer, line_at, trimmed_end, value_part};
 use super::load::{Kinds, ObjectKind};
 use super::parse::{Parsed, SyntaxError, SyntaxKind, Walk};
@@ -341,7 +341,7 @@ impl Reader<'_> {
             self.parsed.errors.push(error);
             if let Some([_, _, ..]) = path.as_deref() {
                 let parts = path.iter().flatten().map(|(part, _)| part.clone());
-                opens_list = is_list(&parts.collect::<Vec<_>>());
+                opens_list = adds_to_list(&parts.collect::<Vec<_>>());
             }
         }
         let Some(mut path) = path else {
@@ -375,7 +375,7 @@ impl Reader<'_> {
                 fix: meant.is_certain.then(|| (whole.clone(), meant.text)),
             }
         });
-        let opens_list = is_list(&meant.path);
+        let opens_list = adds_to_list(&meant.path);
         if let ([kind, name], false) = (&meant.path[..], meant.is_certain) {
             let pointer = format!("/{}/{}", escape(kind), escape(name));
             self.parsed.guessed.push(pointer);

@@ -377,3 +377,13 @@ pub(super) fn inner_home(pointer: &str, key: &str) -> Option<(&'static str, Stri
 pub(super) fn json_of(pointer: &str) -> Option<&'static str> {
     schema_at(pointer)?.get("type")?.as_str()
 }
+
+/// True for a table of the user's own keys.
+pub(super) fn is_free(pointer: &str) -> bool {
+    schema_at(pointer).is_some_and(|s| s["additionalProperties"].is_object())
+}
+
+/// True for a list.
+pub(super) fn is_list(pointer: &str) -> bool {
+    json_of(pointer) == Some("array")
+}

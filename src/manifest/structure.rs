@@ -7,8 +7,8 @@ use super::load::Kinds;
 use super::mend::{given_name, mend, names};
 use super::parse::{Parsed, can_hold_nul};
 use super::schema::{
-    Flaw, FlawKind, example_at, flaws, inner_home, json_of, nuls, placeholder, properties,
-    schema_at,
+    Flaw, FlawKind, example_at, flaws, inner_home, is_free, is_list, json_of, nuls, placeholder,
+    properties, schema_at,
 };
 use super::spans::{Spans, escape, find, find_mut, is_in, unescape};
 use super::words::{FLOAT, closest, is_mark, json_type, list, synonym, type_word};
@@ -245,8 +245,9 @@ impl Judge<'_> {
             .unwrap_or_default();
         let mut help = format!("Write {want_word}{example}.");
         // In a table of the user's own keys.
-        let above = pointer.rsplit_once('/').and_then(|(p, _)| schema_at(p));
-        let is_free = above.is_some_and(|s| s["additionalProperties"].is_object());
+        let is_free = pointer
+            .rsplit_once('/')
+            .is_some_and(|(above, _)| is_free(above));
         if pointer.ends_with("/backup") && *value == Value::Bool(false) {
             help = "For no backup write \"none\".".into();
         }
@@ -407,8 +408,7 @@ impl Judge<'_> {
         };
         // An element of a list is in its table.
         let table = pointer.rsplit_once('/').map_or("", |(above, _)| above);
-        let is_element = json_of(table) == Some("array");
-        let table = if is_element { table } else { pointer };
+        let table = if is_list(table) { table } else { pointer };
         let above = table.rsplit_once('/').map_or("", |(above, _)| above);
         let is_of_above = guess.is_none()
             && !is_digest
